@@ -1,0 +1,217 @@
+"""From samples to padded tensors: collation, the token budget, global counts.
+
+Dimensions: N sequences, L tokens (padded), K steps (padded), P pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, fields, replace
+from functools import singledispatch
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlstep.types import AdvantageSamples, Counts, LabelSamples, PairSamples, Samples, Sequence
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenBatch:
+    """Right-padded sequences. Every tensor's first dimension is N."""
+
+    token_ids: Tensor
+    """int64 [N, L], 0 in the padding."""
+    lengths: Tensor
+    """int64 [N]."""
+    loss_mask: Tensor
+    """bool [N, L], False in the padding."""
+    step_index: Tensor
+    """int64 [N, L], -1 outside steps."""
+    rollout_logprobs: Tensor
+    """float32 [N, L], the sampler's."""
+    old_logprobs: Tensor
+    """float32 [N, L], the learner's own before its first update on these samples."""
+    ref_logprobs: Tensor
+    """float32 [N, L], the reference's."""
+    step_scores: Tensor
+    """float32 [N, K], 0 in the padding."""
+    step_mask: Tensor
+    """bool [N, K]: True where the sequence has that step."""
+
+    def rows(self: BatchT, index: Tensor) -> BatchT:
+        """The same batch with only the given sequences."""
+        return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def to(self: BatchT, device: torch.device) -> BatchT:
+        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+BatchT = TypeVar("BatchT", bound=TokenBatch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairBatch(TokenBatch):
+    """Preference pairs over the N sequences."""
+
+    chosen: Tensor
+    """int64 [P], rows of the chosen sides."""
+    rejected: Tensor
+    """int64 [P]."""
+
+    def rows(self, index: Tensor) -> PairBatch:
+        raise TypeError("pairs join sequences; a pair loss sees the whole mini-batch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdvantageBatch(TokenBatch):
+    advantages: Tensor
+    """float32 [N, L], 0 where loss_mask is False."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelBatch(TokenBatch):
+    targets: Tensor
+    """float32 [N, L]."""
+    weights: Tensor
+    """float32 [N, L], 0 where loss_mask is False."""
+
+
+Batch: TypeAlias = PairBatch | AdvantageBatch | LabelBatch
+
+
+def _pad(rows: Seq[np.ndarray], fill: float, dtype: type) -> Tensor:
+    """[N, max length] of a numpy dtype, right-padded with `fill`."""
+    width = max((len(row) for row in rows), default=0)
+    out = np.full((len(rows), width), fill, dtype=dtype)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = row
+    return torch.from_numpy(out)
+
+
+def _token_fields(
+    sequences: Seq[Sequence], old_logprobs: Seq[np.ndarray], ref_logprobs: Seq[np.ndarray]
+) -> dict[str, Tensor]:
+    scores = [s.step_scores for s in sequences]
+    return {
+        "token_ids": _pad([s.token_ids for s in sequences], 0, np.int64),
+        "lengths": torch.tensor([len(s.token_ids) for s in sequences], dtype=torch.int64),
+        "loss_mask": _pad([s.loss_mask for s in sequences], 0, np.bool_),
+        "step_index": _pad([s.step_index for s in sequences], -1, np.int64),
+        "rollout_logprobs": _pad([s.rollout_logprobs for s in sequences], 0.0, np.float32),
+        "old_logprobs": _pad(old_logprobs, 0.0, np.float32),
+        "ref_logprobs": _pad(ref_logprobs, 0.0, np.float32),
+        "step_scores": _pad(scores, 0.0, np.float32),
+        "step_mask": _pad([np.ones(len(row), dtype=bool) for row in scores], 0, np.bool_),
+    }
+
+
+@singledispatch
+def collate(
+    samples: Samples, old_logprobs: Seq[np.ndarray], ref_logprobs: Seq[np.ndarray]
+) -> Batch:
+    """Padded tensors of all sequences of a mini-batch.
+
+    Args:
+        samples: any kind of samples.
+        old_logprobs: float32 [L] per sequence (see TokenBatch).
+        ref_logprobs: float32 [L] per sequence.
+    """
+    raise TypeError(f"{type(samples).__name__} is no kind of samples")
+
+
+@collate.register
+def _(samples: PairSamples, old_logprobs: Seq[np.ndarray], ref_logprobs: Seq[np.ndarray]) -> Batch:
+    return PairBatch(
+        **_token_fields(samples.sequences, old_logprobs, ref_logprobs),
+        chosen=torch.tensor([p.chosen for p in samples.pairs], dtype=torch.int64),
+        rejected=torch.tensor([p.rejected for p in samples.pairs], dtype=torch.int64),
+    )
+
+
+@collate.register
+def _(
+    samples: AdvantageSamples, old_logprobs: Seq[np.ndarray], ref_logprobs: Seq[np.ndarray]
+) -> Batch:
+    return AdvantageBatch(
+        **_token_fields(samples.sequences, old_logprobs, ref_logprobs),
+        advantages=_pad(samples.advantages, 0.0, np.float32),
+    )
+
+
+@collate.register
+def _(samples: LabelSamples, old_logprobs: Seq[np.ndarray], ref_logprobs: Seq[np.ndarray]) -> Batch:
+    return LabelBatch(
+        **_token_fields(samples.sequences, old_logprobs, ref_logprobs),
+        targets=_pad(samples.targets, 0.0, np.float32),
+        weights=_pad(samples.weights, 0.0, np.float32),
+    )
+
+
+def count(samples: Samples) -> Counts:
+    """The global counts that a loss over these samples divides by."""
+    return Counts(
+        sequences=len(samples.sequences),
+        tokens=int(sum(s.loss_mask.sum() for s in samples.sequences)),
+        pairs=len(samples.pairs) if isinstance(samples, PairSamples) else 0,
+        weight=_total_weight(samples) if isinstance(samples, LabelSamples) else 0.0,
+    )
+
+
+def _total_weight(samples: LabelSamples) -> float:
+    columns = zip(samples.sequences, samples.weights, strict=True)
+    return float(sum(weights[s.loss_mask].sum(dtype=np.float64) for s, weights in columns))
+
+
+def mini_batches(samples: Samples, number: int) -> list[Samples]:
+    """Split by prompt, in order, into at most `number` mini-batches of nearly equal prompt counts.
+
+    Sequences of one prompt, and so the two sides of a pair, stay together.
+    """
+    prompts = list(dict.fromkeys(s.prompt_id for s in samples.sequences))
+    chunks = [set(chunk) for chunk in np.array_split(np.array(prompts, dtype=object), number)]
+    return [_subset(samples, chunk) for chunk in chunks if chunk]
+
+
+def _subset(samples: Samples, prompts: set[str]) -> Samples:
+    keep = [i for i, s in enumerate(samples.sequences) if s.prompt_id in prompts]
+    sequences = tuple(samples.sequences[i] for i in keep)
+    if isinstance(samples, PairSamples):
+        place = {old: new for new, old in enumerate(keep)}
+        pairs = tuple(
+            replace(p, chosen=place[p.chosen], rejected=place[p.rejected])
+            for p in samples.pairs
+            if p.chosen in place
+        )
+        return replace(samples, sequences=sequences, pairs=pairs)
+    if isinstance(samples, AdvantageSamples):
+        return replace(
+            samples, sequences=sequences, advantages=tuple(samples.advantages[i] for i in keep)
+        )
+    return replace(
+        samples,
+        sequences=sequences,
+        targets=tuple(samples.targets[i] for i in keep),
+        weights=tuple(samples.weights[i] for i in keep),
+    )
+
+
+def micro_batches(lengths: Seq[int], token_budget: int, ranks: int) -> list[list[list[int]]]:
+    """Positions of the sequences of every micro-batch of every rank: `[rank][micro_batch]`.
+
+    Longest first, so that padding is small and running out of memory shows at once; a micro-batch
+    holds at most `token_budget` padded tokens (a longer single sequence gets one of its own). All
+    ranks have the same number of micro-batches, the last possibly empty, since collective
+    operations (ZeRO-3 gathers) must match.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    batches: list[list[int]] = []
+    for i in order:
+        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= token_budget:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    rounds = -(-len(batches) // ranks)
+    batches += [[] for _ in range(rounds * ranks - len(batches))]
+    return [batches[rank::ranks] for rank in range(ranks)]

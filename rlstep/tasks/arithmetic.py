@@ -1,0 +1,270 @@
+"""Chains of integer operations with an exact step oracle: made, not downloaded.
+
+A problem is a line such as `38+47*7-59`, worked from left to right as on a pocket calculator. A
+solution has one reasoning step per line and ends with the answer:
+
+    38+47=85
+    85*7=595
+    595-59=536
+    #536
+
+A careful solution writes every intermediate result; a sloppy one does two operations in one step
+(`38+47*7=595`), which is just as right if the result is. What a step may say follows from the
+problem alone, so the first wrong step of any text is known exactly.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rlstep.config import at_least
+from rlstep.interfaces import PromptSet, Task, Tokenizer, Verifier
+from rlstep.types import LabelSamples, OutcomeScore, Prompt, Sequence, Verdict
+
+ALPHABET = "0123456789+-*=#\n"
+ANSWER = "#"
+_PROBLEM = re.compile(r"(\d+)((?:[-+*]\d+)+)\n")
+_TERM = re.compile(r"([-+*])(\d+)")
+
+
+def arithmetic_tokenizer() -> Any:
+    """A transformers PreTrainedTokenizerFast with one token per character of `ALPHABET`.
+
+    `<pad>` is 0, `<eos>` 1. Any other character raises: no problem and no solution contains one.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<eos>", *ALPHABET])}
+    characters = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    characters.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    characters.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=characters,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        clean_up_tokenization_spaces=False,
+        model_max_length=256,
+    )
+
+
+def _apply(value: int, operator: str, operand: int) -> int:
+    if operator == "*":
+        return value * operand
+    return value + operand if operator == "+" else value - operand
+
+
+def _values(text: str) -> tuple[list[str], list[int]]:
+    """The n operations of a problem as they are written, and the n + 1 values along the chain.
+
+    Raises:
+        ValueError: the text is no problem of this task.
+    """
+    match = _PROBLEM.fullmatch(text)
+    if match is None:
+        raise ValueError(f"prompt.text is {text!r}; an arithmetic problem reads like '38+47*7\\n'")
+    terms, values = [], [int(match[1])]
+    for operator, operand in _TERM.findall(match[2]):
+        terms.append(operator + operand)
+        values.append(_apply(values[-1], operator, int(operand)))
+    return terms, values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arithmetic(Task):
+    """Random chains of operations. A step oracle, too (see interfaces.StepOracle).
+
+    The text of a problem decides whether it is for training or for evaluation, so no seed or size
+    moves one across. The text without its newline is also the prompt_id.
+    """
+
+    operations: int = 5
+    largest_operand: int = 99
+    """Added and subtracted numbers, and the first one, lie in [2, largest_operand]."""
+    largest_factor: int = 9
+    """Factors lie in [2, largest_factor]; 1 leaves multiplication out."""
+    limit: int = 999
+    """Every value along the chain lies in [0, limit]."""
+    train: int = 4096
+    """Number of training problems."""
+    evaluation: int = 512
+    """Number of evaluation problems."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least("task.operations", self.operations, 1)
+        at_least("task.largest_operand", self.largest_operand, 2)
+        at_least("task.largest_factor", self.largest_factor, 1)
+        at_least("task.limit", self.limit, self.largest_operand + 2)
+        at_least("task.train", self.train, 0)
+        at_least("task.evaluation", self.evaluation, 0)
+
+    def load(self, tokenizer: Tokenizer, max_prompt_tokens: int) -> PromptSet:
+        """Make the problems. `dropped` counts those over `max_prompt_tokens` as 'too_long'."""
+        train = self._prompts("train", self.train, tokenizer)
+        evaluation = self._prompts("evaluation", self.evaluation, tokenizer)
+        fits = [[p for p in part if len(p.token_ids) <= max_prompt_tokens]
+                for part in (train, evaluation)]  # fmt: skip
+        too_long = len(train) + len(evaluation) - sum(map(len, fits))
+        dropped = {"too_long": too_long} if too_long else {}
+        return PromptSet(train=fits[0], evaluation=fits[1], dropped=dropped)
+
+    def first_error(self, prompt: Prompt, step_texts: Seq[str]) -> int | None:
+        """Index of the first wrong step, or None where every step is right.
+
+        A right step takes the value reached so far, one or more of the operations that come next,
+        and states the true result; or it is the answer line, with every operation done, and ends
+        the solution.
+        """
+        terms, values = _values(prompt.text)
+        done = 0
+        answered = False
+        for index, text in enumerate(step_texts):
+            line = text.removesuffix("\n")
+            right = {f"{values[done]}{''.join(terms[done:end])}={values[end]}": end
+                     for end in range(done + 1, len(values))}  # fmt: skip
+            if line in right and not answered:
+                done = right[line]
+            elif line == f"{ANSWER}{values[-1]}" and done == len(terms) and not answered:
+                answered = True
+            else:
+                return index
+        return None
+
+    def _prompts(self, split: str, number: int, tokenizer: Tokenizer) -> list[Prompt]:
+        texts: dict[str, None] = {}
+        for text in self._texts(np.random.default_rng([self.seed, zlib.crc32(split.encode())])):
+            if len(texts) == number:
+                break
+            if _split(text) == split:
+                texts[text] = None
+        return [
+            Prompt(
+                prompt_id=text.removesuffix("\n"),
+                token_ids=np.array(tokenizer.encode(text, add_special_tokens=False), np.int32),
+                text=text,
+                answer=str(_values(text)[1][-1]),
+                meta={"operations": self.operations},
+            )
+            for text in texts
+        ]
+
+    def _texts(self, rng: np.random.Generator) -> Iterator[str]:
+        """Problems without end, of both splits, with repetitions.
+
+        Raises:
+            ValueError: the settings allow too few problems for the number asked for.
+        """
+        seen: set[str] = set()
+        repeated = 0
+        while repeated < 10_000:
+            text = self._text(rng)
+            repeated = repeated + 1 if text in seen else 0
+            seen.add(text)
+            yield text
+        raise ValueError(
+            f"task.train is {self.train} and task.evaluation {self.evaluation}, but problems of "
+            f"{self.operations} operations repeat after {len(seen)}; ask for fewer or harder ones"
+        )
+
+    def _text(self, rng: np.random.Generator) -> str:
+        value = int(rng.integers(2, self.largest_operand + 1))
+        text = str(value)
+        for _ in range(self.operations):
+            largest = {
+                "+": min(self.largest_operand, self.limit - value),
+                "-": min(self.largest_operand, value),
+                "*": min(self.largest_factor, self.limit // max(value, 1)),
+            }
+            operators = [o for o, bound in largest.items() if bound >= 2]
+            operator = operators[rng.integers(len(operators))]
+            operand = int(rng.integers(2, largest[operator] + 1))
+            value = _apply(value, operator, operand)
+            text += f"{operator}{operand}"
+        return text + "\n"
+
+
+def _split(text: str) -> str:
+    """Every eighth problem, by the hash of its text, is for evaluation."""
+    return "evaluation" if zlib.crc32(text.encode()) % 8 == 0 else "train"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerLine(Verifier):
+    """Reads `#14` from the last line and compares it with the reference, as text."""
+
+    def verify(self, text: str, answer: str) -> OutcomeScore:
+        match = re.fullmatch(rf"{ANSWER}(\d+)", text.rpartition("\n")[2])
+        if match is None:
+            return OutcomeScore(value=0.0, verdict=Verdict.UNPARSABLE, extracted="")
+        correct = match[1] == answer
+        verdict = Verdict.CORRECT if correct else Verdict.WRONG
+        return OutcomeScore(value=float(correct), verdict=verdict, extracted=match[1])
+
+
+def worked_solution(prompt: Prompt, rng: np.random.Generator, sloppy: float) -> list[str]:
+    """A solution as a learner of mixed quality would write it, one text per step.
+
+    Careful, it writes every intermediate result and is right. Sloppy, it does two operations in one
+    step, and forgets the second one where that is a multiplication: the step is wrong then, and
+    what follows goes on from its result (a difference under 0 is taken as 0).
+
+    Args:
+        prompt: a problem of this task.
+        sloppy: probability of the sloppy way, drawn for every step.
+    """
+    terms, values = _values(prompt.text)
+    value, steps, done = values[0], [], 0
+    while done < len(terms):
+        taken = terms[done : done + (2 if rng.random() < sloppy else 1)]
+        result = value
+        for place, term in enumerate(taken):
+            if place == 0 or term[0] != "*":
+                result = max(0, _apply(result, term[0], int(term[1:])))
+        steps.append(f"{value}{''.join(taken)}={result}\n")
+        value, done = result, done + len(taken)
+    return [*steps, f"{ANSWER}{value}"]
+
+
+def sft_samples(
+    prompts: Seq[Prompt], rng: np.random.Generator, sloppy: float, tokenizer: Tokenizer
+) -> LabelSamples:
+    """One worked solution per problem, as plain next-token targets.
+
+    Every completion token is trained, the end-of-sequence token included, with target and weight
+    1. Each step is encoded by itself, so that no token straddles two.
+    """
+    sequences = [
+        _solution_sequence(f"{i}/{prompt.prompt_id}", prompt,
+                           worked_solution(prompt, rng, sloppy), tokenizer)
+        for i, prompt in enumerate(prompts)
+    ]  # fmt: skip
+    ones = tuple(s.loss_mask.astype(np.float32) for s in sequences)
+    return LabelSamples(sequences=tuple(sequences), targets=ones, weights=ones)
+
+
+def _solution_sequence(
+    sequence_id: str, prompt: Prompt, steps: list[str], tokenizer: Tokenizer
+) -> Sequence:
+    assert tokenizer.eos_token_id is not None, "the tokenizer has no end-of-sequence token"
+    encoded = [tokenizer.encode(step, add_special_tokens=False) for step in steps]
+    encoded[-1] = [*encoded[-1], tokenizer.eos_token_id]
+    token_ids = np.concatenate([prompt.token_ids, *encoded]).astype(np.int32)
+    index = np.repeat(np.arange(-1, len(steps)), [len(prompt.token_ids), *map(len, encoded)])
+    return Sequence(
+        sequence_id=sequence_id,
+        prompt_id=prompt.prompt_id,
+        token_ids=token_ids,
+        loss_mask=index >= 0,
+        step_index=index.astype(np.int32),
+        rollout_logprobs=np.zeros(len(token_ids), np.float32),
+        step_scores=np.zeros(len(steps), np.float32),
+        oldest_version=0,
+    )

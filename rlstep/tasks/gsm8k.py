@@ -1,0 +1,24 @@
+"""GSM8K: grade-school word problems (Cobbe et al. 2021, arXiv:2110.14168)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlstep.tasks.jsonl import Jsonl
+from rlstep.tasks.rows import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gsm8k(Jsonl):
+    """Rows of `question` and `answer`, a worked solution with the reference after '####'.
+
+    `path` is a file in that form, or 'openai/gsm8k' with `subset` 'main'.
+    """
+
+    prompt_column: str = "question"
+
+    def reference(self, row: Row) -> str:
+        _, mark, reference = row.text(self.answer_column).rpartition("####")
+        if not mark or not reference.strip():
+            raise row.error(self.answer_column, "has no reference answer after '####'")
+        return reference.strip()

@@ -1,0 +1,121 @@
+"""From a problem to the tokens that the policy continues."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import Any
+
+PROBLEM = "{problem}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptTemplate:
+    """What stands around a problem."""
+
+    chat: bool = True
+    """Use the tokenizer's chat template, where it has one."""
+    system: str = ""
+    """System prompt; without a chat template, a paragraph before the problem. A conversation that
+    has a system message keeps its own."""
+    text: str = PROBLEM
+    """What the user says; '{problem}' stands for the problem. Not used for whole conversations."""
+    suffix: str = ""
+    """How the completion is made to begin, such as "Let's think step by step.\\nStep 1:". It comes
+    right after the rest, is part of the prompt and is never trained."""
+
+    def __post_init__(self) -> None:
+        if self.text.count(PROBLEM) != 1:
+            raise ValueError(f"template.text is {self.text!r}; it must hold {PROBLEM} exactly once")
+
+
+class PromptEncoder:
+    """A template with a tokenizer.
+
+    Data is never control: where a problem contains a special token's text ('<|im_end|>'), it is
+    encoded as plain text. Special tokens come from the chat template and the tokenizer alone.
+    """
+
+    def __init__(self, template: PromptTemplate, tokenizer: Any) -> None:
+        """`tokenizer` is a fast Hugging Face tokenizer."""
+        self._template = template
+        self._tokenizer = tokenizer
+        self.chats = template.chat and bool(tokenizer.chat_template)
+        """Whether a chat template is used."""
+        special = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
+        longest_first = sorted(special, key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._leading = _leading_ids(tokenizer)
+
+    def problem(self, problem: str) -> list[int]:
+        """Token ids of the prompt for one problem."""
+        return self.conversation(
+            [{"role": "user", "content": self._template.text.replace(PROBLEM, problem)}]
+        )
+
+    def conversation(self, messages: Seq[Mapping[str, str]]) -> list[int]:
+        """Token ids of the prompt for a conversation whose last message asks for an answer."""
+        if self._template.system and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": self._template.system}, *messages]
+        everything = "".join(m["content"] for m in messages) + self._template.suffix
+        # A Unicode noncharacter stands in for special tokens in the data while the chat template,
+        # whose own special tokens are meant, is put around them.
+        mark = next(c for c in map(chr, range(0xFDD0, 0xFDF0)) if c not in everything)
+        found: list[str] = []
+
+        def stand_in(match: re.Match[str]) -> str:
+            found.append(match.group())
+            return f"{mark}{len(found) - 1}{mark}"
+
+        shielded = [{**m, "content": self._special.sub(stand_in, m["content"])} for m in messages]
+        suffix = self._special.sub(stand_in, self._template.suffix)
+        parts = re.split(f"{mark}([0-9]+){mark}", self._rendered(shielded) + suffix)
+        ids = [] if self.chats else list(self._leading)
+        ids += self._tokenizer.encode(parts[0], add_special_tokens=False)
+        for number, text in zip(parts[1::2], parts[2::2], strict=True):
+            ids += continuation_ids(self._tokenizer, found[int(number)])
+            ids += continuation_ids(self._tokenizer, text, special_tokens=True)
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        """What the ids of a prompt read, special tokens included."""
+        return self._tokenizer.decode(ids, skip_special_tokens=False)
+
+    def _rendered(self, messages: Seq[Mapping[str, str]]) -> str:
+        if self.chats:
+            return self._tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True
+            )
+        return "\n\n".join(m["content"] for m in messages)
+
+
+def continuation_ids(tokenizer: Any, text: str, *, special_tokens: bool = False) -> list[int]:
+    """Token ids of a text that goes on after another one.
+
+    SentencePiece tokenizers put a space before a text; behind a newline they do not, so the text is
+    encoded behind one, which is then taken away. Where the newline merges with the text (byte-level
+    BPE) there is no such space to avoid.
+
+    Args:
+        special_tokens: whether a special token's text stands for the token.
+    """
+
+    def encode(part: str) -> list[int]:
+        return tokenizer.encode(
+            part, add_special_tokens=False, split_special_tokens=not special_tokens
+        )
+
+    newline, ids = encode("\n"), encode("\n" + text)
+    return ids[len(newline) :] if ids[: len(newline)] == newline else encode(text)
+
+
+def _leading_ids(tokenizer: Any) -> list[int]:
+    """What the tokenizer puts before a text by itself: a beginning-of-sequence token, or nothing.
+
+    (What some put after it, an end-of-sequence token, would end the prompt.)
+    """
+    bare, full = tokenizer.encode("x", add_special_tokens=False), tokenizer.encode("x")
+    start = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+    return full[:start]

@@ -1,0 +1,336 @@
+"""The records of rlstep, in the order in which they are made.
+
+    Prompt -> Request -> Completion -> Rollout -> Group -> samples (sequences, pairs, labels)
+
+All are frozen and complete at birth: a stage that adds something makes a new record. Token and
+logprob fields are compact numpy arrays; tensors exist only from the batch on (batching.py).
+
+Dimensions: P prompt tokens, T completion tokens, K steps of one completion, L tokens of a whole
+sequence (prompt and completion). Spans are half-open, `[start, end)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+TokenIds: TypeAlias = NDArray[np.int32]
+Floats: TypeAlias = NDArray[np.float32]
+Ints: TypeAlias = NDArray[np.int32]
+Bools: TypeAlias = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Prompt:
+    """One problem, ready to be sampled from."""
+
+    prompt_id: str
+    """Unique within a task; groups and pairs are sorted by it."""
+    token_ids: TokenIds
+    """int32 [P]; the chat template, if any, is already applied."""
+    text: str
+    """What `token_ids` decode to."""
+    answer: str
+    """The reference answer the verifier compares with."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """What the task wants to keep: level, subject, the source row."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How completions are drawn."""
+
+    max_tokens: int = 256
+    """Upper bound on the completion's length, in tokens."""
+    min_tokens: int = 0
+    """End-of-sequence is not sampled before this many tokens."""
+    temperature: float = 1.0
+    """0 is greedy decoding."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 keeps the whole vocabulary."""
+    stop: tuple[str, ...] = ()
+    """Stop strings; the token that completes one stays in the completion."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Stop tokens beside the model's end-of-sequence token."""
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError(f"sampling.max_tokens is {self.max_tokens}; the smallest value is 1")
+        if not 0 <= self.min_tokens <= self.max_tokens:
+            raise ValueError(
+                f"sampling.min_tokens is {self.min_tokens}; it lies in [0, {self.max_tokens}]"
+            )
+        if not 0.0 <= self.temperature <= 2.0:
+            raise ValueError(f"sampling.temperature is {self.temperature}; it lies in [0, 2]")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"sampling.top_p is {self.top_p}; it lies in (0, 1]")
+        if self.top_k < 0:
+            raise ValueError(f"sampling.top_k is {self.top_k}; the smallest value is 0 (off)")
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the support is cut, so that sampler logprobs live on another distribution."""
+        return self.top_p < 1.0 or self.top_k > 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Request:
+    """What a generator is asked: `n` completions of one prefix."""
+
+    request_id: str
+    """Unique within a run; it also fixes which generator serves the request."""
+    prefix_ids: TokenIds
+    """int32 [P + inherited completion tokens]."""
+    n: int
+    seed: int
+    """Per request; the n children differ by their index."""
+    sampling: Sampling
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VersionSpan:
+    """Completion tokens `[start, end)` were written under weight sync `version`."""
+
+    version: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Completion:
+    """Sampled tokens. They are the truth: text is decoded once and never encoded again."""
+
+    token_ids: TokenIds
+    """int32 [T]."""
+    logprobs: Floats
+    """float32 [T], the sampler's logprob of each token, in nats."""
+    text: str
+    """Decoded `token_ids`, special tokens left out."""
+    ends: Ints
+    """int32 [T]: `text[:ends[t]]` is what tokens 0..t decode to. Never decreases."""
+    finish_reason: str
+    """'stop' (an end token or stop string) or 'length' (cut at max_tokens)."""
+    stop_reason: int | str | None
+    """The stop token id or string, None for the end-of-sequence token."""
+    versions: tuple[VersionSpan, ...]
+    """Partition of [0, T)."""
+
+    @property
+    def truncated(self) -> bool:
+        return self.finish_reason == "length"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One reasoning step: completion tokens `[start, end)`."""
+
+    start: int
+    end: int
+
+
+class Verdict(StrEnum):
+    """What an answer verifier can say. Anything else is a `Failure`."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    UNPARSABLE = "unparsable"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutcomeScore:
+    """The score of a whole completion."""
+
+    value: float
+    """1.0 for a correct answer, 0.0 for a wrong or unparsable one."""
+    verdict: Verdict
+    extracted: str
+    """The answer as it was read from the completion, '' if there was none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class StepScores:
+    """One number per step from one source."""
+
+    values: Floats
+    """float32 [K]; probabilities in [0, 1] for a PRM, success rates k/n for Monte Carlo."""
+    version: int
+    """Version of the model that made them: PRM updates, or the policy's for Monte Carlo."""
+    n: Ints | None = None
+    """int32 [K]: continuations drawn per step (0: step not labelled)."""
+    k: Ints | None = None
+    """int32 [K]: how many of them reached a correct answer."""
+    truncated: Ints | None = None
+    """int32 [K]: how many of them were cut at max_tokens (counted as not correct)."""
+    log_sigma: Floats | None = None
+    """float32 [K]: log standard deviation, where the scorer estimates it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """What went wrong, as a value. Counted by reason; never turned into a score."""
+
+    reason: str
+    """A short, stable word for counting: 'timeout', 'generator_lost', 'stale', ..."""
+    detail: str = ""
+
+
+Score: TypeAlias = StepScores | OutcomeScore | Failure
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Rollout:
+    """A completion of a prompt, cut into steps, with everything needed to replay it."""
+
+    rollout_id: str
+    """Unique within a run: '<iteration>/<prompt_id>/<sample_index>' and a suffix for branches."""
+    prompt: Prompt
+    completion: Completion
+    steps: tuple[Step, ...]
+    """Partition of [0, T) in order, none empty."""
+    sample_index: int
+    iteration: int
+    seed: int
+    sampling: Sampling
+    parent: str | None = None
+    """rollout_id this one was branched from."""
+    inherited: int = 0
+    """Leading completion tokens copied from the parent (not sampled for this rollout)."""
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    """By source: 'outcome', 'prm', 'monte_carlo', 'oracle', ..."""
+
+    def __post_init__(self) -> None:
+        bounds = [step.start for step in self.steps] + [len(self.completion.token_ids)]
+        ends = [0] + [step.end for step in self.steps]
+        assert bounds == ends, f"{self.rollout_id}: steps do not partition the completion"
+        assert all(step.start < step.end for step in self.steps), f"{self.rollout_id}: empty step"
+
+    def with_scores(self, **scores: Score) -> Rollout:
+        """The same rollout with further (or newer) scores."""
+        return replace(self, scores={**self.scores, **scores})
+
+    def prefix_ids(self, steps: int) -> TokenIds:
+        """int32: the prompt followed by the first `steps` steps."""
+        end = self.steps[steps - 1].end if steps else 0
+        return np.concatenate([self.prompt.token_ids, self.completion.token_ids[:end]])
+
+    def step_text(self, index: int) -> str:
+        step = self.steps[index]
+        ends = self.completion.ends
+        return self.completion.text[ends[step.start - 1] if step.start else 0 : ends[step.end - 1]]
+
+    @property
+    def outcome(self) -> OutcomeScore | None:
+        """The verifier's score, or None where verification failed or has not run."""
+        score = self.scores.get("outcome")
+        return score if isinstance(score, OutcomeScore) else None
+
+    def step_scores(self, source: str) -> StepScores | None:
+        """The step scores of one source, or None where that source failed or has not run."""
+        score = self.scores.get(source)
+        return score if isinstance(score, StepScores) else None
+
+    @property
+    def oldest_version(self) -> int:
+        """The lowest policy version among its tokens."""
+        return min(span.version for span in self.completion.versions)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Group:
+    """The rollouts of one prompt, and what failed on the way."""
+
+    prompt: Prompt
+    rollouts: tuple[Rollout, ...]
+    """Sorted by sample_index; branches follow the rollouts they were branched from."""
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Sequence:
+    """One token sequence to train on. L = prompt and completion tokens together."""
+
+    sequence_id: str
+    """The rollout_id, with a suffix where only a part of the rollout is trained."""
+    prompt_id: str
+    """Sequences of one prompt stay in one mini-batch."""
+    token_ids: TokenIds
+    """int32 [L]."""
+    loss_mask: Bools
+    """bool [L]: True where a token is trained."""
+    step_index: Ints
+    """int32 [L]: 0..K-1 on the steps' tokens, -1 elsewhere. True loss_mask implies >= 0."""
+    rollout_logprobs: Floats
+    """float32 [L]: the sampler's logprobs, 0 outside the completion."""
+    step_scores: Floats
+    """float32 [K]: one score per step index; zeros where the algorithm uses none."""
+    oldest_version: int
+    """The lowest policy version among its trained tokens."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """Two sequences of one prompt, by their positions in the samples' `sequences`."""
+
+    chosen: int
+    rejected: int
+    shared_prefix: int
+    """Number of leading tokens (prompt included) that both sides have in common."""
+    margin: float
+    """Difference of the scores that ordered them."""
+    provenance: str
+    """How the pair was made: 'outcome', 'first_error', ..."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PairSamples:
+    """Preference pairs. A sequence that stands in several pairs is listed, and forwarded, once."""
+
+    sequences: tuple[Sequence, ...]
+    pairs: tuple[Pair, ...]
+    groups: int
+    """Groups that gave at least one pair."""
+    groups_without_signal: int = 0
+    """Groups that were looked at and gave none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class AdvantageSamples:
+    """Sequences with one advantage per token."""
+
+    sequences: tuple[Sequence, ...]
+    advantages: tuple[Floats, ...]
+    """float32 [L] each, 0 where loss_mask is False."""
+    groups: int
+    groups_without_signal: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LabelSamples:
+    """Positions with a target: step labels for a PRM, or plain next-token targets (SFT)."""
+
+    sequences: tuple[Sequence, ...]
+    targets: tuple[Floats, ...]
+    """float32 [L] each, in [0, 1]; read where loss_mask is True."""
+    weights: tuple[Floats, ...]
+    """float32 [L] each, >= 0: how much the label counts (for Monte Carlo, its n)."""
+
+
+Samples: TypeAlias = PairSamples | AdvantageSamples | LabelSamples
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """Global counts of one mini-batch, over all ranks and micro-batches. Losses divide by these."""
+
+    sequences: int
+    tokens: int
+    """Trained tokens (True in loss_mask)."""
+    pairs: int = 0
+    weight: float = 0.0
+    """Sum of label weights."""

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+
+from rlstep.advantages.process import ProcessAdvantages
+from rlstep.types import Failure
+from tests.advantages.test_group import columns
+from tests.builders import make_counts, make_group, make_rollout
+
+
+def test_two_rollouts_worked_by_hand():
+    # Scores (1, 0) and (1): mean 2/3, population std sqrt(2/9) = 0.471405, normalised
+    # (0.707107, -1.414214) and (0.707107); suffix sums (-0.707107, -1.414214) and (0.707107).
+    group = make_group(
+        make_rollout("a", [[11], [12]], outcome=0.0, scores={"prm": [1, 0]}),
+        make_rollout("b", [[13]], outcome=1.0, scores={"prm": [1]}),
+    )
+    samples = ProcessAdvantages().samples([group])
+    assert columns(samples)[0] == pytest.approx([0, 0, -0.707107, -1.414214], abs=1e-6)
+    assert columns(samples)[1] == pytest.approx([0, 0, 0.707107], abs=1e-6)
+    # Sample std sqrt(1/3) = 0.577350: (0.577350, -1.154701), suffix sums (-0.577350, -1.154701).
+    sample = ProcessAdvantages(std="sample").samples([group])
+    assert columns(sample)[0] == pytest.approx([0, 0, -0.577350, -1.154701], abs=1e-6)
+
+
+def test_ragged_steps_failures_and_a_branch():
+    # Pool (4, 0, 2) and (2): mean 2, no std: (2, -2, 0) and (0); suffix sums (0, -2, 0) and (0).
+    # Steps of 1, 2 and 1 tokens; the first was inherited, so it is not trained here. The rollouts
+    # without complete scores are in no mean; a verifier's failure changes nothing.
+    group = make_group(
+        make_rollout(
+            "a", [[11], [12, 13], [14]], scores={"prm": [4, 0, 2]}, parent="b", inherited=1
+        ),
+        make_rollout("x", [[15]], outcome=1.0, scores={"prm": Failure(reason="timeout")}),
+        make_rollout("y", [[15]], outcome=1.0, scores={"prm": make_counts([0], [0])}),
+        make_rollout("b", [[16]], outcome=1.0, scores={"prm": [2]}),
+    )
+    samples = ProcessAdvantages(std="none").samples([group])
+    assert columns(samples) == [[0, 0, 0, -2, -2, 0], [0, 0, 0]]
+    assert samples.sequences[0].loss_mask.tolist() == [False] * 3 + [True] * 3
+
+
+def test_equal_or_missing_scores_give_nothing_and_are_counted():
+    groups = [
+        make_group(make_rollout("a", [[11], [12]], outcome=1.0, scores={"prm": [0.5, 0.5]})),
+        make_group(make_rollout("b", [[11]], outcome=1.0)),
+    ]
+    samples = ProcessAdvantages().samples(groups)
+    assert samples.sequences == ()
+    assert (samples.groups, samples.groups_without_signal) == (0, 2)
+
+
+def test_source():
+    assert ProcessAdvantages(source="oracle").sources == {"oracle"}
+    with pytest.raises(ValueError, match=r"advantages\.source is ''"):
+        ProcessAdvantages(source="")

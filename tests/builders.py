@@ -1,0 +1,164 @@
+"""Small records for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlstep.batching import BatchT, collate
+from rlstep.types import (
+    Completion,
+    Failure,
+    Group,
+    OutcomeScore,
+    Prompt,
+    Rollout,
+    Samples,
+    Sampling,
+    Score,
+    Sequence,
+    Step,
+    StepScores,
+    Verdict,
+    VersionSpan,
+)
+
+
+def make_prompt(prompt_id: str = "p", tokens: Seq[int] = (1, 2)) -> Prompt:
+    ids = np.array(tokens, dtype=np.int32)
+    return Prompt(prompt_id=prompt_id, token_ids=ids, text="question", answer="42")
+
+
+def make_completion(tokens: Seq[int], versions: Seq[tuple[int, int, int]] = ()) -> Completion:
+    """Token 7 reads '7 '; its sampler logprob is -0.07."""
+    words = [f"{token} " for token in tokens]
+    return Completion(
+        token_ids=np.array(tokens, dtype=np.int32),
+        logprobs=(np.array(tokens) / -100).astype(np.float32),
+        text="".join(words),
+        ends=np.cumsum([len(word) for word in words]).astype(np.int32),
+        finish_reason="stop",
+        stop_reason=None,
+        versions=tuple(
+            VersionSpan(version=version, start=start, end=end)
+            for version, start, end in versions or [(0, 0, len(tokens))]
+        ),
+    )
+
+
+def make_steps(lengths: Seq[int]) -> tuple[Step, ...]:
+    ends = np.cumsum(lengths)
+    return tuple(
+        Step(start=int(end - length), end=int(end))
+        for end, length in zip(ends, lengths, strict=True)
+    )
+
+
+def make_outcome(value: float) -> OutcomeScore:
+    verdict = Verdict.CORRECT if value == 1.0 else Verdict.WRONG
+    return OutcomeScore(value=value, verdict=verdict, extracted="")
+
+
+def make_step_scores(values: Seq[float]) -> StepScores:
+    return StepScores(values=np.array(values, dtype=np.float32), version=0)
+
+
+def make_counts(n: Seq[int], k: Seq[int]) -> StepScores:
+    """Monte-Carlo scores: k of n continuations correct; the value of an unlabelled step is 0."""
+    draws, correct = np.array(n, dtype=np.int32), np.array(k, dtype=np.int32)
+    values = (correct / np.maximum(draws, 1)).astype(np.float32)
+    return StepScores(values=values, version=0, n=draws, k=correct)
+
+
+def make_rollout(
+    rollout_id: str,
+    steps: Seq[Seq[int]],
+    *,
+    outcome: float | None = None,
+    scores: Mapping[str, Seq[float] | Score] | None = None,
+    prompt: Prompt | None = None,
+    parent: str | None = None,
+    inherited: int = 0,
+    versions: Seq[tuple[int, int, int]] = (),
+) -> Rollout:
+    """A rollout from the token ids of its steps; an outcome of None is a verifier's timeout."""
+    every: dict[str, Score] = {
+        source: score
+        if isinstance(score, StepScores | OutcomeScore | Failure)
+        else make_step_scores(score)
+        for source, score in (scores or {}).items()
+    }
+    every["outcome"] = Failure(reason="timeout") if outcome is None else make_outcome(outcome)
+    return Rollout(
+        rollout_id=rollout_id,
+        prompt=prompt or make_prompt(),
+        completion=make_completion([token for step in steps for token in step], versions),
+        steps=make_steps([len(step) for step in steps]),
+        sample_index=0,
+        iteration=0,
+        seed=0,
+        sampling=Sampling(),
+        parent=parent,
+        inherited=inherited,
+        scores=every,
+    )
+
+
+def make_group(*rollouts: Rollout) -> Group:
+    return Group(prompt=rollouts[0].prompt, rollouts=rollouts)
+
+
+def make_sequence(
+    sequence_id: str,
+    step_lengths: Seq[int],
+    *,
+    scores: Seq[float] | None = None,
+    masked_steps: Seq[int] = (),
+    prompt_length: int = 1,
+    prompt_id: str = "p",
+) -> Sequence:
+    """A sequence of which every completion token is trained, except in `masked_steps`."""
+    index = np.repeat(np.arange(len(step_lengths)), step_lengths)
+    index = np.concatenate([np.full(prompt_length, -1), index]).astype(np.int32)
+    mask = (index >= 0) & ~np.isin(index, masked_steps)
+    return Sequence(
+        sequence_id=sequence_id,
+        prompt_id=prompt_id,
+        token_ids=np.arange(1, len(index) + 1, dtype=np.int32),
+        loss_mask=mask,
+        step_index=index,
+        rollout_logprobs=np.zeros(len(index), dtype=np.float32),
+        step_scores=np.array(
+            np.zeros(len(step_lengths)) if scores is None else scores, dtype=np.float32
+        ),
+        oldest_version=0,
+    )
+
+
+def zero_logprobs(samples: Samples) -> list[np.ndarray]:
+    return [np.zeros(len(s.token_ids), dtype=np.float32) for s in samples.sequences]
+
+
+def double(batch: BatchT) -> BatchT:
+    """The batch in float64, for gradients by finite differences."""
+    columns = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    wide = {name: c.double() for name, c in columns.items() if c.is_floating_point()}
+    return replace(batch, **wide)
+
+
+def make_batch(samples: Samples) -> Any:
+    """The samples' kind of batch, in float64 with all logprobs 0: predictions are log-ratios."""
+    return double(collate(samples, zero_logprobs(samples), zero_logprobs(samples)))
+
+
+def pad_rows(rows: Seq[Seq[float]]) -> Tensor:
+    """float64 [N, L] that takes a gradient."""
+    width = max(len(row) for row in rows)
+    padded = [list(row) + [0.0] * (width - len(row)) for row in rows]
+    return torch.tensor(padded, dtype=torch.float64, requires_grad=True)

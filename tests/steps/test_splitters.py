@@ -1,0 +1,176 @@
+"""The partition law for every splitter, over fake completions and over real tokenizers."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlstep.steps.blank_line import BlankLineSplitter
+from rlstep.steps.marker import MarkerSplitter
+from rlstep.steps.newline import NewlineSplitter
+from rlstep.steps.pattern import PatternSplitter
+from rlstep.text import decode_with_ends
+from rlstep.types import Completion, VersionSpan
+from tests.real_tokenizers import byte_level_tokenizer, sentencepiece_tokenizer
+
+SPLITTERS = [
+    NewlineSplitter(),
+    BlankLineSplitter(),
+    MarkerSplitter(),
+    PatternSplitter(pattern=r"(?<=[.!?])\s"),
+    PatternSplitter(pattern=r""),
+]
+
+
+def completion(pieces=(), *, ids=None, text="", ends=None):
+    """One token per piece (an empty piece is a special token), or the given ids, text and ends."""
+    if ids is None:
+        ids, text = range(len(pieces)), "".join(pieces)
+        ends = np.cumsum([len(p) for p in pieces])
+    return Completion(
+        token_ids=np.array(ids, np.int32),
+        logprobs=np.zeros(len(ids), np.float32),
+        text=text,
+        ends=np.array(ends, np.int32),
+        finish_reason="stop",
+        stop_reason=None,
+        versions=(VersionSpan(version=0, start=0, end=len(ids)),) if len(ids) else (),
+    )
+
+
+def tokenized(tokenizer, text):
+    ids = [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
+    text, ends = decode_with_ends(tokenizer, ids)
+    return completion(ids=ids, text=text, ends=ends)
+
+
+def texts(splitter, made):
+    """The text of every step, as a rollout would slice it."""
+    starts = [0, *made.ends]
+    return [made.text[starts[s.start] : starts[s.end]] for s in splitter.split(made)]
+
+
+def bounds(splitter, made):
+    return [(s.start, s.end) for s in splitter.split(made)]
+
+
+def assert_partition(splitter, made):
+    steps = splitter.split(made)
+    assert [s.start for s in steps] + [len(made.token_ids)] == [0] + [s.end for s in steps]
+    assert all(s.start < s.end for s in steps)
+    if made.text.strip():
+        assert all(text.strip() for text in texts(splitter, made))
+    else:
+        assert len(steps) == (len(made.token_ids) > 0)
+
+
+PIECES = st.lists(
+    st.one_of(
+        st.text(max_size=4),
+        st.sampled_from(["", "\n", "\n\n", ".\n\n", " ", "Step 2:", "x", "x\ny\nz", "\n\nStep"]),
+    ),
+    max_size=12,
+)
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS, ids=repr)
+@settings(deadline=None)
+@given(pieces=PIECES)
+def test_steps_partition_any_completion(splitter, pieces):
+    assert_partition(splitter, completion(pieces))
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS, ids=repr)
+@pytest.mark.parametrize("make", [byte_level_tokenizer, sentencepiece_tokenizer])
+@settings(deadline=None)
+@given(pieces=PIECES)
+def test_steps_partition_real_tokens(make, splitter, pieces):
+    assert_partition(splitter, tokenized(make(), "".join(pieces)))
+
+
+@settings(deadline=None)
+@given(pieces=PIECES)
+def test_without_straddling_tokens_no_step_holds_two_nonblank_lines(pieces):
+    characters = completion([c for piece in pieces for c in piece])
+    for text in texts(NewlineSplitter(), characters):
+        assert sum(bool(line.strip()) for line in text.split("\n")) <= 1
+
+
+def test_the_separator_belongs_to_the_step_before_it():
+    made = completion(["a", "\n", "b", "\n", "c", ""])
+    assert bounds(NewlineSplitter(), made) == [(0, 2), (2, 4), (4, 6)]  # the last: c and EOS
+
+
+def test_a_straddling_token_goes_to_the_earlier_step():
+    made = completion(["one", ".\n\nSo", " two"])
+    assert texts(BlankLineSplitter(), made) == ["one.\n\nSo", " two"]
+
+
+def test_two_boundaries_in_one_token_are_one():
+    made = completion(["a", "\nb\nc", "d\n", "e"])
+    assert texts(NewlineSplitter(), made) == ["a\nb\nc", "d\n", "e"]
+
+
+def test_a_separator_merged_into_a_longer_token():
+    tokenizer = byte_level_tokenizer()
+    made = tokenized(tokenizer, "We get 5.\n\nThen 6.\n\n")
+    assert ".ĊĊ" in tokenizer.convert_ids_to_tokens(made.token_ids.tolist())
+    assert texts(BlankLineSplitter(), made) == ["We get 5.\n\n", "Then 6.\n\n"]
+    assert texts(NewlineSplitter(), made) == ["We get 5.\n\n", "Then 6.\n\n"]
+    assert BlankLineSplitter().split(made)[-1].end == len(made.token_ids)  # with EOS
+
+
+def test_white_space_alone_joins_a_neighbour():
+    made = completion(["\n", "\n", "a", "\n", " ", "\n", "b", "\n", "\n", ""])
+    assert texts(NewlineSplitter(), made) == ["\n\na\n \n", "b\n\n"]
+
+
+def test_a_blank_line_may_hold_spaces():
+    made = completion([*"a\nb\n \t\n\nc"])
+    assert texts(BlankLineSplitter(), made) == ["a\nb\n \t\n\n", "c"]
+
+
+def test_the_marker_begins_its_step():
+    text = "We add.\nStep 1: 2+3\n**Step 2:** is Step 3: not\n  ### Step 12: end"
+    assert texts(MarkerSplitter(), completion([*text])) == [
+        "We add.\n",
+        "Step 1: 2+3\n",
+        "**Step 2:** is Step 3: not\n",
+        "  ### Step 12: end",
+    ]
+
+
+@pytest.mark.parametrize("make", [byte_level_tokenizer, sentencepiece_tokenizer])
+def test_markers_in_real_tokens(make):
+    made = tokenized(make(), "Step 1: 你好 🙂\nStep 2: 6·7=42.\nStep 3: ᚠ")
+    assert texts(MarkerSplitter(), made) == [
+        "Step 1: 你好 🙂\n", "Step 2: 6·7=42.\n", "Step 3: ᚠ"]  # fmt: skip
+
+
+def test_bytes_of_a_character_stay_in_the_step_that_they_begin():
+    # After the newline come the three byte tokens of U+16A0; the first two write nothing yet.
+    tokenizer = sentencepiece_tokenizer()
+    ids = tokenizer.convert_tokens_to_ids(["▁a", "<0x0A>", "<0xE1>", "<0x9A>", "<0xA0>", "</s>"])
+    text, ends = decode_with_ends(tokenizer, ids)
+    assert bounds(NewlineSplitter(), completion(ids=ids, text=text, ends=ends)) == [(0, 2), (2, 6)]
+
+
+def test_any_regular_expression():
+    made = completion([*"a; b; c"])
+    assert texts(PatternSplitter(pattern=r";\s*"), made) == ["a; ", "b; ", "c"]
+
+
+def test_no_tokens_no_steps_and_special_tokens_alone_are_one():
+    for splitter in SPLITTERS:
+        assert splitter.split(completion([])) == ()
+        assert bounds(splitter, completion(["", ""])) == [(0, 2)]
+        assert bounds(splitter, completion([" ", "\n\n", "\n\n"])) == [(0, 3)]
+
+
+def test_ten_thousand_steps():
+    assert len(NewlineSplitter().split(completion(["x\n"] * 10_000))) == 10_000
+
+
+def test_a_broken_pattern_is_refused():
+    with pytest.raises(ValueError, match=r"splitter\.pattern is '\(', no regular expression"):
+        PatternSplitter(pattern="(")

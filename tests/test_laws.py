@@ -1,0 +1,400 @@
+"""Laws of the arithmetic (design section 8), as properties over every loss.
+
+Some hold for every loss; the others are declared by the losses they hold for (`Loss.laws`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import rlstep.losses
+from rlstep.batching import Batch, LabelBatch, PairBatch, collate, count
+from rlstep.interfaces import Loss, LossOutput
+from rlstep.losses.dpo import Dpo
+from rlstep.losses.full_step_dpo import FullStepDpo
+from rlstep.losses.policy_gradient import ClippedPolicyGradient
+from rlstep.losses.step_dpo import StepDpo
+from rlstep.types import (
+    AdvantageSamples,
+    Counts,
+    LabelSamples,
+    Pair,
+    PairSamples,
+    Samples,
+)
+from tests.builders import double, make_sequence
+
+# --- the members ---------------------------------------------------------------------------------
+
+
+def loss_classes() -> list[type[Loss]]:
+    """Every loss in the loss room, so that a new file is covered without being named here."""
+    for module in pkgutil.iter_modules(rlstep.losses.__path__, "rlstep.losses."):
+        importlib.import_module(module.name)
+
+    def below(parent: type[Loss]) -> Iterator[type[Loss]]:
+        for child in parent.__subclasses__():
+            yield child
+            yield from below(child)
+
+    found = (c for c in below(Loss) if c.__module__.startswith("rlstep.losses."))
+    return sorted(found, key=lambda c: c.__name__)
+
+
+CLASSES = loss_classes()
+LOSSES: list[Loss] = [
+    *(c() for c in CLASSES),
+    Dpo(beta=2.0, label_smoothing=0.2),
+    FullStepDpo(beta=0.7, gamma=3.0, form="margin"),
+    FullStepDpo(beta=0.7, gamma=3.0, softmax_over="token", normalise="mean1"),
+    FullStepDpo(gamma=3.0, form="margin", softmax_over="token", scale_by_beta=False),
+    ClippedPolicyGradient(clip_high=0.28, kl=0.3, mismatch_cap=1.5),
+]
+every_loss = pytest.mark.parametrize("loss", LOSSES, ids=repr)
+few = settings(max_examples=15, deadline=None)
+
+# --- random cases --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A loss's arguments, in float64, with every sequence trained somewhere."""
+
+    predictions: Tensor
+    batch: Batch
+    counts: Counts
+
+
+@st.composite
+def cases(draw: st.DrawFn, takes: type, step_tokens: int = 3, steps: int = 3) -> Case:
+    """Ragged sequences with masked steps; numbers from a drawn seed."""
+    step_lengths = st.lists(st.integers(1, step_tokens), min_size=1, max_size=steps)
+    shapes = draw(st.lists(step_lengths, min_size=2, max_size=5))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    sequences = tuple(
+        make_sequence(
+            f"{i}",
+            lengths,
+            scores=random.random(len(lengths)).tolist(),
+            # one step at most stays untrained, never the only one
+            masked_steps=[int(random.integers(1, 4))] if len(lengths) > 1 else [],
+        )
+        for i, lengths in enumerate(shapes)
+    )
+    lengths = [len(s.token_ids) for s in sequences]
+    columns = tuple(random.random(length).astype(np.float32) for length in lengths)
+    others = tuple(random.normal(size=length).astype(np.float32) for length in lengths)
+    samples: Samples
+    if takes is PairSamples:
+        pairs = tuple(
+            Pair(chosen=i, rejected=j, shared_prefix=1, margin=1.0, provenance="outcome")
+            for i, j in combinations(range(len(shapes)), 2)
+            if random.random() < 0.7 or (i, j) == (0, 1)
+        )
+        samples = PairSamples(sequences=sequences, pairs=pairs, groups=1)
+    elif takes is AdvantageSamples:
+        samples = AdvantageSamples(sequences=sequences, advantages=others, groups=1)
+    else:
+        samples = LabelSamples(sequences=sequences, targets=columns, weights=columns)
+    rows = [random.normal(size=length) for length in lengths]
+    batch = double(collate(samples, rows, [row + random.normal(size=len(row)) for row in rows]))
+    near = torch.from_numpy(random.normal(scale=0.3, size=tuple(batch.token_ids.shape)))
+    sampled = batch.old_logprobs + 0.3 * torch.rand_like(batch.old_logprobs)
+    batch = replace(batch, rollout_logprobs=sampled)
+    return Case(batch.old_logprobs + near, batch, count(samples))
+
+
+def evaluate(loss: Loss, case: Case) -> tuple[LossOutput, Tensor]:
+    """The loss's output and its gradient by the predictions."""
+    leaf = case.predictions.clone().requires_grad_()
+    out = loss(leaf, case.batch, case.counts)
+    (gradient,) = torch.autograd.grad(out.loss, leaf)
+    return out, gradient
+
+
+def same(one: tuple[LossOutput, Tensor], other: tuple[LossOutput, Tensor]) -> None:
+    torch.testing.assert_close(one[0].loss, other[0].loss)
+    torch.testing.assert_close(one[1], other[1])
+    torch.testing.assert_close(dict(one[0].metrics), dict(other[0].metrics))
+
+
+# --- laws of every loss --------------------------------------------------------------------------
+
+
+@every_loss
+@few
+@given(data=st.data())
+def test_garbage_in_masked_positions_changes_nothing(loss: Loss, data: st.DataObject):
+    case = data.draw(cases(loss.takes))
+    outside = ~case.batch.loss_mask
+    spoiled = {
+        name: getattr(case.batch, name).masked_fill(outside, garbage)
+        for f, garbage in zip(fields(case.batch), [math.nan, math.inf, -1e30] * 9, strict=False)
+        if (name := f.name).endswith(("logprobs", "advantages", "targets", "weights"))
+    }
+    untrained = torch.ones_like(case.batch.step_scores, dtype=torch.bool)
+    for row in range(len(untrained)):
+        trained = case.batch.step_index[row][case.batch.loss_mask[row]]
+        untrained[row, trained] = False
+    spoiled["step_scores"] = case.batch.step_scores.masked_fill(untrained, math.nan)
+    garbage = replace(
+        case,
+        predictions=case.predictions.masked_fill(outside, math.nan),
+        batch=replace(case.batch, **spoiled),
+    )
+    clean, dirty = evaluate(loss, case), evaluate(loss, garbage)
+    same(clean, dirty)
+    assert (dirty[1][outside] == 0.0).all()
+
+
+@every_loss
+@few
+@given(data=st.data())
+def test_more_padding_changes_nothing(loss: Loss, data: st.DataObject):
+    case = data.draw(cases(loss.takes))
+    shape = case.batch.token_ids.shape
+    wider = {
+        f.name: torch.nn.functional.pad(column, (0, 2), value=-1 if f.name == "step_index" else 0)
+        for f in fields(case.batch)
+        if (column := getattr(case.batch, f.name)).shape == shape
+    }
+    padded = Case(
+        torch.nn.functional.pad(case.predictions, (0, 2)),
+        replace(case.batch, **wider),
+        case.counts,
+    )
+    out, gradient = evaluate(loss, padded)
+    same(evaluate(loss, case), (out, gradient[:, :-2]))
+
+
+@every_loss
+@few
+@given(data=st.data())
+def test_permuting_the_sequences_permutes_the_gradient(loss: Loss, data: st.DataObject):
+    case = data.draw(cases(loss.takes))
+    order = torch.tensor(data.draw(st.permutations(range(len(case.predictions)))))
+    shuffled = Case(case.predictions[order], permuted(case.batch, order), case.counts)
+    out, gradient = evaluate(loss, case)
+    same((out, gradient[order]), evaluate(loss, shuffled))
+
+
+def permuted(batch: Batch, order: Tensor) -> Batch:
+    """The batch with its rows in another order, pairs following their sequences."""
+    if not isinstance(batch, PairBatch):
+        return batch.rows(order)
+    place = torch.argsort(order)
+    columns = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    sides = {name: place[columns.pop(name)] for name in ("chosen", "rejected")}
+    return PairBatch(**{name: column[order] for name, column in columns.items()}, **sides)
+
+
+@every_loss
+@few
+@given(data=st.data())
+def test_a_batch_without_signal_gives_exactly_zero(loss: Loss, data: st.DataObject):
+    case = data.draw(cases(loss.takes))
+    if isinstance(case.batch, PairBatch):
+        none = torch.zeros(0, dtype=torch.int64)
+        batch = replace(case.batch, chosen=none, rejected=none)
+        silent = replace(case, batch=batch, counts=replace(case.counts, pairs=0))
+    else:
+        batch = replace(case.batch, loss_mask=torch.zeros_like(case.batch.loss_mask))
+        silent = replace(case, batch=batch, counts=Counts(sequences=len(batch.lengths), tokens=0))
+    out, gradient = evaluate(loss, silent)
+    assert out.loss.item() == 0.0 and (gradient == 0.0).all()
+    assert all(value.isfinite() for value in out.metrics.values())
+
+
+@every_loss
+@few
+@given(data=st.data())
+def test_any_cut_into_micro_batches_gives_the_whole(loss: Loss, data: st.DataObject):
+    """Separable losses: values, metrics and gradients of the parts add up to those of the batch."""
+    case = data.draw(cases(loss.takes))
+    if not loss.separable:
+        with pytest.raises(TypeError):
+            case.batch.rows(torch.tensor([0]))
+        return
+    number = len(case.predictions)
+    drawn = data.draw(st.lists(st.integers(0, 2), min_size=number, max_size=number))
+    owner = torch.tensor(drawn)
+    parts = [index for part in range(3) if len(index := torch.nonzero(owner == part)[:, 0])]
+    outputs = [
+        evaluate(loss, Case(case.predictions[index], case.batch.rows(index), case.counts))
+        for index in parts
+    ]
+    whole, gradient = evaluate(loss, case)
+    torch.testing.assert_close(sum(out.loss for out, _ in outputs), whole.loss)
+    torch.testing.assert_close(torch.cat([g for _, g in outputs]), gradient[torch.cat(parts)])
+    for name, value in whole.metrics.items():
+        torch.testing.assert_close(sum(out.metrics[name] for out, _ in outputs), value)
+
+
+@every_loss
+@few
+@given(data=st.data())
+def test_metrics_carry_no_graph_and_what_is_not_read_does_not_matter(
+    loss: Loss, data: st.DataObject
+):
+    case = data.draw(cases(loss.takes))
+    out, gradient = evaluate(loss, case)
+    assert not any(value.requires_grad for value in out.metrics.values())
+    unread = {"old_logprobs", "ref_logprobs"} - loss.reads
+    zeros = {name: torch.zeros_like(case.predictions) for name in unread}
+    other = evaluate(loss, replace(case, batch=replace(case.batch, **zeros)))
+    torch.testing.assert_close((out.loss, gradient), (other[0].loss, other[1]))
+
+
+# --- laws that losses declare --------------------------------------------------------------------
+
+Law = Callable[[Loss, st.DataObject], None]
+LAWS: dict[str, Law] = {}
+
+
+def law(check: Law) -> Law:
+    LAWS[check.__name__] = check
+    return check
+
+
+@law
+def reference_gives_ln2(loss: Loss, data: st.DataObject) -> None:
+    """Policy equal to the reference: a sigmoid preference loss is ln 2."""
+    case = data.draw(cases(loss.takes))
+    out, _ = evaluate(loss, replace(case, predictions=case.batch.ref_logprobs))
+    assert out.loss.item() == pytest.approx(math.log(2.0))
+
+
+@law
+def common_shift_cancels(loss: Loss, data: st.DataObject) -> None:
+    """The same constant on every sequence's log-ratio changes nothing."""
+    case = data.draw(cases(loss.takes))
+    first = case.batch.loss_mask & (case.batch.loss_mask.cumsum(1) == 1)
+    shifted = replace(case, predictions=case.predictions + 0.75 * first)
+    one, other = evaluate(loss, case), evaluate(loss, shifted)
+    torch.testing.assert_close((one[0].loss, one[1]), (other[0].loss, other[1]))
+
+
+@law
+def gradient_is_the_values(loss: Loss, data: st.DataObject) -> None:
+    """The gradient agrees with the value's central difference along a random direction."""
+    case = data.draw(cases(loss.takes))
+    random = torch.Generator().manual_seed(data.draw(st.integers(0, 1000)))
+    way = 1e-6 * torch.randn(case.predictions.shape, generator=random, dtype=torch.float64)
+    _, gradient = evaluate(loss, case)
+    ahead, _ = evaluate(loss, replace(case, predictions=case.predictions + way))
+    behind, _ = evaluate(loss, replace(case, predictions=case.predictions - way))
+    difference = (ahead.loss - behind.loss) / 2
+    torch.testing.assert_close((gradient * way).sum(), difference, rtol=1e-5, atol=1e-13)
+
+
+@law
+def on_policy_gives_minus_mean_advantage(loss: Loss, data: st.DataObject) -> None:
+    """One policy everywhere: all ratios are 1, the KL is 0, what is left is -mean(A)."""
+    case = data.draw(cases(loss.takes))
+    now = case.predictions
+    batch = replace(case.batch, old_logprobs=now, ref_logprobs=now, rollout_logprobs=now)
+    out, _ = evaluate(loss, replace(case, batch=batch))
+    assert not isinstance(batch, PairBatch | LabelBatch)
+    mean = batch.advantages[batch.loss_mask].sum() / case.counts.tokens
+    torch.testing.assert_close(out.loss, -mean)
+
+
+@law
+def zero_logits_give_ln2(loss: Loss, data: st.DataObject) -> None:
+    """An untrained head knows nothing: ln 2 whatever the targets."""
+    case = data.draw(cases(loss.takes))
+    out, _ = evaluate(loss, replace(case, predictions=torch.zeros_like(case.predictions)))
+    assert out.loss.item() == pytest.approx(math.log(2.0))
+
+
+@law
+def score_shift_changes_nothing(loss: Loss, data: st.DataObject) -> None:
+    """Adding a constant to every score of a chain, another one for each chain."""
+    case = data.draw(cases(loss.takes))
+    shifts = torch.arange(len(case.predictions))[:, None] - 1.5
+    moved = replace(case.batch, step_scores=case.batch.step_scores + shifts)
+    same(evaluate(loss, case), evaluate(loss, replace(case, batch=moved)))
+
+
+@law
+def equal_scores_give_dpo(loss: Loss, data: st.DataObject) -> None:
+    """Equal step scores and weights of mean 1: DPO's gradient, in the margin form its value too."""
+    assert isinstance(loss, FullStepDpo)
+    case = data.draw(cases(loss.takes))
+    level = replace(
+        case, batch=replace(case.batch, step_scores=torch.full_like(case.batch.step_scores, 0.3))
+    )
+    is_dpo(replace(loss, normalise="mean1", scale_by_beta=True), level)
+
+
+@law
+def single_step_gives_dpo(loss: Loss, data: st.DataObject) -> None:
+    """One step a completion is the outcome-level loss, even for weights that sum to 1."""
+    assert isinstance(loss, FullStepDpo)
+    case = data.draw(cases(loss.takes, steps=1))
+    is_dpo(replace(loss, softmax_over="step", scale_by_beta=True), case)
+
+
+def is_dpo(loss: FullStepDpo, case: Case) -> None:
+    out, gradient = evaluate(loss, case)
+    expected, expected_gradient = evaluate(Dpo(beta=loss.beta), case)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-12, atol=1e-12)
+    if loss.form == "margin":
+        torch.testing.assert_close(out.loss, expected.loss, rtol=1e-12, atol=1e-12)
+    shared = {name: out.metrics[name] for name in expected.metrics}
+    torch.testing.assert_close(shared, dict(expected.metrics))
+
+
+@law
+def single_token_steps_give_the_token_form(loss: Loss, data: st.DataObject) -> None:
+    """One token a step: the step-level and the token-level softmax are the same."""
+    assert isinstance(loss, FullStepDpo)
+    case = data.draw(cases(loss.takes, step_tokens=1))
+    by_step = evaluate(replace(loss, softmax_over="step"), case)
+    same(by_step, evaluate(replace(loss, softmax_over="token"), case))
+
+
+DECLARED = [(loss, name) for loss in LOSSES for name in sorted(loss.laws)]
+
+
+@pytest.mark.parametrize(("loss", "name"), DECLARED, ids=lambda value: repr(value))
+@few
+@given(data=st.data())
+def test_declared_laws_hold(loss: Loss, name: str, data: st.DataObject):
+    LAWS[name](loss, data)
+
+
+def test_every_law_is_declared_by_some_loss():
+    assert {name for loss in LOSSES for name in loss.laws} == set(LAWS)
+
+
+@few
+@given(case=cases(PairSamples))
+def test_step_dpo_is_dpo_on_the_same_mask(case: Case):
+    same(evaluate(StepDpo(beta=0.3), case), evaluate(Dpo(beta=0.3), case))
+
+
+def test_a_step_weight_that_is_off_would_be_seen():
+    """The check of `equal_scores_give_dpo` fails for weights that sum to 1."""
+
+    @settings(max_examples=20, deadline=None)
+    @given(case=cases(PairSamples))
+    def check(case: Case) -> None:
+        assume(case.batch.step_mask.sum(1).max() > 2)
+        level = replace(case.batch, step_scores=torch.zeros_like(case.batch.step_scores))
+        with pytest.raises(AssertionError):
+            is_dpo(FullStepDpo(normalise="sum1"), replace(case, batch=level))
+
+    check()

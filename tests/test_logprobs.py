@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rlstep.logprobs as logprobs
+from rlstep.logprobs import masked, per_token, step_sums, token_logprobs
+
+
+def test_token_logprobs_worked_by_hand():
+    # V = 2. Logits at position 0 are (0, ln 3): probabilities 1/4, 3/4. Token 1 is 1: ln 3/4.
+    # Logits at position 1 are (0, 0): token 2 is 0: ln 1/2. Position 2 predicts nothing we have.
+    logits = torch.tensor([[[0.0, math.log(3.0)], [0.0, 0.0], [5.0, 7.0]]])
+    out = token_logprobs(logits, torch.tensor([[0, 1, 0]]))
+    expected = torch.tensor([[0.0, math.log(0.75), math.log(0.5)]])
+    torch.testing.assert_close(out, expected)
+
+
+def test_temperature_divides_the_logits():
+    # ln 9 / 2 = ln 3: the same 3/4 as above.
+    logits = torch.tensor([[[0.0, math.log(9.0)], [0.0, 0.0]]])
+    out = token_logprobs(logits, torch.tensor([[0, 1]]), temperature=2.0)
+    torch.testing.assert_close(out, torch.tensor([[0.0, math.log(0.75)]]))
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
+def test_a_temperature_that_is_not_positive_is_refused(temperature: float):
+    with pytest.raises(ValueError, match="temperature"):
+        token_logprobs(torch.zeros(1, 2, 3), torch.zeros(1, 2, dtype=torch.long), temperature)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=st.integers(1, 3),
+    length=st.integers(1, 7),
+    vocabulary=st.integers(1, 6),
+    chunk=st.integers(1, 20),
+    seed=st.integers(0, 1000),
+)
+def test_value_and_gradient_equal_log_softmax(rows, length, vocabulary, chunk, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(rows, length, vocabulary, dtype=torch.float64, generator=generator) * 5
+    logits.requires_grad_()
+    tokens = torch.randint(vocabulary, (rows, length), generator=generator)
+    weights = torch.randn(rows, length, dtype=torch.float64, generator=generator)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logprobs, "CHUNK_ELEMENTS", chunk)
+        out = token_logprobs(logits, tokens, temperature=0.7)
+        (gradient,) = torch.autograd.grad((out * weights).sum(), logits)
+    plain = (logits / 0.7).log_softmax(-1)[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0]
+    plain = torch.cat([torch.zeros(rows, 1, dtype=torch.float64), plain], 1)
+    (expected,) = torch.autograd.grad((plain * weights).sum(), logits)
+    torch.testing.assert_close(out, plain)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_bfloat16_logits_are_normalised_in_float32():
+    # 1000 equal logits: ln(1/1000). A bfloat16 softmax would be off in the third digit.
+    logits = torch.full((1, 2, 1000), 3.0, dtype=torch.bfloat16, requires_grad=True)
+    out = token_logprobs(logits, torch.zeros(1, 2, dtype=torch.long))
+    assert out.dtype == torch.float32
+    assert out[0, 1].item() == pytest.approx(-math.log(1000.0), abs=1e-5)
+    out.sum().backward()
+    assert logits.grad is not None and logits.grad.dtype == torch.bfloat16
+
+
+def test_step_sums_ragged_and_masked():
+    # Row 0: steps of 2 and 1 tokens. Row 1: one step of 2 tokens, the second masked, then padding.
+    values = torch.tensor([[9.0, 1.0, 2.0, 4.0], [9.0, 3.0, torch.nan, torch.nan]])
+    index = torch.tensor([[-1, 0, 0, 1], [-1, 0, 0, -1]])
+    mask = torch.tensor([[False, True, True, True], [False, True, False, False]])
+    out = step_sums(values, index, mask, 2)
+    assert out.tolist() == [[3.0, 4.0], [3.0, 0.0]]
+    assert per_token(out, index, mask).tolist() == [[0.0, 3.0, 3.0, 4.0], [0.0, 3.0, 0.0, 0.0]]
+
+
+def test_no_steps_at_all():
+    index, mask = torch.full((2, 3), -1), torch.zeros(2, 3, dtype=torch.bool)
+    assert step_sums(torch.ones(2, 3), index, mask, 0).shape == (2, 0)
+    assert per_token(torch.ones(2, 0), index, mask).tolist() == [[0.0] * 3] * 2
+
+
+def test_masked_stops_nan_in_value_and_gradient():
+    values = torch.tensor([1.0, torch.nan, torch.inf], requires_grad=True)
+    out = masked(values, torch.tensor([True, False, False]))
+    out.sum().backward()
+    assert out.tolist() == [1.0, 0.0, 0.0]
+    assert values.grad is not None and values.grad.tolist() == [1.0, 0.0, 0.0]
