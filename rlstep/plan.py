@@ -1,0 +1,113 @@
+"""What `--dry-run` prints: the resolved configuration, the placement, memory by role."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from rlstep.config import Config, LearnerConfig, ModelConfig
+
+_GIB = 1 << 30
+
+
+def print_plan(config: Config) -> None:
+    """Print the plan of a run. Starts nothing and loads no ray, vllm or deepspeed."""
+    from rich.console import Console
+    from rich.pretty import Pretty
+    from rich.table import Table
+
+    console = Console()
+    console.print(Pretty(config, expand_all=True))
+    table = Table(title="Placement and memory (weights, gradients, optimizer; no activations)")
+    for heading in ("role", "actors", "GPUs each", "parameters", "GiB each"):
+        table.add_column(heading, justify="left" if heading == "role" else "right")
+    for row in rows(config):
+        table.add_row(*row)
+    console.print(table)
+
+
+def rows(config: Config) -> list[tuple[str, str, str, str, str]]:
+    """One row a role: name, actors, GPUs of each, parameters, memory of each."""
+    place = config.placement
+    size = _all(config.policy.model)
+    serving = 2 if config.generator.dtype == "bfloat16" else 4
+    cache = config.generator.kv_cache_mib / 1024
+    engine = None if size is None else size * serving / config.generator.tensor_parallel_size
+    table = [
+        _row("generator", config.generator.replicas, place.generator_gpus, size, engine, cache),
+        _learner_row("policy learner", config.policy, place.policy_gpus),
+    ]
+    table += [_learner_row("prm learner", prm.learner, place.prm_gpus) for prm in config.prm]
+    return [*table, _row("scorer", config.scorer.replicas, 0.0, None, None)]
+
+
+def _learner_row(name: str, config: LearnerConfig, gpus: float) -> tuple[str, str, str, str, str]:
+    sizes = parameters(config.model)
+    need = None if sizes is None else learner_bytes(config, *sizes)
+    return _row(name, config.world_size, gpus, _all(config.model), need)
+
+
+def learner_bytes(config: LearnerConfig, parameters: int, trained: int) -> float:
+    """Bytes one rank holds in weights, gradients and optimizer.
+
+    ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054, section 3): stage 1 splits the optimizer's
+    12 bytes a parameter (fp32 master weights and two moments; 8 where the weights are fp32
+    themselves) over the ranks, 2 the gradients too, 3 everything.
+
+    Args:
+        parameters: of the whole model, adapters included.
+        trained: those that have gradients: all, or the adapters'.
+    """
+    width = 2 if config.model.dtype == "bfloat16" else 4
+    ranks = config.world_size
+    optimizer = 12 if config.model.dtype == "bfloat16" else 8
+    stage = config.zero_stage
+    weights = width / (ranks if stage >= 3 else 1)
+    gradients = width / (ranks if stage >= 2 else 1)
+    states = 0.0 if config.offload_optimizer else optimizer / (ranks if stage >= 1 else 1)
+    reference = weights if config.reference == "initial" and not config.model.lora.rank else 0.0
+    return parameters * (weights + reference) + trained * (gradients + states)
+
+
+def _row(
+    name: str,
+    actors: int,
+    gpus: float,
+    size: int | None,
+    need: float | None,
+    extra_gib: float = 0.0,
+) -> tuple[str, str, str, str, str]:
+    memory = "unknown" if need is None else f"{need / _GIB + extra_gib:.2f}"
+    return name, str(actors), f"{gpus:g}", "-" if size is None else f"{size:,}", memory
+
+
+@cache
+def parameters(model: ModelConfig) -> tuple[int, int] | None:
+    """Numbers of all and of trained parameters, counted on empty weights.
+
+    None where the model is not at hand: no such folder, or a hub model that was never downloaded.
+    """
+    from accelerate import init_empty_weights
+    from torch.nn import Linear
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config: Any = AutoConfig.from_pretrained(model.path)
+    except (OSError, ValueError):
+        return None
+    with init_empty_weights():
+        empty = AutoModelForCausalLM.from_config(config)
+    size = sum(parameter.numel() for parameter in empty.parameters())
+    if not model.lora.rank:
+        return size, size
+    adapters = sum(
+        model.lora.rank * (layer.in_features + layer.out_features)
+        for name, layer in empty.named_modules()
+        if isinstance(layer, Linear) and name.rpartition(".")[2] in model.lora.target_modules
+    )
+    return size + adapters, adapters
+
+
+def _all(model: ModelConfig) -> int | None:
+    sizes = parameters(model)
+    return None if sizes is None else sizes[0]

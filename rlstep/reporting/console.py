@@ -1,0 +1,107 @@
+"""Progress on the terminal: a live bar, or one line an iteration where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rlstep.metrics import Record
+from rlstep.reporting.sinks import RunStart, Sink
+from rlstep.types import Group
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_SHOWN = {
+    "train": ("rollout/accuracy", ".1%"),
+    "eval": ("eval/accuracy", ".1%"),
+    "loss": ("train/loss", ".4f"),
+}
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+@dataclass
+class ConsoleSink(Sink):
+    """A bar with rates and accuracies, and the summary as a table at the end."""
+
+    console: Console = field(default_factory=_console)
+    clock: Callable[[], float] = time.monotonic
+    """Seconds."""
+
+    def open(self, start: RunStart) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._done = self._first = start.resumed or 0
+        self._total = start.iterations
+        self._started = self._last = self.clock()
+        self._known: dict[str, str] = {}
+        self._bar = Progress(
+            TextColumn("{task.description}", style="bold", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[line]}"),
+            console=self.console,
+            get_time=self.clock,
+            disable=not self.console.is_terminal,
+        )
+        self._task = self._bar.add_task(
+            start.directory.name, total=self._total, completed=self._done, line=""
+        )
+        self.console.print(f"run {start.directory.path}", markup=False, highlight=False)
+        self._bar.start()
+
+    def iteration(self, record: Record, groups: Sequence[Group]) -> None:
+        line = self._describe(record)
+        self._done = int(record["iteration"])
+        if self.console.is_terminal:
+            self._bar.update(self._task, completed=self._done, line=line)
+        else:
+            head = f"iteration {self._done}/{self._total}  {line}  left {self._left()}"
+            self.console.print(head, markup=False, highlight=False, soft_wrap=True)
+
+    def close(self, summary: Mapping[str, Any]) -> None:
+        from rich.table import Table
+
+        self._bar.stop()
+        table = Table("", "", title="run failed" if summary["failed"] else "run ended")
+        table.show_header = False
+        for name, value in summary.items():
+            table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+        self.console.print(table)
+
+    def _describe(self, record: Record) -> str:
+        """What is known last of each: accuracies, loss, and rates of the last trained iteration."""
+        now = self.clock()
+        seconds, self._last = now - self._last, now
+        if "rollout/rollouts" in record and seconds > 0:
+            rates = record["rollout/rollouts"] / seconds, record["rollout/tokens"] / seconds
+            self._known["rates"] = f"{rates[0]:.1f} rollouts/s  {rates[1]:.0f} tokens/s"
+        for name, (metric, style) in _SHOWN.items():
+            if metric in record:
+                self._known[name] = f"{name} {record[metric]:{style}}"
+        return "  ".join(self._known[name] for name in (*_SHOWN, "rates") if name in self._known)
+
+    def _left(self) -> str:
+        """Time to the end at the mean pace so far, h:mm:ss."""
+        if self._done <= self._first:
+            return "-"
+        pace = (self._last - self._started) / (self._done - self._first)
+        minutes, seconds = divmod(round(pace * (self._total - self._done)), 60)
+        return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

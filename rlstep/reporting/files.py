@@ -1,0 +1,95 @@
+"""Files that survive a crash: JSON that is replaced whole, JSON lines that can be cut back."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file in one rename, so that a reader sees the old or the new one."""
+    temporary = path.with_name(f".{path.name}.writing")
+    temporary.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+    os.replace(temporary, path)
+
+
+class JsonLines:
+    """An append-only file of one JSON object a line, each with its 'iteration'.
+
+    A line is handed to the operating system whole, so a reader (or a crash of this process) finds
+    whole lines; only a machine that loses power can leave a torn last one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, *rows: Mapping[str, Any]) -> None:
+        """Numbers that are not finite are written as 'nan', 'inf' and '-inf'; float() reads them.
+
+        Raises:
+            TypeError: a value is no string, number, boolean, None, array, list or mapping.
+        """
+        text = "".join(
+            json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows
+        )
+        with self.path.open("ab") as file:
+            file.write(text.encode("utf-8", "backslashreplace"))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (row for row, _ in self._rows())
+
+    def truncate_after(self, iteration: int) -> None:
+        """Drop every row of a later iteration, and a torn last line. No file: nothing to drop.
+
+        Raises:
+            ValueError: a line that is not the last is no JSON object with an iteration.
+        """
+        if not self.path.exists():
+            return
+        end = 0
+        for row, after in self._rows():
+            if row["iteration"] > iteration:
+                break
+            end = after
+        os.truncate(self.path, end)
+
+    def _rows(self) -> Iterator[tuple[dict[str, Any], int]]:
+        """Rows with the offset, in bytes, behind each; none where nothing was written yet."""
+        if not self.path.exists():
+            return
+        offset = 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    return  # torn
+                offset += len(line)
+                yield self._parse(line, number), offset
+
+    def _parse(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            row = json.loads(line)
+            int(row["iteration"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self.path}, line {number}: {error!r}; a line is a JSON object with an iteration"
+            ) from error
+        return row
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types; arrays become lists, numbers that are not finite become words."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

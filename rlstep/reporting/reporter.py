@@ -1,0 +1,102 @@
+"""One record an iteration, handed to every sink."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from rlstep.metrics import Record
+from rlstep.reporting.console import ConsoleSink
+from rlstep.reporting.describe import describe_config, describe_versions
+from rlstep.reporting.files import write_json
+from rlstep.reporting.run_directory import RunDirectory
+from rlstep.reporting.sinks import FileSink, RunStart, Sink
+from rlstep.reporting.summary import summarize
+from rlstep.reporting.wandb_sink import WandbSink
+from rlstep.types import Group
+
+
+class Reporter:
+    """Writes down what happens in a run.
+
+        with Reporter(directory, config, iterations=200) as reporter:
+            reporter.iteration({"iteration": 1, "train/loss": 0.69}, groups)
+
+    Leaving the block writes summary.json and closes every sink, also after an error.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        config: Any,
+        *,
+        iterations: int,
+        resumed: int | None = None,
+        sinks: Sequence[Sink] | None = None,
+    ) -> None:
+        """
+        Args:
+            directory: of the run.
+            config: its configuration, of nested dataclasses.
+            iterations: how many the run will have.
+            resumed: the iteration whose checkpoint it goes on from, None for a new run.
+            sinks: files, wandb and the console by default.
+
+        Raises:
+            ValueError: a field of the configuration has no written form.
+        """
+        self._start = RunStart(
+            directory=directory,
+            config=describe_config(config),
+            iterations=iterations,
+            resumed=resumed,
+        )
+        self._sinks = (FileSink(), WandbSink(), ConsoleSink()) if sinks is None else tuple(sinks)
+        self._extra: dict[str, Any] = {}
+        self._summary: dict[str, Any] = {"failed": True}
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        directory = self._start.directory
+        write_json(directory.config, self._start.config)
+        write_json(directory.versions, describe_versions())
+        with ExitStack() as opened:
+            for sink in self._sinks:
+                sink.open(self._start)
+                opened.callback(self._close, sink)
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        directory = self._start.directory
+        with self._opened:
+            self._summary = {
+                "failed": kind is not None,
+                **summarize(directory.metrics),
+                **self._extra,
+            }
+            write_json(directory.summary, self._summary)
+
+    def _close(self, sink: Sink) -> None:
+        sink.close(self._summary)
+
+    def iteration(self, record: Record, groups: Sequence[Group] = ()) -> None:
+        """Report an iteration, or more about one.
+
+        Args:
+            record: metrics by name, and the iteration under 'iteration'.
+            groups: what was trained on, sorted by prompt_id.
+        """
+        for sink in self._sinks:
+            sink.iteration(record, groups)
+
+    def add_to_summary(self, **values: Any) -> None:
+        """Further entries of summary.json."""
+        self._extra |= values

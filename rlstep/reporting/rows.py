@@ -1,0 +1,92 @@
+"""Rollouts as rows: one line each for people, one row a step for a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rlstep.reporting.redact import redact
+from rlstep.types import Failure, Group, Rollout, StepScores
+
+STEP_COLUMNS = (
+    "iteration",
+    "prompt_id",
+    "rollout_id",
+    "step",
+    "text",
+    "scores",
+    "outcome",
+    "version",
+)
+
+
+def rollout_rows(iteration: int, groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
+    """One row a rollout, and one for every failure that left none."""
+    for group in groups:
+        for rollout in group.rollouts:
+            yield _rollout_row(iteration, rollout)
+        for failure in group.failures:
+            yield {
+                "iteration": iteration,
+                "prompt_id": group.prompt.prompt_id,
+                "failure": _failure_text(failure),
+            }
+
+
+def _rollout_row(iteration: int, rollout: Rollout) -> dict[str, Any]:
+    outcome, sources = rollout.outcome, rollout.scores.items()
+    failures = {name: _failure_text(s) for name, s in sources if isinstance(s, Failure)}
+    return {
+        "iteration": iteration,
+        "rollout_id": rollout.rollout_id,
+        "parent": rollout.parent,
+        "prompt_id": rollout.prompt.prompt_id,
+        "prompt": rollout.prompt.text,
+        "steps": [_step(rollout, index) for index in range(len(rollout.steps))],
+        "answer": outcome.extracted if outcome else None,
+        "reference": rollout.prompt.answer,
+        "verdict": outcome.verdict.value if outcome else None,
+        "failures": failures,
+        "finish_reason": rollout.completion.finish_reason,
+        "versions": [[s.version, s.start, s.end] for s in rollout.completion.versions],
+    }
+
+
+def step_rows(iteration: int, groups: Sequence[Group]) -> Iterator[tuple[Any, ...]]:
+    """One row a step, in the order of STEP_COLUMNS."""
+    for rollout in (rollout for group in groups for rollout in group.rollouts):
+        outcome = rollout.outcome.verdict.value if rollout.outcome else "failed"
+        for index in range(len(rollout.steps)):
+            step = _step(rollout, index)
+            yield (
+                iteration,
+                rollout.prompt.prompt_id,
+                rollout.rollout_id,
+                index,
+                step["text"],
+                ", ".join(f"{name} {value:.3f}" for name, value in step["scores"].items()),
+                outcome,
+                _version(rollout, index),
+            )
+
+
+def _version(rollout: Rollout, index: int) -> int:
+    """The lowest policy version among the tokens of a step."""
+    step = rollout.steps[index]
+    spans = rollout.completion.versions
+    return min(s.version for s in spans if s.start < step.end and step.start < s.end)
+
+
+def _step(rollout: Rollout, index: int) -> dict[str, Any]:
+    """Text and scores by source; a step that a source did not label has no score of it."""
+    scores = {
+        name: round(float(score.values[index]), 4)
+        for name, score in sorted(rollout.scores.items())
+        if isinstance(score, StepScores) and (score.n is None or score.n[index] > 0)
+    }
+    return {"text": rollout.step_text(index), "scores": scores}
+
+
+def _failure_text(failure: Failure) -> str:
+    """An error's own words may quote a URL with a password in it."""
+    return redact(f"{failure.reason}: {failure.detail}" if failure.detail else failure.reason)

@@ -1,0 +1,129 @@
+"""Where a run keeps what it writes.
+
+<root>/<name>/config.json      the resolved configuration, without secrets
+              versions.json    Python, packages, git commit
+              metrics.jsonl    one line an iteration
+              rollouts.jsonl   one line a rollout, to be read by people
+              checkpoints/     see rlstep/checkpoint.py
+              export/          the trained model
+              summary.json     the run in a few numbers
+              accuracy.png
+              wandb/           wandb's own files
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlstep.reporting.files import JsonLines
+
+LONGEST_NAME = 200
+"""Bytes; file systems take 255, and some files add to it."""
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Made by `create` or `reopen`, which check the name."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, root: Path | str, name: str) -> RunDirectory:
+        """A new run.
+
+        Raises:
+            ValueError: the name is no plain file name, or is taken.
+        """
+        path = _inside(Path(root), name)
+        if path.exists():
+            raise ValueError(f"run name: {path} exists; resume it, or take another name: {name}-2")
+        for folder in (path / "checkpoints", path / "export"):
+            folder.mkdir(parents=True)
+        return cls(path)
+
+    @classmethod
+    def reopen(cls, root: Path | str, name: str) -> RunDirectory:
+        """An earlier run.
+
+        Raises:
+            ValueError: the name is no plain file name, or there is no such run.
+        """
+        path = _inside(Path(root), name)
+        if not path.is_dir():
+            raise ValueError(f"run name: there is no run {path} to resume")
+        return cls(path)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def versions(self) -> Path:
+        return self.path / "versions.json"
+
+    @property
+    def metrics(self) -> JsonLines:
+        return JsonLines(self.path / "metrics.jsonl")
+
+    @property
+    def rollouts(self) -> JsonLines:
+        return JsonLines(self.path / "rollouts.jsonl")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def export(self) -> Path:
+        return self.path / "export"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def accuracy_plot(self) -> Path:
+        return self.path / "accuracy.png"
+
+    def truncate_after(self, iteration: int) -> None:
+        """Cut metrics and rollouts back to what had happened at the end of an iteration.
+
+        Called when a run resumes from that iteration's checkpoint; the rest happens again.
+        """
+        self.metrics.truncate_after(iteration)
+        self.rollouts.truncate_after(iteration)
+
+
+def check_run_name(name: str) -> None:
+    """Refuse a name that is not one plain, printable file name.
+
+    Raises:
+        ValueError: naming what is wrong and a name that would do.
+    """
+    problems = {
+        "it is empty": not name.strip(),
+        "it holds a path separator": "/" in name or "\\" in name,
+        "it holds '..'": ".." in name,
+        "it starts with '.', '-' or '~'": name.startswith((".", "-", "~")),
+        "it starts or ends with a space": name != name.strip(),
+        "it holds a character that cannot be printed": not name.isprintable(),
+        f"it is longer than {LONGEST_NAME} bytes": len(name.encode(errors="replace"))
+        > LONGEST_NAME,
+    }
+    for problem in (text for text, found in problems.items() if found):
+        plain = re.sub(r"[^A-Za-z0-9_.+=-]+|\.\.+", "-", name[:60]).strip("-.~ ") or "run-1"
+        raise ValueError(f"run name {name[:60]!r}: {problem}; a valid name is {plain!r}")
+
+
+def _inside(root: Path, name: str) -> Path:
+    check_run_name(name)
+    path = root / name
+    if path.resolve().parent != root.resolve():
+        raise ValueError(f"run name {name!r}: {path} is a link out of {root}; remove it")
+    return path

@@ -1,0 +1,68 @@
+"""Where records go. A sink is opened once, gets every iteration, and is closed once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlstep.metrics import Record
+from rlstep.reporting.rows import rollout_rows
+from rlstep.reporting.run_directory import RunDirectory
+from rlstep.reporting.summary import plot_accuracy
+from rlstep.types import Group
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStart:
+    """What sinks know when they are opened."""
+
+    directory: RunDirectory
+    config: Any
+    """The configuration as `describe_config` writes it."""
+    iterations: int
+    """How many the run will have."""
+    resumed: int | None = None
+    """The iteration whose checkpoint it goes on from, None for a new run."""
+
+
+class Sink(ABC):
+    """One place that records go to."""
+
+    @abstractmethod
+    def open(self, start: RunStart) -> None:
+        """Get ready.
+
+        Raises:
+            RuntimeError: it cannot; the message says what to do.
+        """
+
+    @abstractmethod
+    def iteration(self, record: Record, groups: Sequence[Group]) -> None:
+        """Take an iteration's metrics, and the groups it trained on.
+
+        An iteration may come in several records: what it trained, then how it was evaluated.
+        """
+
+    @abstractmethod
+    def close(self, summary: Mapping[str, Any]) -> None:
+        """Finish, also after an error; `summary['failed']` tells."""
+
+
+class FileSink(Sink):
+    """metrics.jsonl, rollouts.jsonl and accuracy.png of the run's directory."""
+
+    def open(self, start: RunStart) -> None:
+        self._directory = start.directory
+        if start.resumed is not None:
+            start.directory.truncate_after(start.resumed)
+
+    def iteration(self, record: Record, groups: Sequence[Group]) -> None:
+        iteration = int(record["iteration"])
+        # Rollouts first: a crash in between leaves no iteration whose rollouts are missing.
+        self._directory.rollouts.append(*rollout_rows(iteration, groups))
+        self._directory.metrics.append(record)
+
+    def close(self, summary: Mapping[str, Any]) -> None:
+        plot_accuracy(self._directory.metrics, self._directory.accuracy_plot)

@@ -1,0 +1,58 @@
+"""A run in a few numbers, and its accuracy as a picture, both read from the metrics it wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlstep.metrics import Record
+
+
+def summarize(records: Iterable[Record]) -> dict[str, Any]:
+    """The summary of a run from all of its records, None for what was never measured.
+
+    Reading the records, and not counters in memory, makes it right for a resumed run too.
+    """
+    rows = list(records)
+    accuracies = _column(rows, "eval/accuracy")
+    problems = _column(rows, "eval/problems")
+    return {
+        "iterations": int(max((row["iteration"] for row in rows), default=0)),
+        "eval_accuracy_start": accuracies[0] if accuracies else None,
+        "eval_accuracy_end": accuracies[-1] if accuracies else None,
+        "eval_problems": int(problems[-1]) if problems else None,
+        "train_seconds": sum(_column(rows, "time/iteration")),
+        "prm_auc_end": (_column(rows, "prm/auc") or [None])[-1],
+        "max_parity_error": max(_column(rows, "sync/parity_error"), default=None),
+    }
+
+
+def plot_accuracy(records: Iterable[Record], path: Path) -> None:
+    """Draw the accuracy curve of a run: every evaluation, and the training rollouts."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    rows = list(records)
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    x, y = _points(rows, "rollout/accuracy")
+    axes.plot(x, y, color="0.65", linewidth=1.2, label="training rollouts")
+    x, y = _points(rows, "eval/accuracy")
+    errors = [float(r.get("eval/accuracy_standard_error", 0)) for r in rows if "eval/accuracy" in r]
+    axes.errorbar(x, y, errors, color="C0", marker="o", capsize=3, label="evaluation (±1 s.e.)")
+    axes.set(xlabel="iteration", ylabel="accuracy", ylim=(-0.02, 1.02))
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best")
+    FigureCanvasAgg(figure).print_png(str(path))
+
+
+def _column(rows: Sequence[Record], name: str) -> list[float]:
+    return [float(row[name]) for row in rows if name in row]
+
+
+def _points(rows: Sequence[Record], name: str) -> tuple[list[float], list[float]]:
+    return [row["iteration"] for row in rows if name in row], _column(rows, name)

@@ -1,0 +1,108 @@
+"""Weights & Biases: offline without a key, online with one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlstep.metrics import Record
+from rlstep.reporting.rows import STEP_COLUMNS, step_rows
+from rlstep.reporting.sinks import RunStart, Sink
+from rlstep.types import Group
+
+_RELEASE_S = 60.0
+
+
+def wandb_mode() -> str:
+    """WANDB_MODE where it is set; otherwise online with WANDB_API_KEY, offline without."""
+    return os.environ.get("WANDB_MODE") or (
+        "online" if os.environ.get("WANDB_API_KEY") else "offline"
+    )
+
+
+@dataclass
+class WandbSink(Sink):
+    """One wandb run, the same after a resume; its files lie in the run's directory."""
+
+    project: str = "rlstep"
+    table_groups: int = 4
+    """Groups of every iteration whose steps go into the table; rollouts.jsonl has all."""
+
+    def open(self, start: RunStart) -> None:
+        import wandb
+
+        mode = wandb_mode()
+        # No sight of argv, environment, console or git remote: a secret may stand in any of them.
+        settings = wandb.Settings(
+            x_disable_meta=True,
+            disable_git=True,
+            console="off",
+            save_code=False,
+            silent=mode != "online",  # online, its address is printed
+        )
+        # Tables wait here for their upload; wandb's own choice is the home directory.
+        os.environ["WANDB_DATA_DIR"] = str(start.directory.path / "wandb")
+        self._run = _until_free(
+            lambda: wandb.init(
+                project=self.project,
+                name=start.directory.name,
+                id=_run_id(start.directory.path / "wandb_run_id"),
+                resume="allow",
+                dir=str(start.directory.path),
+                mode=mode,  # pyright: ignore[reportArgumentType]
+                config={"config": start.config, "iterations": start.iterations},
+                settings=settings,
+            ),
+            mode,
+        )
+        self._run.define_metric("iteration")
+        self._run.define_metric("*", step_metric="iteration")
+
+    def iteration(self, record: Record, groups: Sequence[Group]) -> None:
+        import wandb
+
+        iteration = int(record["iteration"])
+        row: dict[str, Any] = dict(record)
+        if groups:
+            steps = step_rows(iteration, groups[: self.table_groups])
+            row["rollouts"] = wandb.Table(columns=list(STEP_COLUMNS), data=[list(s) for s in steps])
+        # An explicit step, since an offline run that is resumed would count from 0 again; and not
+        # committed before the next one, so that an iteration's evaluation joins its row.
+        self._run.log(row, step=iteration)
+
+    def close(self, summary: Mapping[str, Any]) -> None:
+        self._run.summary.update(dict(summary))
+        self._run.finish(exit_code=int(summary["failed"]))
+
+
+def _until_free(init: Callable[[], Any], mode: str) -> Any:
+    """Start wandb. Its service (0.31) outlives a driver that was killed by some seconds, and holds
+    the run's id as long, so a resume at once waits for it.
+
+    Raises:
+        RuntimeError: wandb does not start; says why.
+    """
+    deadline = time.monotonic() + _RELEASE_S
+    while True:
+        try:
+            return init()
+        except Exception as error:
+            if "is in use" in str(error) and time.monotonic() < deadline:
+                time.sleep(1.0)
+                continue
+            raise RuntimeError(
+                f"wandb does not start in mode {mode!r}: {error}; check WANDB_API_KEY and the"
+                " network, or set WANDB_MODE=offline and upload later with `wandb sync`"
+            ) from error
+
+
+def _run_id(path: Path) -> str:
+    """Drawn once a run and kept beside its files, so that a resume finds its wandb run."""
+    if not path.exists():
+        path.write_text(secrets.token_hex(4))
+    return path.read_text()

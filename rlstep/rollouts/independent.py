@@ -1,0 +1,34 @@
+"""Independent completions of every prompt."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+from rlstep.config import at_least
+from rlstep.interfaces import RolloutContext, RolloutStrategy
+from rlstep.rollouts.requests import group_of, prompt_request
+from rlstep.types import Group, Prompt, Sampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class Independent(RolloutStrategy):
+    """`samples_per_prompt` completions of each prompt, drawn independently."""
+
+    samples_per_prompt: int = 8
+    sampling: Sampling = Sampling()
+
+    def __post_init__(self) -> None:
+        at_least("rollouts.samples_per_prompt", self.samples_per_prompt, 1)
+
+    async def collect(
+        self, prompts: Sequence[Prompt], context: RolloutContext
+    ) -> AsyncIterator[Group]:
+        requests = [
+            prompt_request(prompt, self.samples_per_prompt, self.sampling, context)
+            for prompt in prompts
+        ]
+        prompt_of = {r.request_id: p for r, p in zip(requests, prompts, strict=True)}
+        async for request, answer in context.generator.generate(requests):
+            group = group_of(prompt_of[request.request_id], request, answer, context)
+            yield replace(group, rollouts=tuple(await context.scorer.verify(group.rollouts)))

@@ -1,0 +1,109 @@
+"""Rectification: new continuations from just before the first wrong step (Step-DPO)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+from rlstep.config import at_least
+from rlstep.interfaces import RolloutContext, RolloutStrategy
+from rlstep.pairs.first_error import first_error
+from rlstep.rollouts.independent import Independent
+from rlstep.rollouts.monte_carlo import MonteCarlo
+from rlstep.rollouts.requests import Branch, branch, branch_rollouts
+from rlstep.types import Failure, Group, Prompt, Rollout, Sampling, StepScores, Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rectify(RolloutStrategy):
+    """Sample, find the first wrong step of wrong rollouts, sample again from the prefix before it.
+
+    The online form of Step-DPO's pipeline (Lai et al. 2024, arXiv:2406.18629, 3.2): the paper asks
+    a larger model for the error; here the PRM or Monte-Carlo values of the policy itself find it.
+    Localisation needs a whole batch, so groups are yielded together.
+    """
+
+    base: Independent = Independent()
+    source: str = "prm"
+    """'prm', or 'monte_carlo' to label every step of the wrong rollouts by continuations."""
+    monte_carlo: MonteCarlo = MonteCarlo()
+    """How steps are labelled where source is 'monte_carlo'."""
+    threshold: float = 0.5
+    """A step that scores under it is wrong."""
+    rectifications: int = 4
+    """Continuations from before each located error."""
+    max_errors: int = 2
+    """Located errors per prompt that are rectified."""
+
+    def __post_init__(self) -> None:
+        at_least("rollouts.rectifications", self.rectifications, 1)
+        at_least("rollouts.max_errors", self.max_errors, 1)
+        if self.source not in ("prm", "monte_carlo"):
+            raise ValueError(
+                f"rollouts.source is {self.source!r}; it is one of 'prm', 'monte_carlo'"
+            )
+
+    @property
+    def sampling(self) -> Sampling:  # type: ignore[override]  # the base strategy's field
+        return self.base.sampling
+
+    async def collect(
+        self, prompts: Sequence[Prompt], context: RolloutContext
+    ) -> AsyncIterator[Group]:
+        groups = [group async for group in self.base.collect(prompts, context)]
+        groups.sort(key=lambda group: group.prompt.prompt_id)
+        wrong = [r for group in groups for r in group.rollouts if _is_wrong(r)]
+        scored = {r.rollout_id: r for r in await self._score(wrong, context)}
+        origins = [
+            branch(rollout, step, self.rectifications, "fix", self.base.sampling, context)
+            for rollout, step in self._locate(list(scored.values()))
+        ]
+        branches, failures = await _sample(origins, context)
+        for group in groups:
+            prompt_id = group.prompt.prompt_id
+            extra = sorted(branches.get(prompt_id, []), key=lambda rollout: rollout.rollout_id)
+            yield replace(
+                group,
+                rollouts=(*(scored.get(r.rollout_id, r) for r in group.rollouts), *extra),
+                failures=(*group.failures, *failures.get(prompt_id, [])),
+            )
+
+    async def _score(self, wrong: list[Rollout], context: RolloutContext) -> list[Rollout]:
+        if self.source == "monte_carlo":
+            return await self.monte_carlo.label(wrong, context)
+        return await context.scorer.score_steps(wrong)
+
+    def _locate(self, rollouts: Sequence[Rollout]) -> list[tuple[Rollout, int]]:
+        """(rollout, first wrong step), at most `max_errors` of each prompt."""
+        found: list[tuple[Rollout, int]] = []
+        taken: dict[str, int] = {}
+        for rollout in rollouts:
+            scores = rollout.step_scores(self.source)
+            error = first_error(scores, self.threshold) if isinstance(scores, StepScores) else None
+            prompt_id = rollout.prompt.prompt_id
+            if error is not None and taken.get(prompt_id, 0) < self.max_errors:
+                taken[prompt_id] = taken.get(prompt_id, 0) + 1
+                found.append((rollout, error))
+        return found
+
+
+def _is_wrong(rollout: Rollout) -> bool:
+    return rollout.outcome is not None and rollout.outcome.verdict is not Verdict.CORRECT
+
+
+async def _sample(
+    origins: Sequence[Branch], context: RolloutContext
+) -> tuple[dict[str, list[Rollout]], dict[str, list[Failure]]]:
+    """Verified branches and failures, by prompt_id."""
+    by_request = {origin.request.request_id: origin for origin in origins}
+    made: dict[str, list[Rollout]] = {}
+    failures: dict[str, list[Failure]] = {}
+    async for request, answer in context.generator.generate([o.request for o in origins]):
+        origin = by_request[request.request_id]
+        prompt_id = origin.parent.prompt.prompt_id
+        if isinstance(answer, Failure):
+            failures.setdefault(prompt_id, []).append(answer)
+        else:
+            rollouts = await context.scorer.verify(branch_rollouts(origin, answer, context))
+            made.setdefault(prompt_id, []).extend(rollouts)
+    return made, failures

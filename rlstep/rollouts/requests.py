@@ -1,0 +1,162 @@
+"""Requests, and the rollouts made of their answers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rlstep.interfaces import RolloutContext
+from rlstep.text import decode_with_ends
+from rlstep.types import (
+    Completion,
+    Failure,
+    Group,
+    Prompt,
+    Request,
+    Rollout,
+    Sampling,
+    Step,
+    TokenIds,
+    VersionSpan,
+)
+
+
+def request_seed(seed: int, what: str) -> int:
+    """A seed of 48 bits from the run's seed and the name of what is asked.
+
+    It depends on nothing else, so a resumed run asks for the same samples.
+    """
+    digest = hashlib.blake2b(f"{seed}/{what}".encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "big")
+
+
+def prompt_request(prompt: Prompt, n: int, sampling: Sampling, context: RolloutContext) -> Request:
+    """Ask for `n` completions of a prompt."""
+    return Request(
+        request_id=f"{context.scope}/{prompt.prompt_id}",
+        prefix_ids=prompt.token_ids,
+        n=n,
+        seed=request_seed(context.seed, f"{context.scope}/{prompt.prompt_id}"),
+        sampling=sampling,
+    )
+
+
+def group_of(
+    prompt: Prompt,
+    request: Request,
+    answer: tuple[Completion, ...] | Failure,
+    context: RolloutContext,
+) -> Group:
+    """The group of one prompt's answer; a failed request is a group of no rollouts."""
+    if isinstance(answer, Failure):
+        return Group(prompt=prompt, rollouts=(), failures=(answer,))
+    rollouts = tuple(
+        Rollout(
+            rollout_id=f"{request.request_id}/{index}",
+            prompt=prompt,
+            completion=completion,
+            steps=context.splitter.split(completion),
+            sample_index=index,
+            iteration=context.iteration,
+            seed=request.seed,
+            sampling=request.sampling,
+        )
+        for index, completion in enumerate(answer)
+    )
+    return Group(prompt=prompt, rollouts=rollouts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branch:
+    """A request to go on from the first `steps` steps of a rollout."""
+
+    parent: Rollout
+    steps: int
+    request: Request
+
+    @property
+    def inherited(self) -> int:
+        """Completion tokens taken over from the parent."""
+        return self.parent.steps[self.steps - 1].end if self.steps else 0
+
+
+def branch(
+    parent: Rollout, steps: int, n: int, purpose: str, sampling: Sampling, context: RolloutContext
+) -> Branch:
+    """Ask for `n` continuations of a rollout's first `steps` steps."""
+    name = f"{parent.rollout_id}/{purpose}{steps}"
+    inherited = parent.steps[steps - 1].end if steps else 0
+    request = Request(
+        request_id=name,
+        prefix_ids=parent.prefix_ids(steps),
+        n=n,
+        seed=request_seed(context.seed, name),
+        # The limits hold for the whole completion. At least one token, so that a prefix at the
+        # limit is asked for and counted as truncated.
+        sampling=replace(
+            sampling,
+            max_tokens=max(1, sampling.max_tokens - inherited),
+            min_tokens=max(0, sampling.min_tokens - inherited),
+        ),
+    )
+    return Branch(parent=parent, steps=steps, request=request)
+
+
+def branch_rollouts(
+    origin: Branch, answer: Sequence[Completion], context: RolloutContext
+) -> list[Rollout]:
+    """Whole rollouts out of continuations: the parent's prefix is taken over token by token."""
+    parent, kept = origin.parent, origin.inherited
+    return [
+        Rollout(
+            rollout_id=f"{origin.request.request_id}/{index}",
+            prompt=parent.prompt,
+            completion=(whole := _joined(parent.completion, kept, continuation, context)),
+            steps=_steps_from(parent.steps[: origin.steps], kept, whole, context),
+            sample_index=index,
+            iteration=context.iteration,
+            seed=origin.request.seed,
+            sampling=parent.sampling,
+            parent=parent.rollout_id,
+            inherited=kept,
+        )
+        for index, continuation in enumerate(answer)
+    ]
+
+
+def _joined(
+    parent: Completion, kept: int, continuation: Completion, context: RolloutContext
+) -> Completion:
+    token_ids: TokenIds = np.concatenate([parent.token_ids[:kept], continuation.token_ids])
+    text, ends = decode_with_ends(context.tokenizer, token_ids)
+    inherited = [
+        replace(span, end=min(span.end, kept)) for span in parent.versions if span.start < kept
+    ]
+    written = [
+        VersionSpan(version=span.version, start=span.start + kept, end=span.end + kept)
+        for span in continuation.versions
+    ]
+    return Completion(
+        token_ids=token_ids,
+        logprobs=np.concatenate([parent.logprobs[:kept], continuation.logprobs]),
+        text=text,
+        ends=ends,
+        finish_reason=continuation.finish_reason,
+        stop_reason=continuation.stop_reason,
+        versions=(*inherited, *written),
+    )
+
+
+def _steps_from(
+    inherited: tuple[Step, ...], kept: int, whole: Completion, context: RolloutContext
+) -> tuple[Step, ...]:
+    """The parent's steps, then the splitter's; a new step starts where the inherited ones end."""
+    new = [
+        Step(start=max(step.start, kept), end=step.end)
+        for step in context.splitter.split(whole)
+        if step.end > kept
+    ]
+    return (*inherited, *new)

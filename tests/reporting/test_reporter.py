@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlstep.metrics import Record
+from rlstep.reporting.reporter import Reporter
+from rlstep.reporting.run_directory import RunDirectory
+from rlstep.reporting.sinks import FileSink, RunStart, Sink
+from rlstep.types import Failure, Group
+from tests.builders import make_counts, make_rollout
+
+
+@dataclass(frozen=True)
+class Settings:
+    learning_rate: float = 1e-5
+    model: str = "models/tiny"
+
+
+class RecordingSink(Sink):
+    """Remembers its calls; may fail on one of them."""
+
+    def __init__(self, fails: str = "") -> None:
+        self.calls: list[str] = []
+        self.fails = fails
+        self.summary: Mapping[str, Any] = {}
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self.fails:
+            raise RuntimeError(f"{name} failed")
+
+    def open(self, start: RunStart) -> None:
+        self._call("open")
+
+    def iteration(self, record: Record, groups: Sequence[Group]) -> None:
+        self._call(f"iteration {record['iteration']}")
+
+    def close(self, summary: Mapping[str, Any]) -> None:
+        self.summary = summary
+        self._call("close")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    return RunDirectory.create(tmp_path, "demo")
+
+
+def group() -> Group:
+    scored = make_rollout(
+        "1/p/0",
+        [[1, 2], [3]],
+        outcome=1.0,
+        scores={"prm": [0.5, 0.25], "monte_carlo": make_counts(n=[0, 4], k=[0, 3])},
+        versions=[(2, 0, 2), (3, 2, 3)],
+    )
+    failed = make_rollout("1/p/1", [[4]])
+    lost = Failure(reason="generator_lost", detail="http://me:hunter2@node:1 is gone")
+    return Group(prompt=scored.prompt, rollouts=(scored, failed), failures=(lost,))
+
+
+def test_the_files_of_a_run(directory: RunDirectory):
+    with Reporter(directory, Settings(), iterations=2, sinks=[FileSink()]) as reporter:
+        reporter.iteration({"iteration": 1, "train/loss": 0.5, "time/iteration": 2.0}, [group()])
+        reporter.add_to_summary(trained_rollouts=2)
+
+    config = json.loads(directory.config.read_text())
+    assert config["learning_rate"] == 1e-5 and config["class"].endswith("Settings")
+    assert "torch" in json.loads(directory.versions.read_text())["packages"]
+    assert list(directory.metrics) == [{"iteration": 1, "train/loss": 0.5, "time/iteration": 2.0}]
+    summary = json.loads(directory.summary.read_text())
+    assert summary["failed"] is False and summary["train_seconds"] == 2.0
+    assert summary["trained_rollouts"] == 2
+    assert directory.accuracy_plot.is_file()
+
+
+def test_a_rollout_can_be_read(directory: RunDirectory):
+    with Reporter(directory, Settings(), iterations=2, sinks=[FileSink()]) as reporter:
+        reporter.iteration({"iteration": 1}, [group()])
+    scored, failed, lost = directory.rollouts
+    assert scored == {
+        "iteration": 1,
+        "rollout_id": "1/p/0",
+        "parent": None,
+        "prompt_id": "p",
+        "prompt": "question",
+        "steps": [  # Monte Carlo labelled the second step only
+            {"text": "1 2 ", "scores": {"prm": 0.5}},
+            {"text": "3 ", "scores": {"monte_carlo": 0.75, "prm": 0.25}},
+        ],
+        "answer": "",
+        "reference": "42",
+        "verdict": "correct",
+        "failures": {},
+        "finish_reason": "stop",
+        "versions": [[2, 0, 2], [3, 2, 3]],
+    }
+    assert (failed["verdict"], failed["failures"]) == (None, {"outcome": "timeout"})
+    assert lost["failure"] == "generator_lost: http://<redacted>@node:1 is gone"
+
+
+def test_a_resumed_run_goes_on_from_its_checkpoint(directory: RunDirectory):
+    def run(iterations: Sequence[int], resumed: int | None) -> None:
+        with Reporter(
+            directory, Settings(), iterations=4, resumed=resumed, sinks=[FileSink()]
+        ) as reporter:
+            for iteration in iterations:
+                record = {"iteration": iteration, "time/iteration": 1.0, "run": len(iterations)}
+                reporter.iteration(record, [group()])
+
+    run([1, 2, 3], resumed=None)
+    run([3, 4], resumed=2)
+    assert [(r["iteration"], r["run"]) for r in directory.metrics] == [
+        (1, 3),
+        (2, 3),
+        (3, 2),
+        (4, 2),
+    ]
+    assert [row["iteration"] for row in directory.rollouts] == [
+        i for i in (1, 2, 3, 4) for _ in "abc"
+    ]
+    summary = json.loads(directory.summary.read_text())
+    assert (summary["iterations"], summary["train_seconds"]) == (4, 4.0)
+
+
+def test_an_error_in_the_run_closes_every_sink_and_passes_on(directory: RunDirectory):
+    sinks = [RecordingSink(), RecordingSink()]
+    with (
+        pytest.raises(KeyError, match="boom"),
+        Reporter(directory, Settings(), iterations=2, sinks=sinks) as reporter,
+    ):
+        reporter.iteration({"iteration": 1})
+        raise KeyError("boom")
+    for sink in sinks:
+        assert sink.calls == ["open", "iteration 1", "close"]
+        assert sink.summary["failed"] is True
+    assert json.loads(directory.summary.read_text())["failed"] is True
+
+
+def test_a_sink_that_does_not_open_ends_the_run_and_closes_the_open_ones(directory: RunDirectory):
+    first, second, third = RecordingSink(), RecordingSink(fails="open"), RecordingSink()
+    reporter = Reporter(directory, Settings(), iterations=2, sinks=[first, second, third])
+    with pytest.raises(RuntimeError, match="open failed"), reporter:
+        pytest.fail("the block must not run")
+    assert (first.calls, second.calls, third.calls) == (["open", "close"], ["open"], [])
+    assert first.summary["failed"] is True
+
+
+def test_a_sink_that_fails_to_close_does_not_keep_the_others_open(directory: RunDirectory):
+    first, second = RecordingSink(), RecordingSink(fails="close")
+    reporter = Reporter(directory, Settings(), iterations=2, sinks=[first, second])
+    with pytest.raises(RuntimeError, match="close failed"), reporter:
+        pass
+    assert first.calls == ["open", "close"]

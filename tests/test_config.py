@@ -1,0 +1,348 @@
+"""Bad values are refused when the configuration is built, by name, with the nearest valid one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from rlstep.advantages.group import GroupAdvantages
+from rlstep.config import (
+    EvaluationConfig,
+    GeneratorConfig,
+    LearnerConfig,
+    LoraConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PlacementConfig,
+    PrmConfig,
+    ScorerConfig,
+    at_least,
+    check_types,
+)
+from rlstep.losses.dpo import Dpo
+from rlstep.losses.policy_gradient import ClippedPolicyGradient
+from rlstep.losses.step_label import StepLabelLoss
+from rlstep.pairs.first_error import FirstErrorPairs
+from rlstep.pairs.outcome import OutcomePairs
+from rlstep.rollouts.independent import Independent
+from rlstep.rollouts.monte_carlo import MonteCarlo
+from rlstep.testing.small import small_config
+from rlstep.types import Sampling
+
+MODEL = ModelConfig(path="/nowhere")
+
+
+def learner(**fields: Any) -> LearnerConfig:
+    return LearnerConfig(model=MODEL, **fields)
+
+
+def prm(**fields: Any) -> PrmConfig:
+    defaults: dict[str, Any] = {
+        "learner": learner(head="token_classification"),
+        "loss": StepLabelLoss(),
+        "labeller": MonteCarlo(),
+    }
+    return PrmConfig(**{**defaults, **fields})
+
+
+def sampled(**fields: Any) -> Independent:
+    return Independent(samples_per_prompt=2, sampling=Sampling(**{"max_tokens": 64, **fields}))
+
+
+def test_the_smallest_configuration_is_valid():
+    config = small_config()
+    assert config.iterations == 3 and config.prm == ()
+
+
+# --- types ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": 3}, "name is 3; it must be of type str"),
+        ({"iterations": "3"}, "iterations is '3'; it must be of type int"),
+        ({"iterations": 3.0}, "iterations is 3.0; it must be of type int"),
+        ({"iterations": True}, "iterations is True; it must be of type int"),
+        ({"resume": 1}, "resume is 1; it must be of type bool"),
+        ({"train_seconds": "60"}, "train_seconds is '60'; it must be of type float"),
+        ({"train_seconds": False}, "train_seconds is False; it must be of type float"),
+        ({"run_dir": None}, "run_dir is None; it must be of type str"),
+        ({"prm": prm()}, "it must be of type tuple"),
+        ({"loss": "dpo"}, "loss is 'dpo'; it must be of type Loss"),
+        ({"task": Dpo()}, "it must be of type Task"),
+        ({"policy": MODEL}, "it must be of type LearnerConfig"),
+        (
+            {"policy": learner(offload_optimizer=0)},
+            "policy.offload_optimizer is 0; it must be of type bool",
+        ),
+        (
+            {"policy": LearnerConfig(model=ModelConfig(path="/x", lora=LoraConfig(rank=1.5)))},  # type: ignore[arg-type]
+            "policy.model.lora.rank is 1.5; it must be of type int",
+        ),
+        (
+            {"prm": (prm(learner=learner(head="token_classification", world_size=1.0)),)},
+            "prm.0.learner.world_size is 1.0; it must be of type int",
+        ),
+        (
+            {"rollouts": sampled(max_tokens=64.0)},
+            "rollouts.sampling.max_tokens is 64.0; it must be of type int",
+        ),
+    ],
+)
+def test_mistyped_fields(fields: dict[str, Any], message: str):
+    with pytest.raises(TypeError) as caught:
+        small_config(**fields)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "message"),
+    [
+        (Dpo, {"beta": True}, "loss.beta is True; it must be a number"),
+        (Dpo, {"beta": "0.1"}, "loss.beta is '0.1'; it must be a number"),
+        (learner, {"world_size": "2"}, "learner.world_size is '2'; it must be a number"),
+        (GeneratorConfig, {"replicas": None}, "generator.replicas is None; it must be a number"),
+        (MonteCarlo, {"continuations": "8"}, "continuations is '8'; it must be a number"),
+    ],
+)
+def test_mistyped_numbers_of_a_part_are_named_by_the_part(
+    kind: Any, fields: dict[str, Any], message: str
+):
+    with pytest.raises(TypeError) as caught:
+        kind(**fields)
+    assert message in str(caught.value)
+
+
+def test_a_whole_number_is_a_float():
+    assert small_config(train_seconds=60).train_seconds == 60
+
+
+# --- choices -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (
+            LearnerConfig(model=ModelConfig(path="/x", dtype="bfloat")),  # type: ignore[arg-type]
+            "policy.model.dtype is 'bfloat'; it is one of 'float32', 'bfloat16' (nearest:"
+            " 'bfloat16')",
+        ),
+        (
+            learner(reference="initail"),
+            "policy.reference is 'initail'; it is one of 'iteration', 'initial', 'none' (nearest:"
+            " 'initial')",
+        ),
+        (
+            learner(zero_stage=5),
+            "policy.zero_stage is 5; it is one of 0, 1, 2, 3 (nearest: 3)",
+        ),
+        (learner(zero_stage="2"), "policy.zero_stage is '2'; it is one of 0, 1, 2, 3 (nearest: 2)"),
+        (learner(zero_stage=True), "policy.zero_stage is True; it is one of 0, 1, 2, 3"),
+        (
+            learner(optimizer=OptimizerConfig(schedule="cosin", total_updates=10)),  # type: ignore[arg-type]
+            "policy.optimizer.schedule is 'cosin'; it is one of 'constant', 'linear', 'cosine'"
+            " (nearest: 'cosine')",
+        ),
+    ],
+)
+def test_unknown_choices(policy: LearnerConfig, message: str):
+    with pytest.raises(ValueError) as caught:
+        small_config(policy=policy)
+    assert message in str(caught.value)
+
+
+# --- what does not fit together ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"loss": ClippedPolicyGradient()},
+            "loss ClippedPolicyGradient takes AdvantageSamples, but samples OutcomePairs makes"
+            " PairSamples",
+        ),
+        (
+            {"samples": GroupAdvantages()},
+            "loss Dpo takes PairSamples, but samples GroupAdvantages makes AdvantageSamples",
+        ),
+        (
+            {"samples": OutcomePairs(step_source="prm")},
+            "samples OutcomePairs reads step scores of 'prm', but prm is empty",
+        ),
+        (
+            {"samples": FirstErrorPairs()},
+            "samples FirstErrorPairs reads step scores of 'prm', but prm is empty",
+        ),
+        (
+            {
+                "samples": GroupAdvantages(),
+                "loss": ClippedPolicyGradient(),
+                "rollouts": sampled(top_p=0.9),
+            },
+            "a policy gradient needs top_p = 1, top_k = 0",
+        ),
+        (
+            {
+                "samples": GroupAdvantages(),
+                "loss": ClippedPolicyGradient(),
+                "rollouts": sampled(top_k=20),
+            },
+            "a policy gradient needs top_p = 1, top_k = 0",
+        ),
+        ({"prm": (prm(), prm())}, "prm has 2 entries; at most 1 is valid"),
+        (
+            {"prompts_per_iteration": 10, "policy": learner(mini_batches=4)},
+            "prompts_per_iteration is 10, not divisible by policy.mini_batches 4; the nearest valid"
+            " value is 8",
+        ),
+        (
+            {"prompts_per_iteration": 1, "policy": learner(mini_batches=4)},
+            "the nearest valid value is 4",
+        ),
+        # 100 + 64 > 128, and 16 + 120 > 128
+        (
+            {"max_prompt_tokens": 100},
+            "max_prompt_tokens 100 + rollouts.sampling.max_tokens 64 exceed generator.context 128;"
+            " the smallest valid value is 164",
+        ),
+        (
+            {"evaluation": EvaluationConfig(max_tokens=120)},
+            "max_prompt_tokens 16 + evaluation.max_tokens 120 exceed generator.context 128; the"
+            " smallest valid value is 136",
+        ),
+        (
+            {"rollouts": sampled(min_tokens=8), "evaluation": EvaluationConfig(max_tokens=4)},
+            "evaluation.max_tokens (or 0) is 4; the smallest valid value is 8",
+        ),
+        ({"run_dir": "runs"}, "run_dir is 'runs'; it must be absolute, like /data/runs"),
+    ],
+)
+def test_what_does_not_fit(fields: dict[str, Any], message: str):
+    with pytest.raises(ValueError) as caught:
+        small_config(**fields)
+    assert message in str(caught.value)
+
+
+def test_what_fits_just_so():
+    # 64 + 64 = 128, and top_p < 1 where only an order is learnt
+    config = small_config(max_prompt_tokens=64, rollouts=sampled(top_p=0.9), run_dir="/data/runs")
+    assert small_config(samples=OutcomePairs(step_source="prm"), prm=(prm(),)).prm
+    assert config.rollouts.sampling.truncated
+    assert small_config(prompts_per_iteration=8, policy=learner(mini_batches=4)).iterations == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"learner": learner()},
+            "prm.learner.head is 'language_model'; a PRM needs 'token_classification'",
+        ),
+        ({"loss": Dpo()}, "prm.loss Dpo takes no step labels"),
+    ],
+)
+def test_a_prm_that_cannot_be_one(fields: dict[str, Any], message: str):
+    with pytest.raises(ValueError) as caught:
+        prm(**fields)
+    assert message in str(caught.value)
+
+
+# --- numbers -------------------------------------------------------------------------------------
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "smallest"),
+    [
+        ("iterations", -1, 0),
+        ("max_policy_lag", -1, 0),
+        ("prompts_per_iteration", 0, 1),
+        ("max_prompt_tokens", 0, 1),
+        ("train_seconds", -0.5, 0),
+        ("train_seconds", NAN, 0),
+        ("checkpoint_every", -1, 0),
+        ("seed", -1, 0),
+        ("deadline_s", 0.5, 1.0),
+    ],
+)
+def test_numbers_of_the_run(name: str, value: float, smallest: float):
+    with pytest.raises(ValueError) as caught:
+        small_config(**{name: value})
+    assert f"{name} is {value}; the smallest valid value is {smallest}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "prefix", "name", "value", "smallest"),
+    [
+        (learner, "learner", "world_size", 0, 1),
+        (learner, "learner", "token_budget", 0, 1),
+        (learner, "learner", "mini_batches", 0, 1),
+        (learner, "learner", "epochs", 0, 1),
+        (learner, "learner", "threads", 0, 1),
+        (learner, "learner", "skipped_updates_limit", 0, 1),
+        (OptimizerConfig, "optimizer", "learning_rate", NAN, 0.0),
+        (OptimizerConfig, "optimizer", "weight_decay", -0.1, 0.0),
+        (OptimizerConfig, "optimizer", "gradient_clip", -1, 0.0),
+        (OptimizerConfig, "optimizer", "warmup_updates", -1, 0),
+        (LoraConfig, "lora", "rank", -1, 0),
+        (GeneratorConfig, "generator", "replicas", 0, 1),
+        (GeneratorConfig, "generator", "tensor_parallel_size", 0, 1),
+        (GeneratorConfig, "generator", "context", 0, 1),
+        (GeneratorConfig, "generator", "concurrency", 0, 1),
+        (GeneratorConfig, "generator", "prefill_tokens", 0, 1),
+        (GeneratorConfig, "generator", "block_size", 0, 1),
+        (GeneratorConfig, "generator", "kv_cache_mib", -1, 0),
+        (GeneratorConfig, "generator", "parity_tolerance", NAN, 0),
+        (GeneratorConfig, "generator", "deadline_s", 0, 1.0),
+        (ScorerConfig, "scorer", "replicas", 0, 1),
+        (ScorerConfig, "scorer", "processes", 0, 1),
+        (ScorerConfig, "scorer", "deadline_s", 0, 0.01),
+        (EvaluationConfig, "evaluation", "every", -1, 0),
+        (PlacementConfig, "placement", "policy_gpus", -1, 0.0),
+    ],
+)
+def test_numbers_of_the_parts(kind: Any, prefix: str, name: str, value: float, smallest: float):
+    with pytest.raises(ValueError) as caught:
+        kind(**{name: value})
+    wanted = f"{prefix}.{name} is {value}; the smallest valid value is {smallest}"
+    assert wanted in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda: OptimizerConfig(schedule="linear", warmup_updates=5, total_updates=5),
+            "optimizer.total_updates is 5; the smallest valid value is 6",
+        ),
+        (
+            lambda: OptimizerConfig(betas=(0.9, 1.0)),
+            "optimizer.betas is (0.9, 1.0); both lie in [0, 1)",
+        ),
+        (
+            lambda: learner(offload_optimizer=True),
+            "learner.zero_stage (with offload_optimizer) is 0; the smallest valid value is 1",
+        ),
+        (
+            lambda: GeneratorConfig(gpu_memory_utilization=1.5),
+            "generator.gpu_memory_utilization is 1.5; it lies in (0, 1]",
+        ),
+        (lambda: at_least("x", float("nan"), 0), "x is nan; the smallest valid value is 0"),
+    ],
+)
+def test_numbers_in_a_range(build: Any, message: str):
+    with pytest.raises(ValueError) as caught:
+        build()
+    assert message in str(caught.value)
+
+
+def test_check_types_reads_a_part_by_itself():
+    check_types(GeneratorConfig(), "generator")
+    with pytest.raises(TypeError, match=r"generator.context is 2.5; it must be of type int"):
+        check_types(replace(GeneratorConfig(), context=2.5), "generator")  # type: ignore[arg-type]
