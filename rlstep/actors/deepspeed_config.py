@@ -1,0 +1,117 @@
+"""What DeepSpeed is told, and the optimizer and schedule it is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from rlstep.config import LearnerConfig, OptimizerConfig
+
+
+def zero_stage(config: LearnerConfig) -> int:
+    """The stage that is used.
+
+    bfloat16 needs float32 master weights, which DeepSpeed keeps only with ZeRO; at stage 1 it picks
+    an optimizer that fails on a zero gradient.
+    """
+    return max(config.zero_stage, 2) if config.model.dtype == "bfloat16" else config.zero_stage
+
+
+def deepspeed_config(config: LearnerConfig) -> dict[str, Any]:
+    """DeepSpeed's own settings.
+
+    Gradients accumulate until `step()` is called, which is the update, and are never divided by a
+    number of micro-batches: losses are normalised by global counts.
+    """
+    zero: dict[str, Any] = {"stage": zero_stage(config)}
+    if config.offload_optimizer:
+        zero["offload_optimizer"] = {"device": "cpu"}
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        # Without ZeRO our own optimizer clips, see CheckedAdamW.
+        "gradient_clipping": config.optimizer.gradient_clip if zero["stage"] else 0.0,
+        "zero_optimization": zero,
+        # DeepSpeed's own CPU Adam is compiled on first use, for most of a minute.
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": config.model.dtype == "bfloat16"},
+        "steps_per_print": None,
+    }
+
+
+def frozen_config(config: LearnerConfig) -> dict[str, Any]:
+    """The settings of a ZeRO-3 sharded model that is only ever read."""
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "zero_optimization": {"stage": 3},
+        "bf16": {"enabled": config.model.dtype == "bfloat16"},
+        "steps_per_print": None,
+    }
+
+
+class CheckedAdamW(torch.optim.AdamW):
+    """AdamW that clips, and takes no step from a non-finite gradient.
+
+    DeepSpeed's ZeRO optimizers do both; without ZeRO nobody does. The engine reads `overflow` and
+    `_global_grad_norm` after every step, as it does of its own optimizers.
+    """
+
+    overflow = False
+    _global_grad_norm = 0.0
+
+    def __init__(self, params: Iterable[dict[str, Any]], *, clip: float, **options: Any) -> None:
+        super().__init__(params, **options)
+        self._clip = clip
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        trained = [p for g in self.param_groups for p in g["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in trained])
+        self._global_grad_norm = norm.item()
+        self.overflow = not math.isfinite(self._global_grad_norm)
+        if self.overflow:
+            return
+        if self._clip:
+            torch.nn.utils.clip_grads_with_norm_(trained, self._clip, norm)
+        super().step(closure)
+
+
+def make_optimizer(config: LearnerConfig, module: nn.Module) -> torch.optim.AdamW:
+    """AdamW over what is trainable; matrices decay, biases and norms do not."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    decay = config.optimizer.weight_decay
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    options = {"lr": config.optimizer.learning_rate, "betas": config.optimizer.betas}
+    if zero_stage(config) == 0:
+        return CheckedAdamW(groups, clip=config.optimizer.gradient_clip, **options)
+    return torch.optim.AdamW(groups, **options)
+
+
+def make_scheduler(config: LearnerConfig, optimizer: torch.optim.Optimizer) -> LambdaLR:
+    return LambdaLR(optimizer, lambda update: learning_rate_factor(config.optimizer, update))
+
+
+def learning_rate_factor(config: OptimizerConfig, update: int) -> float:
+    """What the learning rate is multiplied by at update 0, 1, 2, ...
+
+    Linear warm-up that is complete at update `warmup_updates - 1` (the first update already moves),
+    then constant, or a linear or cosine decay that reaches 0 at `total_updates`.
+    """
+    if update < config.warmup_updates:
+        return (update + 1) / config.warmup_updates
+    if config.schedule == "constant":
+        return 1.0
+    span = config.total_updates - config.warmup_updates
+    left = max(0.0, 1.0 - (update - config.warmup_updates) / span)
+    return left if config.schedule == "linear" else 0.5 * (1.0 - math.cos(math.pi * left))

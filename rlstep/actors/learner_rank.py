@@ -1,0 +1,218 @@
+"""One rank of a learner: a model under DeepSpeed, its start and end, its predictions, its files.
+
+Dimensions: n sequences of a micro-batch, L tokens.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from ray.util import get_node_ip_address
+from torch import Tensor, nn
+
+from rlstep.actors import models
+from rlstep.actors.deepspeed_config import (
+    deepspeed_config,
+    frozen_config,
+    make_optimizer,
+    make_scheduler,
+    zero_stage,
+)
+from rlstep.batching import micro_batches
+from rlstep.config import LearnerConfig
+from rlstep.interfaces import Loss
+from rlstep.types import Floats, TokenIds
+
+TAG = "learner"
+"""The one checkpoint in a saved directory."""
+
+
+class LearnerRank:
+    """One rank. Every verb but `predict` and `address` is collective: all ranks call it alike.
+
+    Args:
+        name: the role's name, for messages.
+        rank: 0 .. world_size - 1.
+        device: 'cpu' or 'cuda'; a rank sees one GPU.
+        seed: of everything random.
+        timeout_s: how long a collective operation waits for the other ranks.
+    """
+
+    def __init__(
+        self,
+        config: LearnerConfig,
+        loss: Loss,
+        *,
+        name: str,
+        rank: int,
+        device: str,
+        seed: int,
+        timeout_s: float,
+    ) -> None:
+        self.config = config
+        self.loss = loss
+        self.name = name
+        self.rank = rank
+        self.device = torch.device(device)
+        self.updates = 0
+        self.skipped_in_a_row = 0
+        self.engine: Any = None
+        """DeepSpeed's engine, once joined; the model is its `module`."""
+        self.frozen: nn.Module | None = None
+        """The first model, where it is the reference and no adapter can be switched off."""
+        self._seed = seed
+        self._timeout = timedelta(seconds=timeout_s)
+        self._meeting_point: Any = None
+        if device == "cpu":
+            os.environ["DS_ACCELERATOR"] = "cpu"
+            torch.set_num_threads(config.threads)
+
+    # --- start and end ---------------------------------------------------------------------------
+
+    def address(self) -> tuple[str, int]:
+        """Rank 0 opens the meeting point on a port that the system picks, and keeps it open."""
+        host = get_node_ip_address()
+        self._meeting_point = self._store(host, 0, first=True)
+        return host, self._meeting_point.port
+
+    def _store(self, host: str, port: int, *, first: bool) -> Any:
+        return dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
+            host, port, self.config.world_size, first, self._timeout, wait_for_workers=False
+        )
+
+    def join(self, host: str, port: int) -> None:
+        """Meet the other ranks, load the model, start DeepSpeed."""
+        os.environ.update(
+            RANK=str(self.rank),
+            WORLD_SIZE=str(self.config.world_size),
+            LOCAL_RANK="0",
+            LOCAL_SIZE="1",
+            MASTER_ADDR=host,
+            MASTER_PORT=str(port),
+        )
+        dist.init_process_group(
+            "nccl" if self.device.type == "cuda" else "gloo",
+            store=self._meeting_point or self._store(host, port, first=False),
+            rank=self.rank,
+            world_size=self.config.world_size,
+            timeout=self._timeout,
+        )
+        import deepspeed  # it picks its accelerator when it is imported
+
+        # DeepSpeed's shared-memory all-reduce is compiled in the actor and spins without a deadline
+        # where another rank has died; gloo does neither.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        model = models.load_model(self.config, self._seed).to(self.device)
+        optimizer = make_optimizer(self.config, model)
+        self.engine, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            lr_scheduler=make_scheduler(self.config, optimizer),  # type: ignore[arg-type]
+            config=deepspeed_config(self.config),
+        )
+        if self._wants_frozen():
+            self.frozen = self._load_frozen()
+
+    def _wants_frozen(self) -> bool:
+        return (
+            self.config.reference == "initial"
+            and "ref_logprobs" in self.loss.reads
+            and self.config.model.lora.rank == 0
+        )
+
+    def _load_frozen(self) -> nn.Module:
+        """A second model, sharded where the first one is."""
+        import deepspeed
+
+        model = models.load_model(self.config, self._seed).eval().requires_grad_(False)
+        if zero_stage(self.config) < 3:
+            return model.to(self.device)
+        return deepspeed.initialize(model=model, config=frozen_config(self.config))[0]
+
+    def close(self) -> None:
+        import deepspeed
+
+        self.engine.destroy()
+        deepspeed.comm.destroy_process_group()
+
+    # --- predictions -----------------------------------------------------------------------------
+
+    def predict(self, token_ids: Sequence[TokenIds]) -> dict[int, Floats]:
+        """This rank's part: float32 [L] by position in `token_ids`."""
+        rows = self._own_rows(token_ids, self.engine)
+        return {position: row.cpu().numpy() for position, row in rows.items()}
+
+    def forward(self, model: Any, token_ids: Sequence[TokenIds], positions: list[int]) -> Tensor:
+        """float32 [n, longest]. No positions: one token, so that collective gathers match."""
+        rows = [token_ids[i] for i in positions] or [np.zeros(1, dtype=np.int32)]
+        lengths = torch.tensor([len(row) for row in rows])
+        ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.as_tensor(np.asarray(row, dtype=np.int64))
+        scalar = self.config.head == "token_classification"
+        return models.predict_tokens(model, ids.to(self.device), lengths.to(self.device), scalar)
+
+    def parts(self, lengths: Sequence[int]) -> list[list[int]]:
+        return micro_batches(lengths, self.config.token_budget, self.config.world_size)[self.rank]
+
+    @torch.no_grad()
+    def _own_rows(self, token_ids: Sequence[TokenIds], model: Any) -> dict[int, Tensor]:
+        """Predictions of the sequences that fall to this rank, by position."""
+        lengths = [len(row) for row in token_ids]
+        rows: dict[int, Tensor] = {}
+        for positions in self.parts(lengths):
+            values = self.forward(model, token_ids, positions)
+            rows |= {p: row[: lengths[p]] for p, row in zip(positions, values, strict=False)}
+        return rows
+
+    def all_rows(self, token_ids: Sequence[TokenIds], model: Any) -> list[Floats]:
+        """Predictions of all sequences, on every rank."""
+        ends = np.cumsum([0] + [len(row) for row in token_ids])
+        flat = torch.zeros(int(ends[-1]), device=self.device)
+        for position, row in self._own_rows(token_ids, model).items():
+            flat[ends[position] : ends[position + 1]] = row
+        dist.all_reduce(flat)  # one rank wrote each entry, the others add 0
+        return np.split(flat.cpu().numpy(), ends[1:-1])
+
+    # --- files -----------------------------------------------------------------------------------
+
+    def save(self, directory: str) -> None:
+        """Everything that training needs to go on bit by bit: weights, optimizer, schedule, random
+        state, counters."""
+        state = {
+            "updates": self.updates,
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "random_state": torch.get_rng_state(),
+        }
+        self.engine.save_checkpoint(directory, tag=TAG, client_state=state, save_latest=False)
+
+    def restore(self, directory: str) -> None:
+        """Continue from what `save` wrote. Pickled: only from a directory that is trusted.
+
+        Raises:
+            FileNotFoundError: the directory holds no checkpoint of a learner.
+        """
+        if not (Path(directory) / TAG).is_dir():
+            raise FileNotFoundError(f"learner {self.name!r}: no checkpoint in {directory!r}")
+        state: Any = self.engine.load_checkpoint(directory, tag=TAG)[1]
+        self.updates = state["updates"]
+        self.skipped_in_a_row = state["skipped_in_a_row"]
+        torch.set_rng_state(state["random_state"])
+
+    def export(self, directory: str) -> None:
+        """Rank 0 writes a Hugging Face folder, adapters merged, with the model's tokenizer."""
+        weights = {
+            name: value.to("cpu", copy=True)
+            for name, value in models.merged_weights(self.engine.module)
+            if self.rank == 0
+        }
+        if self.rank == 0:
+            models.write_folder(self.engine.module, weights, self.config.model.path, directory)
+        dist.barrier()

@@ -1,0 +1,178 @@
+"""The learner's model: checking it before anything starts, loading, calling and unloading it.
+
+Dimensions: N sequences, L tokens (padded).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlstep.config import LearnerConfig, LoraConfig
+from rlstep.logprobs import token_logprobs
+
+
+def check_model(path: str) -> None:
+    """Refuse a model that could not be trained, before any process starts.
+
+    Args:
+        path: a folder, or a Hugging Face hub id.
+
+    Raises:
+        ValueError: a path that looks local is no folder, or the tokenizer lacks a pad or
+            end-of-sequence token, or has more tokens than the model.
+    """
+    if _looks_local(path) and not Path(path).is_dir():
+        parent = Path(path).parent
+        names = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
+        near = difflib.get_close_matches(Path(path).name, names, n=1)
+        hint = f"; did you mean {str(parent / near[0])!r}?" if near else ""
+        raise ValueError(f"model.path is {path!r}, and there is no such folder{hint}")
+    from transformers import AutoConfig, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    for name in ("pad_token", "eos_token"):
+        if getattr(tokenizer, name) is None:
+            raise ValueError(
+                f"the tokenizer of model.path {path!r} has no {name}; set tokenizer.{name} and save"
+                " the tokenizer there"
+            )
+    embeddings = AutoConfig.from_pretrained(path).get_text_config().vocab_size
+    if len(tokenizer) > embeddings:
+        raise ValueError(
+            f"the tokenizer of model.path {path!r} has {len(tokenizer)} tokens and the model only"
+            f" {embeddings} embeddings"
+        )
+
+
+def _looks_local(path: str) -> bool:
+    """Hub ids are 'name' or 'owner/name'."""
+    return path.startswith(("/", ".", "~")) or path.count("/") > 1
+
+
+def load_model(config: LearnerConfig, seed: int) -> nn.Module:
+    """The model of one rank, on the CPU, in training mode, deterministic (no dropout).
+
+    Raises:
+        ValueError: the folder lacks weights of the model.
+    """
+    import transformers
+
+    torch.manual_seed(seed)
+    scalar = config.head == "token_classification"
+    kind: Any = transformers.AutoModelForCausalLM
+    if scalar:
+        kind = transformers.AutoModelForTokenClassification
+    model, info = kind.from_pretrained(
+        config.model.path,
+        dtype=getattr(torch, config.model.dtype),
+        attn_implementation=config.model.attention,
+        output_loading_info=True,
+        **({"num_labels": 1} if scalar else {}),
+    )
+    _start_head_at_zero(model, set(info["missing_keys"]), scalar, config.model.path)
+    _turn_dropout_off(model)
+    if config.model.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.model.lora.rank:
+        model = _with_adapters(model, config.model.lora, scalar)
+    return model.train()
+
+
+def _start_head_at_zero(model: Any, missing: set[str], scalar: bool, path: str) -> None:
+    """Weights that the folder lacks are an untrained scalar head, or an error."""
+    body = f"{model.base_model_prefix}."
+    lost = sorted(name for name in missing if not scalar or name.startswith(body))
+    if lost:
+        raise ValueError(f"model.path {path!r} lacks {len(lost)} weights of the model: {lost[:3]}")
+    with torch.no_grad():
+        for name in missing:
+            model.get_parameter(name).zero_()
+
+
+def _turn_dropout_off(model: nn.Module) -> None:
+    """Probability ratios compare two passes through the same function."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0  # type: ignore[assignment]  # a number, not a module
+
+
+def _with_adapters(model: Any, lora: LoraConfig, scalar: bool) -> nn.Module:
+    import peft
+
+    return peft.get_peft_model(
+        model,
+        peft.LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,  # type: ignore[arg-type]  # only ever divided by r
+            target_modules=list(lora.target_modules),
+            task_type=peft.TaskType.TOKEN_CLS if scalar else peft.TaskType.CAUSAL_LM,
+        ),
+    )
+
+
+def adapters_off(module: nn.Module) -> AbstractContextManager[Any]:
+    """Within it a model with adapters is the model it was loaded as."""
+    return module.disable_adapter() if hasattr(module, "disable_adapter") else nullcontext()  # type: ignore[operator]
+
+
+def predict_tokens(model: nn.Module, token_ids: Tensor, lengths: Tensor, scalar: bool) -> Tensor:
+    """One number a token: its logprob, or the scalar head's output there.
+
+    Args:
+        model: called with right-padded ids; may be the DeepSpeed engine.
+        token_ids: int64 [N, L].
+        lengths: int64 [N].
+        scalar: whether the model has a scalar head.
+
+    Returns:
+        float32 [N, L]; what stands in the padding is finite and means nothing.
+    """
+    positions = torch.arange(token_ids.shape[1], device=token_ids.device)
+    mask = (positions < lengths[:, None]).long()
+    logits = model(input_ids=token_ids, attention_mask=mask, use_cache=False).logits
+    return logits[..., 0].float() if scalar else token_logprobs(logits, token_ids)
+
+
+def base_model(module: nn.Module) -> Any:
+    """The Hugging Face model, out of its adapters."""
+    return module.get_base_model() if hasattr(module, "get_base_model") else module  # type: ignore[operator]
+
+
+def merged_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every weight in full under its Hugging Face name, adapters merged in, in module order.
+
+    Sums outside the model: merging and unmerging in place would leave rounding errors behind.
+    Gathers are collective, so every rank iterates; a tensor is valid until the next is asked for.
+    """
+    from deepspeed.runtime.zero import GatheredParameters
+
+    base = base_model(module)
+    for name, parameter in base.named_parameters():
+        if "lora_" in name or ".original_module." in name:
+            continue
+        owner, _, leaf = name.rpartition(".base_layer.")
+        layer = base.get_submodule(owner) if leaf == "weight" else None
+        parts = [] if layer is None else [p for n, p in layer.named_parameters() if "lora_" in n]
+        clean = name.replace(".base_layer.", ".").replace(".modules_to_save.default.", ".")
+        with GatheredParameters([parameter, *parts]), torch.no_grad():
+            value = parameter.detach()
+            yield clean, value if layer is None else value + layer.get_delta_weight("default")
+
+
+def write_folder(
+    module: nn.Module, weights: dict[str, Tensor], source: str, directory: str
+) -> None:
+    """A Hugging Face folder: config, safetensors under checkpoint names, the source's tokenizer."""
+    from transformers import AutoTokenizer
+
+    base_model(module).save_pretrained(directory, state_dict=weights)
+    AutoTokenizer.from_pretrained(source).save_pretrained(directory)

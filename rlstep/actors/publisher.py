@@ -1,0 +1,62 @@
+"""The sending half of the weight sync, on every learner rank."""
+
+from __future__ import annotations
+
+import torch
+from ray.actor import ActorHandle
+from ray.util import get_node_ip_address
+
+from rlstep.actors.learner import LearnerWorker
+from rlstep.actors.sync_client import ReplicaSyncClient
+
+
+class PublishingLearner(LearnerWorker):
+    """A learner rank whose weights generators follow. Both verbs are collective over the ranks."""
+
+    _transfer = None
+
+    def join_generators(
+        self,
+        generators: list[ActorHandle],
+        backend: str,
+        dtype: str,
+        engine_world_size: int,
+        deadline_s: float,
+    ) -> None:
+        """Meet the engine workers of all replicas; an earlier meeting is left first.
+
+        Args:
+            generators: the generator actors.
+            backend: vLLM's name of the weight transfer.
+            dtype: what the engines serve in.
+            engine_world_size: engine workers of one replica.
+            deadline_s: longest wait for a peer, in seconds.
+        """
+        # Here, so that a learner that publishes nothing (a PRM) and the driver load no vllm.
+        from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
+
+        from rlstep.actors.gloo_transfer import trainer_init_info
+        from rlstep.actors.vllm_plugin import register
+        from rlstep.actors.weight_source import LearnerWeights
+
+        register()
+        if self._transfer is not None:
+            self._transfer.shutdown()
+        self._client = ReplicaSyncClient(generators, engine_world_size, deadline_s)
+        self._transfer = WeightTransferTrainerFactory.trainer_init(
+            trainer_init_info(
+                backend,
+                rank=self.rank,
+                address=get_node_ip_address(),
+                engine_workers=len(generators) * engine_world_size,
+                deadline_s=deadline_s,
+            ),
+            client=self._client,
+            source=LearnerWeights(self.engine.module, getattr(torch, dtype)),
+        )
+
+    def publish(self, version: int) -> None:
+        """Send every weight, and label it `version` once the engines have taken it in."""
+        assert self._transfer is not None, "publish before join_generators"
+        self._client.version = version
+        self._transfer.send_weights()

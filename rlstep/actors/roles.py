@@ -1,0 +1,194 @@
+"""Every role of a run behind one handle: started together, closed together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from rlstep.actors.generator_group import GeneratorGroup
+from rlstep.actors.learner_group import LearnerGroup
+from rlstep.actors.scorer import ScorerGroup
+from rlstep.actors.weight_sync import WeightSync
+from rlstep.config import Config
+from rlstep.interfaces import RolloutContext, Tokenizer
+from rlstep.labels import step_labels
+from rlstep.types import Group, Rollout, Samples, TokenIds
+
+
+class RunRoles:
+    """Generators, scorers, the policy's learner and the PRM's (implements `interfaces.Roles`)."""
+
+    def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
+        self._config = config
+        self._tokenizer = tokenizer
+        self._started: list[Any] = []
+        """What must be closed, in the order of its start."""
+        self.between_updates = asyncio.Event()
+        """Cleared while an iteration's updates are under way: a run stops between iterations."""
+        self.between_updates.set()
+
+    async def start(self, probe: TokenIds, resume_from: Path | None, version: int) -> None:
+        """Start every role at once, restore the learners, send the first weights.
+
+        Args:
+            probe: token ids to make the parity probe's prompt of.
+            resume_from: a checkpoint's directory, or None.
+            version: the policy version that the weights have.
+        """
+        config = self._config
+        options = await self._place()
+        self.generators = GeneratorGroup(
+            config.generator, config.policy.model.path, options["generator"]
+        )
+        self._started.append(self.generators)
+        policy, prm, _ = await asyncio.gather(
+            self._learner("policy", options["policy"]),
+            self._learner("prm", options["prm"]) if config.prm else _nothing(),
+            self.generators.start(),
+        )
+        assert policy is not None
+        self.policy, self.prm = policy, prm
+        self.scorer = ScorerGroup(config.scorer, config.verifier, prm, {})
+        self._started.append(self.scorer)
+        if resume_from is not None:
+            await self._each_learner("restore", resume_from)
+        blocks = 2 * config.generator.block_size + 1
+        prompt = np.resize(probe, max(len(probe), blocks)).astype(np.int32)
+        self.sync = WeightSync(self.policy, self.generators, prompt)
+        await self.sync.start(version)
+
+    async def _learner(self, name: str, options: dict[str, Any]) -> LearnerGroup:
+        prm = name == "prm"
+        group = await LearnerGroup.start(
+            self._config.prm[0].learner if prm else self._config.policy,
+            self._config.prm[0].loss if prm else self._config.loss,
+            name=name,
+            seed=self._config.seed,
+            deadline_s=self._config.deadline_s,
+            actor_options=options,
+        )
+        self._started.append(group)
+        return group
+
+    async def _place(self) -> dict[str, dict[str, Any]]:
+        """Ray options by role. With GPUs, one placement group holds a bundle for every actor."""
+        config, place = self._config, self._config.placement
+        wanted = {
+            "generator": (config.generator.replicas, place.generator_gpus),
+            "policy": (config.policy.world_size, place.policy_gpus),
+            "prm": (config.prm[0].learner.world_size if config.prm else 0, place.prm_gpus),
+        }
+        bundles = [{"GPU": gpus} for n, gpus in wanted.values() for _ in range(n) if gpus]
+        if not bundles:
+            return {role: {} for role in wanted}
+        group = placement_group(bundles, strategy=place.strategy)
+        self._started.append(_Placed(group))
+        try:
+            await asyncio.wait_for(group.ready(), self._config.deadline_s)
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"placement: {len(bundles)} bundles of {bundles} GPUs were not free within"
+                f" {self._config.deadline_s:.0f} s; the cluster has {ray.cluster_resources()}"
+            ) from error
+        strategy = PlacementGroupSchedulingStrategy(group)
+        return {
+            role: {"num_gpus": gpus, "scheduling_strategy": strategy} if gpus else {}
+            for role, (_, gpus) in wanted.items()
+        }
+
+    @property
+    def version(self) -> int:
+        return self.sync.version
+
+    def context(self, iteration: int, purpose: str = "") -> RolloutContext:
+        return RolloutContext(
+            generator=self.generators,
+            scorer=self.scorer,
+            splitter=self._config.splitter,
+            tokenizer=self._tokenizer,
+            iteration=iteration,
+            purpose=purpose,
+            seed=self._config.seed,
+        )
+
+    async def label(self, groups: Sequence[Group], context: RolloutContext) -> list[Rollout]:
+        if not self._config.prm:
+            return []
+        rollouts = [r for group in groups for r in group.rollouts]
+        return await self._config.prm[0].labeller.label(rollouts, context)
+
+    async def train(self, samples: Samples, labelled: Sequence[Rollout]) -> dict[str, float]:
+        self.between_updates.clear()
+        try:
+            policy, prm = await asyncio.gather(self._update(samples), self._train_prm(labelled))
+            return policy | prm
+        finally:
+            self.between_updates.set()
+
+    async def _update(self, samples: Samples) -> dict[str, float]:
+        metrics = await self.sync.update(samples)
+        return {name if "/" in name else f"train/{name}": v for name, v in metrics.items()}
+
+    async def _train_prm(self, labelled: Sequence[Rollout]) -> dict[str, float]:
+        if self.prm is None:
+            return {}
+        labels = step_labels(labelled)
+        metrics = await self.prm.train(labels)
+        self.scorer.prm_version += int(metrics["updates"])
+        continued = sum(int((_counts(r) > 1).sum()) for r in labelled)
+        return {
+            **{f"prm/{name}": value for name, value in metrics.items()},
+            "prm/labelled_steps": float(sum(s.loss_mask.sum() for s in labels.sequences)),
+            "prm/continued_steps": float(continued),
+        }
+
+    async def save(self, directory: Path) -> None:
+        await self._each_learner("save", directory)
+
+    async def _each_learner(self, verb: str, directory: Path) -> None:
+        learners = {"policy": self.policy, "prm": self.prm}
+        await asyncio.gather(
+            *(
+                getattr(learner, verb)(str(directory / name))
+                for name, learner in learners.items()
+                if learner is not None
+            )
+        )
+
+    async def close(self) -> None:
+        """Close everything, the last started first; the first error is raised at the end."""
+        errors = []
+        while self._started:
+            try:
+                await self._started.pop().close()
+            except Exception as error:  # the others must be closed all the same
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+
+class _Placed:
+    """A placement group as one more thing to close."""
+
+    def __init__(self, group: Any) -> None:
+        self._group = group
+
+    async def close(self) -> None:
+        remove_placement_group(self._group)
+
+
+def _counts(rollout: Rollout) -> np.ndarray:
+    scores = rollout.step_scores("monte_carlo")
+    assert scores is not None and scores.n is not None
+    return scores.n
+
+
+async def _nothing() -> None:
+    return None

@@ -1,0 +1,119 @@
+"""Weights from learner to generators: each sync has a version, a proof and a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import numpy as np
+from ray.exceptions import RayError
+
+from rlstep.actors.generator_group import GeneratorGroup
+from rlstep.actors.learner_group import LearnerGroup
+from rlstep.types import Samples, TokenIds
+
+logger = logging.getLogger(__name__)
+
+PROBE_TOKENS = 8
+
+
+class WeightSync:
+    """Keeps every generator on exactly one version of the policy.
+
+    Args:
+        learner: the policy's learner.
+        generators: all replicas.
+        probe: token ids of the parity probe's prompt, at least two cache blocks long, so that a
+            prefix cache that survived the sync would be seen.
+    """
+
+    def __init__(self, learner: LearnerGroup, generators: GeneratorGroup, probe: TokenIds) -> None:
+        assert len(probe) >= 2 * generators.config.block_size
+        self.version = 0
+        self.max_parity_error = 0.0
+        self._learner = learner
+        self._generators = generators
+        self._probe = probe
+        self._lock = asyncio.Lock()
+        generators.on_recreated = self._resync
+
+    async def start(self, version: int) -> float:
+        """Connect all replicas and send the first weights. Returns the parity error, in nats."""
+        self.version = version
+        async with self._lock:
+            await self._connect()
+            return await self._until_verified()
+
+    async def update(self, samples: Samples) -> dict[str, float]:
+        """Train on the samples, then bring every generator to the new weights.
+
+        The two are one, so that a replica lost meanwhile is never given weights of the next version
+        under the label of the last one.
+
+        Raises:
+            RuntimeError: the recoveries are used up; names the generator that failed last.
+        """
+        async with self._lock:
+            metrics = await self._learner.train(samples)
+            self.version += 1
+            started = time.monotonic()
+            error = await self._until_verified()
+            seconds = time.monotonic() - started
+            return {**metrics, "sync/parity_error": error, "sync/seconds": seconds}
+
+    async def _resync(self) -> None:
+        """Give recreated replicas (and, the group being one, all others) the current version."""
+        async with self._lock:
+            await self._connect()
+            await self._until_verified()
+
+    async def _connect(self) -> None:
+        config = self._generators.config
+        await self._learner.join_generators(
+            self._generators.actors,
+            backend=config.transfer,
+            dtype=config.dtype,
+            engine_world_size=config.tensor_parallel_size,
+            deadline_s=config.deadline_s,
+        )
+
+    async def _until_verified(self) -> float:
+        """One sync; a failed one poisons the engines (vLLM 0.32), so they are recreated."""
+        while True:
+            try:
+                return await self._once()
+            except (RayError, RuntimeError, TimeoutError) as error:
+                self._generators.spend_recovery(f"weight sync {self.version} failed: {error}")
+                logger.warning("weight sync %d failed, retrying: %s", self.version, error)
+                await self._generators.recreate(range(len(self._generators.actors)))
+                await self._connect()
+
+    async def _once(self) -> float:
+        await self._generators.pause()
+        await self._learner.publish(self.version)
+        await self._generators.resume()
+        versions = await self._generators.versions()
+        if any(version != self.version for version in versions):
+            raise RuntimeError(f"generators serve versions {versions}, expected {self.version}")
+        return await self._verify()
+
+    async def _verify(self) -> float:
+        """The largest logprob difference on the probe, over all replicas."""
+        name = f"probe/{self.version}/{self._generators.recoveries}"
+        probes = await self._generators.probe(self._probe, PROBE_TOKENS, name)
+        rows = await self._learner.predict(
+            [np.concatenate([self._probe, answer.token_ids]) for answer in probes]
+        )
+        worst = 0.0
+        for replica, (answer, row) in enumerate(zip(probes, rows, strict=True)):
+            error = float(np.abs(row[len(self._probe) :] - answer.logprobs).max())
+            if not error <= self._generators.config.parity_tolerance:
+                raise RuntimeError(
+                    f"generator {replica}: logprobs differ from the learner's by {error:.2g} nats"
+                    f" after sync {self.version} (generator.parity_tolerance is"
+                    f" {self._generators.config.parity_tolerance:.2g})"
+                )
+            worst = max(worst, error)
+        self.max_parity_error = max(self.max_parity_error, worst)
+        return worst

@@ -1,0 +1,130 @@
+"""The `rlstep` command, and what a recipe runs when it is started as a script."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rlstep.config import Config
+
+USAGE = """\
+usage: rlstep train RECIPE [--dry-run] [--FIELD VALUE ...]
+       rlstep eval RECIPE [--policy.model.path FOLDER] [--FIELD VALUE ...]
+       rlstep train RECIPE --help     every field of the recipe's configuration
+
+RECIPE is a Python file with a function `config()` that returns an rlstep Config.
+"""
+
+_UNKNOWN_FIELD = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
+
+
+def main() -> None:
+    """Entry point of the `rlstep` command."""
+    arguments = sys.argv[1:]
+    if arguments in (["--help"], ["-h"]):
+        print(USAGE, end="")
+        return
+    if len(arguments) < 2 or arguments[0] not in ("train", "eval"):
+        print(USAGE, end="", file=sys.stderr)
+        sys.exit(2)
+    verb, path, *rest = arguments
+    prog = f"rlstep {verb} {path}"
+    sys.exit(run_recipe(lambda: load_recipe(path), rest, prog=prog, evaluate_only=verb == "eval"))
+
+
+def load_recipe(path: str) -> Config:
+    """The configuration that a recipe file returns.
+
+    Raises:
+        ValueError: no such file, or it has no `config`.
+    """
+    file = Path(path)
+    if not file.is_file():
+        names = sorted(p.name for p in file.parent.glob("*.py"))
+        near = difflib.get_close_matches(file.name, names, 1)
+        hint = f"the nearest is {file.parent / near[0]}" if near else f"{file.parent} has {names}"
+        raise ValueError(f"{path}: no such recipe; {hint}")
+    sys.path.insert(0, str(file.parent.resolve()))  # a recipe may import its neighbours
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module  # plug-ins defined in a recipe must be found again by name
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, "config", None)):
+        raise ValueError(
+            f"{path}: it has no function config(); see recipes/arithmetic_full_step_dpo.py"
+        )
+    return module.config()
+
+
+def run_recipe(
+    recipe: Callable[[], Config],
+    arguments: Sequence[str] | None = None,
+    *,
+    prog: str | None = None,
+    evaluate_only: bool = False,
+) -> int:
+    """Apply overrides, then plan (`--dry-run`), evaluate or train. Returns an exit status.
+
+    `--FIELD VALUE` overrides any field; an unknown one is refused with its nearest neighbours.
+    """
+    rest = list(sys.argv[1:] if arguments is None else arguments)
+    dry_run = "--dry-run" in rest
+    try:
+        config = _configured(recipe, [item for item in rest if item != "--dry-run"], prog)
+        if evaluate_only:
+            config = dataclasses.replace(config, iterations=0)
+        if dry_run:
+            from rlstep.plan import print_plan
+
+            print_plan(config)
+            return 0
+        from rlstep.run import run
+
+        summary = run(config)
+    except ValueError as error:
+        print(f"rlstep: {error}", file=sys.stderr)
+        return 2
+    return 0 if summary["complete"] else 130
+
+
+def _configured(recipe: Callable[[], Config], arguments: list[str], prog: str | None) -> Config:
+    """Raises: ValueError: a value is refused; names the field and the nearest valid value."""
+    import tyro
+
+    try:
+        return tyro.cli(
+            Config,
+            prog=prog,
+            default=recipe(),
+            args=arguments,
+            config=(tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands),
+        )
+    except TypeError as error:  # a value of a wrong type, or a keyword that is no field
+        raise ValueError(_explained(error)) from error
+
+
+def _explained(error: TypeError) -> str:
+    """The error's text; where a dataclass was given an unknown field, the place and the nearest."""
+    unknown = _UNKNOWN_FIELD.search(str(error))
+    if unknown is None:
+        return str(error)
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        kind = frame.f_globals.get(unknown[1])
+        if dataclasses.is_dataclass(kind):
+            names = [field.name for field in dataclasses.fields(kind)]
+            near = difflib.get_close_matches(unknown[2], names, 1)
+            hint = f"the nearest is {near[0]!r}" if near else f"it has {', '.join(names)}"
+            place = f"{frame.f_code.co_filename}, line {line}"
+            return f"{place}: {unknown[1]} has no field {unknown[2]!r}; {hint}"
+    return str(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""Starts the roles, runs the loop, and leaves a run directory behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlstep.checkpoint import Checkpoint, Checkpoints, RunState
+from rlstep.config import Config
+from rlstep.evaluation import evaluate_policy, evaluate_prm
+from rlstep.interfaces import PromptSet, StepOracle, Tokenizer
+from rlstep.loop import train
+from rlstep.reporting.reporter import Reporter
+from rlstep.reporting.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from rlstep.actors.roles import RunRoles
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train as configured. Returns whether it is complete, and what it took.
+
+    Raises:
+        ValueError: the configuration, the data or the model do not fit; no process was started.
+        RuntimeError, TimeoutError: a role failed; names the role and what it did.
+    """
+    tokenizer = load_tokenizer(config.policy.model.path)
+    prompts = load_prompts(config, tokenizer)
+    return asyncio.run(Run(config, tokenizer, prompts).run())
+
+
+def load_tokenizer(path: str) -> Tokenizer:
+    """Raises: ValueError: no such model, or a tokenizer without a pad or end-of-sequence token."""
+    from rlstep.actors.models import check_model
+
+    check_model(path)
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path)
+
+
+def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
+    """The task's problems, cut to what the configuration uses.
+
+    Raises:
+        ValueError: a broken row, or too few problems for one iteration.
+    """
+    prompts = config.task.load(tokenizer, config.max_prompt_tokens)
+    for reason, number in prompts.dropped.items():
+        logger.warning("%s: %d rows dropped: %s", type(config.task).__name__, number, reason)
+    if not prompts.train:
+        raise ValueError(f"task {type(config.task).__name__} has no training problem left")
+    if config.prompts_per_iteration > len(prompts.train):
+        raise ValueError(
+            f"prompts_per_iteration is {config.prompts_per_iteration}, but the task has only"
+            f" {len(prompts.train)} training problems; the nearest valid value is that"
+        )
+    return prompts
+
+
+def resolve_run_dir(config: Config) -> Path:
+    """Where runs live: the configuration, RLSTEP_RUN_DIR, or a default that is printed.
+
+    A submitted job's working directory is a temporary copy, so the default there is the home.
+    """
+    if config.run_dir or "RLSTEP_RUN_DIR" in os.environ:
+        return Path(config.run_dir or os.environ["RLSTEP_RUN_DIR"]).expanduser().absolute()
+    base = Path.home() if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Path.cwd()
+    print(f"run_dir is not set; runs are kept in {base / 'runs'}", flush=True)
+    return base / "runs"
+
+
+def worker_path() -> str:
+    """PYTHONPATH of the actors: the driver's own, so that they find a recipe's plug-ins."""
+    return os.pathsep.join(path for path in sys.path if path)
+
+
+@dataclass
+class Run:
+    """One run of the loop with everything around it."""
+
+    config: Config
+    tokenizer: Tokenizer
+    prompts: PromptSet
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by Ctrl-C, SIGTERM (`ray job stop`) or the time limit."""
+    seconds: float = 0.0
+    """Spent on training: iterations and everything between them, but not the first and the last
+    evaluation."""
+
+    async def run(self) -> dict[str, Any]:
+        root, name = resolve_run_dir(self.config), self.config.name
+        resume = self.config.resume
+        self.directory = (
+            RunDirectory.reopen(root, name) if resume else RunDirectory.create(root, name)
+        )
+        self.checkpoints = Checkpoints(self.directory.checkpoints)
+        saved = self.checkpoints.latest_valid() if resume else None
+        state = saved.state if saved else RunState(iteration=0)
+        async with AsyncExitStack() as stack:
+            reporter = Reporter(
+                self.directory,
+                self.config,
+                iterations=self.config.iterations,
+                resumed=state.iteration if resume else None,
+            )
+            self.reporter = stack.enter_context(reporter)
+            self.roles = await self._start_roles(stack, saved, state)
+            state = await self._train(state)
+            return await self._finish(state)
+
+    async def _start_roles(
+        self, stack: AsyncExitStack, saved: Checkpoint | None, state: RunState
+    ) -> RunRoles:
+        import ray
+
+        from rlstep.actors.roles import RunRoles
+
+        # A new cluster unless one is named: joining whatever runs on the machine would surprise.
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS") or "local",
+            logging_level=logging.WARNING,
+            runtime_env={"env_vars": {"PYTHONPATH": worker_path()}},
+        )
+        stack.callback(ray.shutdown)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.stopped.set)
+        roles = RunRoles(self.config, self.tokenizer)
+        stack.push_async_callback(roles.close)
+        probe = self.prompts.train[0].token_ids
+        await roles.start(probe, saved.path if saved else None, state.versions.get("policy", 0))
+        roles.scorer.prm_version = state.versions.get("prm", 0)
+        return roles
+
+    async def _train(self, state: RunState) -> RunState:
+        """The loop until its last iteration, or until the run is stopped."""
+        if not state.iteration:
+            await self._evaluate(0)
+        self.seconds = float(state.counters.get("train_seconds", 0))
+        started = time.monotonic() - self.seconds
+        work = asyncio.create_task(self._iterate(state, started))
+        stop = asyncio.create_task(self.stopped.wait())
+        await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            # Learners finish what they are at, so that the checkpoint holds whole iterations.
+            await self.roles.between_updates.wait()
+            work.cancel()
+        stop.cancel()
+        try:
+            await work
+        except asyncio.CancelledError:
+            logger.warning("stopped after %d iterations", self.state.iteration)
+        self.seconds = time.monotonic() - started
+        if self.state.iteration > self.saved_at:
+            await self._save()
+        return self.state
+
+    async def _iterate(self, state: RunState, started: float) -> None:
+        self.state, self.saved_at = state, state.iteration
+        config = self.config
+        done = train(
+            config, self.roles, self.prompts.train, self.reporter.iteration, state.iteration
+        )
+        async with aclosing(done):
+            async for iteration in done:
+                self.seconds = time.monotonic() - started
+                self.state = self._state(iteration)
+                if _due(iteration, config.checkpoint_every):
+                    await self._save()
+                if 0.0 < config.train_seconds <= self.seconds or self.stopped.is_set():
+                    return
+                if _due(iteration, config.evaluation.every) and iteration < config.iterations:
+                    await self._evaluate(iteration)
+
+    def _state(self, iteration: int) -> RunState:
+        return RunState(
+            iteration=iteration,
+            versions={"policy": self.roles.version, "prm": self.roles.scorer.prm_version},
+            counters={"train_seconds": round(self.seconds)},
+        )
+
+    async def _save(self) -> None:
+        async with self.checkpoints.writing(self.state) as folder:
+            await self.roles.save(folder)
+        self.saved_at = self.state.iteration
+
+    async def _evaluate(self, iteration: int) -> None:
+        config = self.config.evaluation
+        problems = self.prompts.evaluation[: config.problems or None]
+        if not problems:
+            return
+        sampling = self.config.rollouts.sampling
+        if config.max_tokens:
+            sampling = replace(sampling, max_tokens=config.max_tokens)
+        metrics = await evaluate_policy(problems, sampling, self.roles.context(iteration, "eval"))
+        if self.config.prm and isinstance(self.config.task, StepOracle) and config.prm_problems:
+            metrics |= await evaluate_prm(
+                problems[: config.prm_problems],
+                sampling,
+                self.config.task,
+                self.roles.context(iteration, "prm-probe"),
+            )
+        self.reporter.iteration({"iteration": iteration, **metrics})
+
+    async def _finish(self, state: RunState) -> dict[str, Any]:
+        """The last evaluation and the export; a run that was stopped keeps only its checkpoint."""
+        complete = not self.stopped.is_set()
+        if complete and state.iteration:
+            await self._evaluate(state.iteration)
+            await self.roles.policy.export(str(self.directory.export))
+        summary = {
+            "complete": complete,
+            "train_seconds": round(self.seconds, 1),
+            "max_parity_error": self.roles.sync.max_parity_error,
+            "generators_recreated": self.roles.generators.recoveries,
+        }
+        self.reporter.add_to_summary(**summary)
+        return summary
+
+
+def _due(iteration: int, every: int) -> bool:
+    return every > 0 and iteration % every == 0

@@ -1,0 +1,79 @@
+"""The generator role on the real engine: what it is asked is what it answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rlstep.actors.generator_group import GeneratorGroup
+from rlstep.actors.vllm_plugin import BACKEND, register
+from rlstep.types import Failure
+from tests.actors.sync_kit import PROBE, answers, completions, part_of, request
+
+pytestmark = pytest.mark.timeout(240)
+
+Engines = dict[bool, GeneratorGroup]
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+async def test_every_request_is_answered_once_with_tokens_logprobs_text_and_versions(
+    engines: Engines, replicas: int
+) -> None:
+    group = part_of(engines[False], replicas)
+    asked = [
+        request(f"all{replicas}/{i}", [3 + i % 30, 5, 7], n=3, seed=100 * i) for i in range(30)
+    ]
+    found = await answers(group, asked)
+    assert set(found) == {item.request_id for item in asked}
+    for answer in found.values():
+        assert not isinstance(answer, Failure) and len(answer) == 3
+        for completion in answer:
+            length = len(completion.token_ids)
+            assert 1 <= length <= 16
+            assert completion.logprobs.shape == completion.ends.shape == (length,)
+            assert (completion.logprobs <= 0).all() and completion.ends[-1] == len(completion.text)
+            assert completion.versions[0].start == 0 and completion.versions[-1].end == length
+            assert completion.truncated == (completion.finish_reason == "length")
+
+
+async def test_a_seed_fixes_a_request_and_only_that_request(engines: Engines) -> None:
+    group = part_of(engines[False], 1)
+    sampling = {"max_tokens": 24, "min_tokens": 24, "n": 4}
+    first = await completions(group, request("seed/a", [3, 4], seed=1, **sampling))
+    again = await completions(group, request("seed/b", [3, 4], seed=1, **sampling))
+    other = await completions(group, request("seed/c", [3, 4], seed=50, **sampling))
+    for one, same in zip(first, again, strict=True):
+        assert np.array_equal(one.token_ids, same.token_ids)
+    assert len({completion.token_ids.tobytes() for completion in (*first, *other)}) == 8
+
+
+async def test_stop_tokens_stop_strings_and_length(engines: Engines) -> None:
+    group = part_of(engines[False], 1)
+    [free] = await completions(group, request("free", [3, 4], max_tokens=12, min_tokens=12))
+    assert (free.finish_reason, free.stop_reason, free.truncated) == ("length", None, True)
+    token = next(t for t in free.token_ids.tolist() if t >= 10)  # "w1" would also end "w12"
+    [cut] = await completions(group, request("cut", [3, 4], stop_token_ids=(token,)))
+    assert (cut.finish_reason, cut.stop_reason) == ("stop", token)
+    first = free.token_ids.tolist().index(token)
+    assert cut.token_ids.tolist() == free.token_ids[: first + 1].tolist()
+    word = f"w{token}"
+    [text] = await completions(group, request("text", [3, 4], stop=(word,)))
+    assert (text.finish_reason, text.stop_reason) == ("stop", word)
+    assert text.text.endswith(word)
+
+
+async def test_many_seeded_requests_in_flight_do_not_kill_the_engine(engines: Engines) -> None:
+    """With chunked prefill, vLLM 0.32's CPU engine dies of a seed: 'CPU Generator does not use
+    offset'. 400 requests of 70 tokens overflow a scheduling round of 8192."""
+    group = part_of(engines[True], 1)
+    asked = [request(f"many/{i}", np.roll(PROBE, i), max_tokens=2, seed=i) for i in range(400)]
+    found = await answers(group, asked)
+    assert len(found) == 400 and not any(isinstance(a, Failure) for a in found.values())
+
+
+def test_the_plugin_registers_once_and_again() -> None:
+    from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+
+    register()
+    register()
+    assert BACKEND in WeightTransferEngineFactory._registry
