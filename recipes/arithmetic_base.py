@@ -1,0 +1,67 @@
+"""What the arithmetic recipes share: the task, the shipped policy, the sizes that fit a laptop."""
+
+from pathlib import Path
+from typing import Any
+
+from rlstep.config import (
+    Config,
+    EvaluationConfig,
+    GeneratorConfig,
+    LearnerConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PrmConfig,
+)
+from rlstep.losses.step_label import StepLabelLoss
+from rlstep.rollouts.independent import Independent
+from rlstep.rollouts.monte_carlo import MonteCarlo
+from rlstep.steps.newline import NewlineSplitter
+from rlstep.tasks.arithmetic import AnswerLine, Arithmetic
+from rlstep.types import Sampling
+
+POLICY = str(Path(__file__).resolve().parent / "policies" / "arithmetic")
+TASK = Arithmetic(operations=8, largest_operand=9, largest_factor=3, limit=20)
+SAMPLING = Sampling(max_tokens=72)
+
+
+def policy(learning_rate: float = 1e-4, warmup_updates: int = 10) -> LearnerConfig:
+    """The shipped policy under AdamW; warm-up keeps a cold Adam from wrecking a trained model."""
+    return LearnerConfig(
+        model=ModelConfig(path=POLICY),
+        optimizer=OptimizerConfig(learning_rate=learning_rate, warmup_updates=warmup_updates),
+        mini_batches=2,
+        threads=1,
+    )
+
+
+def prm() -> PrmConfig:
+    """A PRM that starts from the policy's weights and learns from its own continuations."""
+    return PrmConfig(
+        learner=LearnerConfig(
+            model=ModelConfig(path=POLICY),
+            head="token_classification",
+            optimizer=OptimizerConfig(learning_rate=3e-4, warmup_updates=10),
+            reference="none",
+            mini_batches=4,
+            threads=1,  # policy and PRM train at the same time, on a core each
+        ),
+        loss=StepLabelLoss(),
+        labeller=MonteCarlo(continuations=4, fraction=0.1),
+    )
+
+
+def arithmetic(name: str, **fields: Any) -> Config:
+    """A run on the arithmetic task; `fields` are the recipe's own."""
+    defaults: dict[str, Any] = {
+        "task": TASK,
+        "policy": policy(),
+        "rollouts": Independent(samples_per_prompt=8, sampling=SAMPLING),
+        "splitter": NewlineSplitter(),
+        "verifier": AnswerLine(),
+        "generator": GeneratorConfig(context=128, kv_cache_mib=128),
+        "max_prompt_tokens": 48,
+        "prompts_per_iteration": 64,
+        "iterations": 12,
+        "evaluation": EvaluationConfig(every=3),
+    }
+    return Config(name=name, **{**defaults, **fields})

@@ -1,0 +1,21 @@
+"""GRPO with process supervision on arithmetic: advantages from the PRM's step scores."""
+
+from arithmetic_base import arithmetic, prm
+
+from rlstep.advantages.process import ProcessAdvantages
+from rlstep.cli import run_recipe
+from rlstep.config import Config
+from rlstep.losses.policy_gradient import ClippedPolicyGradient
+
+
+def config() -> Config:
+    return arithmetic(
+        "arithmetic-process-grpo",
+        samples=ProcessAdvantages(source="prm"),
+        loss=ClippedPolicyGradient(),
+        prm=(prm(),),
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_recipe(config))

@@ -1,0 +1,104 @@
+"""Runs of the tiny recipe in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "tests" / "tiny_recipe.py"
+DEADLINE_S = 240.0
+
+
+def make_policy(folder: Path) -> str:
+    """Random weights with the arithmetic tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from rlstep.tasks.arithmetic import arithmetic_tokenizer
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=24,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=128,
+        initializer_range=0.1,
+        tie_word_embeddings=True,
+        eos_token_id=arithmetic_tokenizer().eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    arithmetic_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+@contextmanager
+def started(policy: str, runs: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """`rlstep train` on the tiny recipe; ended with everything under it when the block is left."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "rlstep.cli",
+            "train",
+            str(RECIPE),
+            "--run-dir",
+            str(runs),
+            *arguments,
+        ],
+        env={**os.environ, "TINY_POLICY": policy, "WANDB_MODE": "offline"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+    )
+    try:
+        yield process
+    finally:
+        for child in [*descendants(process.pid), process]:
+            try:
+                child.kill()
+            except (psutil.NoSuchProcess, ProcessLookupError):
+                continue  # ended by itself meanwhile
+        process.communicate()
+
+
+def train(policy: str, runs: Path, *arguments: str, expect: int = 0) -> str:
+    """Run to the end; returns what was printed."""
+    with started(policy, runs, *arguments) as process:
+        output, _ = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == expect, output[-4000:]
+        return output
+
+
+def wait_for_iteration(process: subprocess.Popen[str], run: Path, iteration: int) -> None:
+    """Until the run has a checkpoint of that iteration (watched, with a deadline)."""
+    wanted = run / "checkpoints" / f"iteration-{iteration:06d}"
+    deadline = time.monotonic() + DEADLINE_S
+    while not wanted.exists():
+        assert process.poll() is None, process.communicate()[0][-4000:]
+        assert time.monotonic() < deadline, f"no {wanted} in time"
+        time.sleep(0.05)  # between two looks, not instead of them
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def records(run: Path, file: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / file).read_text().splitlines()]

@@ -1,0 +1,110 @@
+"""A submitted job on a running cluster: token authentication on, logs, stop."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.run.run_kit import DEADLINE_S, RECIPE, ROOT, make_policy
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+RAY = str(Path(sys.executable).parent / "ray")
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Environment of a client of a fresh cluster."""
+    dashboard = free_port()
+    environment = {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_JOB_STOP_WAIT_TIME_S": "60",
+        "WANDB_MODE": "offline",
+    }
+    head = subprocess.Popen(
+        [
+            *(RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={free_port()}"),
+            *(f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"),
+        ],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    yield {**environment, "RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+    below = psutil.Process(head.pid).children(recursive=True)
+    head.terminate()
+    head.wait(timeout=60)
+    for process in psutil.wait_procs(below, timeout=30)[1]:
+        process.kill()
+
+
+def ray(cluster: dict[str, str], *arguments: str) -> str:
+    """One `ray job` command; tried again until the cluster answers."""
+    deadline = time.monotonic() + 60
+    while True:
+        finished = subprocess.run(
+            [RAY, "job", *arguments], env=cluster, capture_output=True, text=True, cwd=ROOT
+        )
+        output = finished.stdout + finished.stderr
+        if finished.returncode == 0 or time.monotonic() > deadline:
+            assert finished.returncode == 0, output[-4000:]
+            return output
+
+
+def submit(cluster: dict[str, str], policy: str, runs: Path, name: str, *more: str) -> None:
+    command = f"{sys.executable} -m rlstep.cli train {RECIPE} --run-dir {runs} --name {name}"
+    ray(
+        cluster,
+        *("submit", "--no-wait", "--submission-id", name, "--working-dir", "recipes"),
+        *("--runtime-env-json", f'{{"env_vars": {{"TINY_POLICY": "{policy}"}}}}'),
+        *("--", *command.split(), *more),
+    )
+
+
+def wait_for(cluster: dict[str, str], name: str, words: str) -> str:
+    """The job's logs, once they hold `words`."""
+    deadline = time.monotonic() + DEADLINE_S
+    while words not in (logs := ray(cluster, "logs", name)):
+        assert time.monotonic() < deadline, logs[-4000:]
+    return logs
+
+
+def test_a_job_succeeds_shows_progress_and_stops(cluster: dict[str, str], tmp_path: Path) -> None:
+    policy, runs = make_policy(tmp_path / "policy"), tmp_path / "runs"
+    submit(cluster, policy, runs, "whole", "--iterations", "2")
+    logs = wait_for(cluster, "whole", "eval_accuracy_end")
+    assert "iteration 1/2" in logs
+    assert (runs / "whole" / "summary.json").exists()
+
+    refused = subprocess.run(
+        [RAY, "job", "list"],
+        env={**cluster, "RAY_AUTH_TOKEN": secrets.token_hex(32)},
+        capture_output=True,
+        text=True,
+    )
+    assert refused.returncode != 0
+
+    submit(cluster, policy, runs, "stopped", "--iterations", "100000", "--checkpoint-every", "0")
+    wait_for(cluster, "stopped", "iteration 2/")
+    ray(cluster, "stop", "stopped")
+    mine = [p for p in psutil.process_iter(["cmdline"]) if str(runs) in str(p.info["cmdline"])]
+    mine += [p for p in psutil.process_iter(["name"]) if "EngineCore" in (p.info["name"] or "")]
+    _, alive = psutil.wait_procs(mine, timeout=60)
+    assert not alive
+    assert list((runs / "stopped" / "checkpoints").glob("iteration-*/manifest.json"))

@@ -1,0 +1,74 @@
+"""A run that was killed and resumed is the run that was never killed."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.run.run_kit import (
+    descendants,
+    make_policy,
+    records,
+    started,
+    train,
+    wait_for_iteration,
+)
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    policy = make_policy(tmp_path / "policy")
+    runs = tmp_path / "runs"
+    train(policy, runs, "--name", "whole")
+
+    with started(policy, runs, "--name", "killed") as process:
+        wait_for_iteration(process, runs / "killed", 2)
+        below = descendants(process.pid)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        _, alive = psutil.wait_procs(below, timeout=60)
+        # Ray's own agents (2.60) outlive a driver that was killed without a word by some seconds.
+        agents = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
+        assert {p.name() for p in alive if p.is_running()} <= agents
+    train(policy, runs, "--name", "killed", "--resume", "True")
+
+    whole, killed = (records(runs / name, "metrics.jsonl") for name in ("whole", "killed"))
+    exact = [  # everything but the clock
+        name
+        for name in whole[1]
+        if not name.startswith(("time/", "sync/")) and not name.endswith("seconds")
+    ]
+    assert "train/loss" in exact and "prm/loss" in exact
+    for one, other in zip(whole, killed, strict=True):
+        assert {n: one.get(n) for n in exact} == {n: other.get(n) for n in exact}
+    assert sum(record.get("train/updates", 0) for record in whole) >= 2, "nothing was trained"
+
+    rollouts = [records(runs / name, "rollouts.jsonl") for name in ("whole", "killed")]
+    assert [r["rollout_id"] for r in rollouts[0]] == [r["rollout_id"] for r in rollouts[1]]
+    assert [r["steps"] for r in rollouts[0]] == [r["steps"] for r in rollouts[1]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_leaves_a_checkpoint_and_no_process(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    policy = make_policy(tmp_path / "policy")
+    runs = tmp_path / "runs"
+    arguments = ("--name", "stopped", "--checkpoint-every", "0", "--iterations", "100000")
+    with started(policy, runs, *arguments) as process:
+        metrics = runs / "stopped" / "metrics.jsonl"
+        while not metrics.exists() or len(metrics.read_text().splitlines()) < 3:
+            assert process.poll() is None, process.communicate()[0][-4000:]
+        below = descendants(process.pid)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 130, output[-4000:]
+        _, alive = psutil.wait_procs(below, timeout=60)
+        assert not alive
+    done = max(record["iteration"] for record in records(runs / "stopped", "metrics.jsonl"))
+    assert (runs / "stopped" / "checkpoints" / f"iteration-{done:06d}" / "manifest.json").exists()

@@ -1,0 +1,61 @@
+"""What the README shows works as shown."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rlstep.batching import collate, count
+from rlstep.cli import load_recipe
+from rlstep.scoring.verifier_pool import VerifierPool
+from rlstep.tasks.arithmetic import arithmetic_tokenizer
+from rlstep.types import OutcomeScore, Pair, PairSamples, Verdict
+from tests.builders import make_sequence
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+async def test_the_example_of_a_task_a_reward_and_a_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "mine.py").write_text(code)
+    monkeypatch.setattr(sys, "path", [str(ROOT / "recipes"), *sys.path])
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    config = load_recipe(str(tmp_path / "mine.py"))
+
+    prompts = config.task.load(arithmetic_tokenizer(), config.max_prompt_tokens)
+    assert len(prompts.train) == 80 and prompts.evaluation[0].answer == "4"
+
+    with VerifierPool(config.verifier, workers=1) as pool:  # in a process of its own
+        verdicts = await pool.verify([("2*2=4\n#4", "4"), ("2*2=4\n#5", "4"), ("\n\n\n#4", "4")])
+    assert [v.verdict for v in verdicts if isinstance(v, OutcomeScore)] == [
+        Verdict.CORRECT,
+        Verdict.WRONG,
+        Verdict.WRONG,
+    ]
+
+    sequences = (make_sequence("a", [1, 1]), make_sequence("b", [1, 1]))
+    pair = Pair(chosen=0, rejected=1, shared_prefix=1, margin=1.0, provenance="test")
+    samples = PairSamples(sequences=sequences, pairs=(pair,), groups=1)
+    zeros = [np.zeros(3, np.float32)] * 2
+    batch = collate(samples, zeros, zeros)
+    # beta 0.1; the chosen side 2 nats up, the rejected 3 down: hinge 1 - 0.1 (2 - -3) = 0.5
+    predictions = torch.tensor([[0.0, 1.0, 1.0], [0.0, -1.0, -2.0]])
+    assert config.loss(predictions, batch, count(samples)).loss.item() == pytest.approx(0.5)
+
+
+def test_every_path_in_the_readme_exists() -> None:
+    mentioned = set(re.findall(r"(?:rlstep|recipes|tests|cluster)/[\w./]+", README))
+    missing = {path for path in mentioned if not (ROOT / path.rstrip("./")).exists()}
+    assert missing <= {"recipes/mine.py", "recipes/x.py"}
+
+
+def test_no_figure_is_left_to_fill_in() -> None:
+    assert "@@" not in README
