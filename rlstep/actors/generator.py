@@ -83,9 +83,11 @@ class GeneratorWorker:
                 task.cancel()
 
     async def _answer(self, request: Request, done: asyncio.Queue[Answer | Exception]) -> None:
+        from vllm.exceptions import VLLMClientError
+
         try:
             done.put_nowait((request.request_id, await self._complete(request)))
-        except ValueError as error:  # vLLM refuses the request itself (a prefix over the context)
+        except (ValueError, VLLMClientError) as error:  # refused (a prefix over the context)
             done.put_nowait((request.request_id, Failure(reason="rejected", detail=str(error))))
         except Exception as error:  # handed to `generate`, which raises it to the caller
             done.put_nowait(error)

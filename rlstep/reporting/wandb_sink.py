@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from rlstep.metrics import Record
 from rlstep.reporting.rows import STEP_COLUMNS, step_rows
 from rlstep.reporting.sinks import RunStart, Sink
 from rlstep.types import Group
-
-_RELEASE_S = 60.0
 
 
 def wandb_mode() -> str:
@@ -47,8 +44,8 @@ class WandbSink(Sink):
         )
         # Tables wait here for their upload; wandb's own choice is the home directory.
         os.environ["WANDB_DATA_DIR"] = str(start.directory.path / "wandb")
-        self._run = _until_free(
-            lambda: wandb.init(
+        try:
+            self._run = wandb.init(
                 project=self.project,
                 name=start.directory.name,
                 id=_run_id(start.directory.path / "wandb_run_id"),
@@ -57,9 +54,12 @@ class WandbSink(Sink):
                 mode=mode,  # pyright: ignore[reportArgumentType]
                 config={"config": start.config, "iterations": start.iterations},
                 settings=settings,
-            ),
-            mode,
-        )
+            )
+        except Exception as error:
+            raise RuntimeError(
+                f"wandb does not start in mode {mode!r}: {error}; check WANDB_API_KEY and the"
+                " network, or set WANDB_MODE=offline and upload later with `wandb sync`"
+            ) from error
         self._run.define_metric("iteration")
         self._run.define_metric("*", step_metric="iteration")
 
@@ -78,27 +78,6 @@ class WandbSink(Sink):
     def close(self, summary: Mapping[str, Any]) -> None:
         self._run.summary.update(dict(summary))
         self._run.finish(exit_code=int(summary["failed"]))
-
-
-def _until_free(init: Callable[[], Any], mode: str) -> Any:
-    """Start wandb. Its service (0.31) outlives a driver that was killed by some seconds, and holds
-    the run's id as long, so a resume at once waits for it.
-
-    Raises:
-        RuntimeError: wandb does not start; says why.
-    """
-    deadline = time.monotonic() + _RELEASE_S
-    while True:
-        try:
-            return init()
-        except Exception as error:
-            if "is in use" in str(error) and time.monotonic() < deadline:
-                time.sleep(1.0)
-                continue
-            raise RuntimeError(
-                f"wandb does not start in mode {mode!r}: {error}; check WANDB_API_KEY and the"
-                " network, or set WANDB_MODE=offline and upload later with `wandb sync`"
-            ) from error
 
 
 def _run_id(path: Path) -> str:

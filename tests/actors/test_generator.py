@@ -71,6 +71,25 @@ async def test_many_seeded_requests_in_flight_do_not_kill_the_engine(engines: En
     assert len(found) == 400 and not any(isinstance(a, Failure) for a in found.values())
 
 
+async def test_a_prefix_over_the_context_is_a_failure_and_the_others_are_answered(
+    engines: Engines,
+) -> None:
+    group = part_of(engines[False], 1)
+    context = group.config.context
+    asked = [
+        request(f"long/{length}", [3] * length, max_tokens=4)
+        for length in (8, context - 1, context, context + 44)
+    ]
+    found = await answers(group, asked)
+    for name in (f"long/{context}", f"long/{context + 44}"):
+        failure = found[name]
+        assert isinstance(failure, Failure) and failure.reason == "rejected", failure
+        assert str(context) in failure.detail
+    short, edge = found["long/8"], found[f"long/{context - 1}"]
+    assert not isinstance(short, Failure) and not isinstance(edge, Failure)
+    assert len(edge[0].token_ids) == 1 and edge[0].truncated
+
+
 def test_the_plugin_registers_once_and_again() -> None:
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 

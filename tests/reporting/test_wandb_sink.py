@@ -42,6 +42,7 @@ def clear_environment(patch: pytest.MonkeyPatch) -> None:
         "WANDB_RUN_ID",
         "WANDB_PROJECT",
         "WANDB_DATA_DIR",
+        "WANDB_SERVICE",
     ):
         patch.setenv(name, "")  # so that it is put back even if the sink sets it
         patch.delenv(name)

@@ -47,6 +47,8 @@ def make_policy(folder: Path) -> str:
 @contextmanager
 def started(policy: str, runs: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """`rlstep train` on the tiny recipe; ended with everything under it when the block is left."""
+    # Not the wandb service that this process may have: it would keep a killed run's id in use.
+    inherited = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
     process = subprocess.Popen(
         [
             sys.executable,
@@ -58,7 +60,7 @@ def started(policy: str, runs: Path, *arguments: str) -> Iterator[subprocess.Pop
             str(runs),
             *arguments,
         ],
-        env={**os.environ, "TINY_POLICY": policy, "WANDB_MODE": "offline"},
+        env={**inherited, "TINY_POLICY": policy, "WANDB_MODE": "offline"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
