@@ -59,6 +59,10 @@ class PairBatch(TokenBatch):
     """int64 [P], rows of the chosen sides."""
     rejected: Tensor
     """int64 [P]."""
+    chosen_score: Tensor
+    """float32 [P]: what ordered the sides (see types.Pair)."""
+    rejected_score: Tensor
+    """float32 [P]."""
 
     def rows(self, index: Tensor) -> PairBatch:
         raise TypeError("pairs join sequences; a pair loss sees the whole mini-batch")
@@ -127,6 +131,8 @@ def _(samples: PairSamples, old_logprobs: Seq[np.ndarray], ref_logprobs: Seq[np.
         **_token_fields(samples.sequences, old_logprobs, ref_logprobs),
         chosen=torch.tensor([p.chosen for p in samples.pairs], dtype=torch.int64),
         rejected=torch.tensor([p.rejected for p in samples.pairs], dtype=torch.int64),
+        chosen_score=torch.tensor([p.chosen_score for p in samples.pairs], dtype=torch.float32),
+        rejected_score=torch.tensor([p.rejected_score for p in samples.pairs], dtype=torch.float32),
     )
 
 

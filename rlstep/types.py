@@ -171,6 +171,16 @@ class StepScores:
     """float32 [K]: log standard deviation, where the scorer estimates it."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TokenScores:
+    """One number per completion token from one source: a critic's values, implicit rewards."""
+
+    values: Floats
+    """float32 [T]."""
+    version: int
+    """Version of the model that made them."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
     """What went wrong, as a value. Counted by reason; never turned into a score."""
@@ -180,7 +190,7 @@ class Failure:
     detail: str = ""
 
 
-Score: TypeAlias = StepScores | OutcomeScore | Failure
+Score: TypeAlias = StepScores | TokenScores | OutcomeScore | Failure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -235,6 +245,11 @@ class Rollout:
         score = self.scores.get(source)
         return score if isinstance(score, StepScores) else None
 
+    def token_scores(self, source: str) -> TokenScores | None:
+        """The token scores of one source, or None where that source failed or has not run."""
+        score = self.scores.get(source)
+        return score if isinstance(score, TokenScores) else None
+
     @property
     def oldest_version(self) -> int:
         """The lowest policy version among its tokens."""
@@ -281,10 +296,16 @@ class Pair:
     rejected: int
     shared_prefix: int
     """Number of leading tokens (prompt included) that both sides have in common."""
-    margin: float
-    """Difference of the scores that ordered them."""
+    chosen_score: float
+    """What ordered the two: outcomes, win rates, tree values, ..."""
+    rejected_score: float
     provenance: str
     """How the pair was made: 'outcome', 'first_error', ..."""
+
+    @property
+    def margin(self) -> float:
+        """Difference of the scores."""
+        return self.chosen_score - self.rejected_score
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

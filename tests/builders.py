@@ -25,6 +25,7 @@ from rlstep.types import (
     Sequence,
     Step,
     StepScores,
+    TokenScores,
     Verdict,
     VersionSpan,
 )
@@ -90,7 +91,7 @@ def make_rollout(
     """A rollout from the token ids of its steps; an outcome of None is a verifier's timeout."""
     every: dict[str, Score] = {
         source: score
-        if isinstance(score, StepScores | OutcomeScore | Failure)
+        if isinstance(score, StepScores | TokenScores | OutcomeScore | Failure)
         else make_step_scores(score)
         for source, score in (scores or {}).items()
     }

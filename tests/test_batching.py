@@ -31,7 +31,14 @@ def two_sequences() -> tuple[Sequence, Sequence]:
 
 
 def pair(chosen: int, rejected: int) -> Pair:
-    return Pair(chosen=chosen, rejected=rejected, shared_prefix=1, margin=1.0, provenance="outcome")
+    return Pair(
+        chosen=chosen,
+        rejected=rejected,
+        shared_prefix=1,
+        chosen_score=1.0,
+        rejected_score=0.0,
+        provenance="outcome",
+    )
 
 
 def label_samples(sequences: tuple[Sequence, ...], weight: float = 1.0) -> LabelSamples:

@@ -99,7 +99,14 @@ def cases(draw: st.DrawFn, takes: type, step_tokens: int = 3, steps: int = 3) ->
     samples: Samples
     if takes is PairSamples:
         pairs = tuple(
-            Pair(chosen=i, rejected=j, shared_prefix=1, margin=1.0, provenance="outcome")
+            Pair(
+                chosen=i,
+                rejected=j,
+                shared_prefix=1,
+                chosen_score=1.0,
+                rejected_score=0.0,
+                provenance="outcome",
+            )
             for i, j in combinations(range(len(shapes)), 2)
             if random.random() < 0.7 or (i, j) == (0, 1)
         )
@@ -196,8 +203,9 @@ def permuted(batch: Batch, order: Tensor) -> Batch:
         return batch.rows(order)
     place = torch.argsort(order)
     columns = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    sides = {name: place[columns.pop(name)] for name in ("chosen", "rejected")}
-    return PairBatch(**{name: column[order] for name, column in columns.items()}, **sides)
+    pairs = {name: place[columns.pop(name)] for name in ("chosen", "rejected")}
+    pairs |= {name: columns.pop(name) for name in ("chosen_score", "rejected_score")}
+    return PairBatch(**{name: column[order] for name, column in columns.items()}, **pairs)
 
 
 @every_loss
@@ -207,7 +215,13 @@ def test_a_batch_without_signal_gives_exactly_zero(loss: Loss, data: st.DataObje
     case = data.draw(cases(loss.takes))
     if isinstance(case.batch, PairBatch):
         none = torch.zeros(0, dtype=torch.int64)
-        batch = replace(case.batch, chosen=none, rejected=none)
+        batch = replace(
+            case.batch,
+            chosen=none,
+            rejected=none,
+            chosen_score=none.double(),
+            rejected_score=none.double(),
+        )
         silent = replace(case, batch=batch, counts=replace(case.counts, pairs=0))
     else:
         batch = replace(case.batch, loss_mask=torch.zeros_like(case.batch.loss_mask))

@@ -42,7 +42,14 @@ async def test_the_example_of_a_task_a_reward_and_a_loss(
     ]
 
     sequences = (make_sequence("a", [1, 1]), make_sequence("b", [1, 1]))
-    pair = Pair(chosen=0, rejected=1, shared_prefix=1, margin=1.0, provenance="test")
+    pair = Pair(
+        chosen=0,
+        rejected=1,
+        shared_prefix=1,
+        chosen_score=1.0,
+        rejected_score=0.0,
+        provenance="test",
+    )
     samples = PairSamples(sequences=sequences, pairs=(pair,), groups=1)
     zeros = [np.zeros(3, np.float32)] * 2
     batch = collate(samples, zeros, zeros)

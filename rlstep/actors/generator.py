@@ -207,6 +207,12 @@ def engine_arguments(config: GeneratorConfig, model_path: str) -> dict[str, Any]
         "disable_log_stats": True,
         "seed": 0,
     }
+    if config.tensor_parallel_size == 1:
+        from vllm.v1.executor.uniproc_executor import UniProcExecutor
+
+        # By its class: the name 'uni' becomes 'mp' on a CPU (vLLM 0.32) for the sake of thread
+        # settings, which are in the environment here. One process fewer to start and to talk to.
+        arguments["distributed_executor_backend"] = UniProcExecutor
     if config.kv_cache_mib:
         arguments["kv_cache_memory_bytes"] = config.kv_cache_mib << 20
     else:

@@ -16,7 +16,8 @@ class Candidate:
 
     chosen: Sequence
     rejected: Sequence
-    margin: float
+    chosen_score: float
+    rejected_score: float
 
 
 def spread(candidates: Seq[Candidate], most: int) -> list[Candidate]:
@@ -55,7 +56,8 @@ def assemble(candidates_per_group: Seq[Seq[Candidate]], provenance: str) -> Pair
                     chosen=position(chosen),
                     rejected=position(rejected),
                     shared_prefix=shared_prefix(chosen.token_ids, rejected.token_ids),
-                    margin=candidate.margin,
+                    chosen_score=candidate.chosen_score,
+                    rejected_score=candidate.rejected_score,
                     provenance=provenance,
                 )
             )

@@ -84,7 +84,11 @@ class FirstErrorPairs(SampleBuilder):
                 seen.add(text)
                 step = branch.steps[error]
                 chosen = sequence(branch, start=step.start, end=step.end)
-                found.append(Candidate(chosen=chosen, rejected=rejected, margin=1.0))
+                found.append(
+                    Candidate(
+                        chosen=chosen, rejected=rejected, chosen_score=1.0, rejected_score=0.0
+                    )
+                )
         return found
 
     def _rectifies(self, branch: Rollout, rollout: Rollout, error: int) -> bool:

@@ -47,7 +47,7 @@ class OutcomePairs(SampleBuilder):
             if rollout.outcome is not None and (side := self._sequence(rollout)) is not None
         ]
         return [
-            Candidate(chosen=chosen, rejected=rejected, margin=better - worse)
+            Candidate(chosen=chosen, rejected=rejected, chosen_score=better, rejected_score=worse)
             for better, chosen in sides
             for worse, rejected in sides
             if better > worse

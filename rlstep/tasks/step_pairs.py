@@ -37,7 +37,7 @@ def read_step_pairs(
     end. The shared part and the step are encoded each by itself, so both sides have the same ids up
     to the step. A row whose two steps are the same tells nothing and is left out; a prompt of
     which no row is left counts as a group without signal. Rollout logprobs and versions are 0 and
-    the margin is 1, since nobody sampled or scored these here.
+    their scores are 1 and 0, since nobody sampled or scored these here.
 
     Args:
         path: a .jsonl file.
@@ -97,7 +97,9 @@ def _candidate(row: Row, encoder: PromptEncoder, tokenizer: Tokenizer) -> Candid
     def side(column: str) -> Sequence:
         return _sequence(problem, prefix, continuation_ids(tokenizer, row.text(column)))
 
-    return Candidate(chosen=side("chosen"), rejected=side("rejected"), margin=1.0)
+    return Candidate(
+        chosen=side("chosen"), rejected=side("rejected"), chosen_score=1.0, rejected_score=0.0
+    )
 
 
 def _sequence(problem: str, prefix: list[int], step: list[int]) -> Sequence:

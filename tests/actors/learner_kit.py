@@ -99,7 +99,14 @@ def pair_samples() -> PairSamples:
     return PairSamples(
         sequences=make_sequences(8),
         pairs=tuple(
-            Pair(chosen=i, rejected=i + 4, shared_prefix=3, margin=1.0, provenance="test")
+            Pair(
+                chosen=i,
+                rejected=i + 4,
+                shared_prefix=3,
+                chosen_score=1.0,
+                rejected_score=0.0,
+                provenance="test",
+            )
             for i in range(4)
         ),
         groups=4,

@@ -70,7 +70,8 @@ def pair_samples(vocabulary: int) -> PairSamples:
             chosen=i,
             rejected=i + SAMPLES // 2,
             shared_prefix=PROMPT_TOKENS,
-            margin=1.0,
+            chosen_score=1.0,
+            rejected_score=0.0,
             provenance="bench",
         )
         for i in firsts

@@ -16,7 +16,14 @@ from tests.builders import make_batch, make_sequence, pad_rows, zero_logprobs
 
 def pairs(*sequences: Sequence, places: tuple[tuple[int, int], ...] = ((0, 1),)) -> PairSamples:
     made = [
-        Pair(chosen=c, rejected=r, shared_prefix=1, margin=1.0, provenance="outcome")
+        Pair(
+            chosen=c,
+            rejected=r,
+            shared_prefix=1,
+            chosen_score=1.0,
+            rejected_score=0.0,
+            provenance="outcome",
+        )
         for c, r in places
     ]
     return PairSamples(sequences=sequences, pairs=tuple(made), groups=1)
