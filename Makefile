@@ -43,7 +43,7 @@ lint: setup
 
 bench: setup
 	$(BIN)/python tests/bench/generator.py
-	$(BIN)/python -m tests.bench.learner
+	$(BIN)/python tests/bench/learner.py
 
 # Needs `uv` (any recent one), which is not part of the environment.
 lock:

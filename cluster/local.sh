@@ -12,6 +12,21 @@ cpus=${2:-2}
 port=${RAY_PORT:-6379}
 dashboard=${DASHBOARD_PORT:-8265}
 
+# Said at once, with the setting's name and a port that is free.
+python3 - RAY_PORT="$port" DASHBOARD_PORT="$dashboard" <<'CHECK'
+import socket, sys
+
+def free(number):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", number)) != 0
+
+for setting in sys.argv[1:]:
+    name, _, port = setting.partition("=")
+    if not free(int(port)):
+        nearest = next(number for number in range(int(port) + 1, 65536) if free(number))
+        sys.exit(f"{name} is {port}, and that port is taken; the nearest free one is {nearest}")
+CHECK
+
 export RAY_AUTH_MODE=token RAY_JOB_STOP_WAIT_TIME_S=300
 if [[ -z ${RAY_AUTH_TOKEN:-}${RAY_AUTH_TOKEN_PATH:-} ]]; then
     ray get-auth-token --generate >/dev/null # kept in ~/.ray/auth_token, found there by every client

@@ -1,6 +1,6 @@
 """Time of a learner's `train` over that of a bare DeepSpeed loop on identical tensors.
 
-    python -m tests.bench.learner [--pairs 20] [--json FILE]
+    python tests/bench/learner.py [--pairs 20] [--json FILE]
 
 Both sides run in one process, alternating, from the same weights, over the same micro-batches, with
 the same optimizer, so their losses must stay equal while they are timed. The bare loop is what one
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -33,6 +34,8 @@ from rlstep.logprobs import token_logprobs
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.policy_gradient import ClippedPolicyGradient
 from rlstep.types import AdvantageSamples, Pair, PairSamples, Samples, Sequence
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, from wherever
 from tests.actors.learner_kit import make_model, running
 
 PROMPTS, SAMPLES, PROMPT_TOKENS = 8, 4, 16
