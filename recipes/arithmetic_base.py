@@ -10,11 +10,11 @@ from rlstep.config import (
     LearnerConfig,
     ModelConfig,
     OptimizerConfig,
-    PrmConfig,
 )
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
+from rlstep.scoring.prm import Prm
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.tasks.arithmetic import AnswerLine, Arithmetic
 from rlstep.types import Sampling
@@ -34,20 +34,20 @@ def policy(learning_rate: float = 1e-4, warmup_updates: int = 10) -> LearnerConf
     )
 
 
-def prm() -> PrmConfig:
-    """A PRM that starts from the policy's weights and learns from its own continuations."""
-    return PrmConfig(
-        learner=LearnerConfig(
-            model=ModelConfig(path=POLICY),
-            head="token_classification",
-            optimizer=OptimizerConfig(learning_rate=3e-4, warmup_updates=10),
-            reference="none",
-            mini_batches=4,
-            threads=1,  # policy and PRM train at the same time, on a core each
-        ),
-        loss=StepLabelLoss(),
-        labeller=MonteCarlo(continuations=4, fraction=0.1),
+def with_prm() -> dict[str, Any]:
+    """A PRM that starts from the policy's weights and learns from the policy's continuations."""
+    learner = LearnerConfig(
+        model=ModelConfig(path=POLICY),
+        head="token_classification",
+        optimizer=OptimizerConfig(learning_rate=3e-4, warmup_updates=10),
+        reference="none",
+        mini_batches=4,
+        threads=1,  # policy and PRM train at the same time, on a core each
     )
+    return {
+        "labellers": (MonteCarlo(continuations=4, fraction=0.1),),
+        "step_models": (Prm(learner=learner, loss=StepLabelLoss()),),
+    }
 
 
 def arithmetic(name: str, **fields: Any) -> Config:

@@ -1,6 +1,6 @@
 """Full-Step-DPO on arithmetic: every step weighted by a PRM that the policy labels itself."""
 
-from arithmetic_base import arithmetic, prm
+from arithmetic_base import arithmetic, with_prm
 
 from rlstep.cli import run_recipe
 from rlstep.config import Config
@@ -13,7 +13,7 @@ def config() -> Config:
         "arithmetic-full-step-dpo",
         samples=OutcomePairs(step_source="prm"),
         loss=FullStepDpo(beta=0.1, gamma=2.0),
-        prm=(prm(),),
+        **with_prm(),
     )
 
 

@@ -1,6 +1,6 @@
 """GRPO with process supervision on arithmetic: advantages from the PRM's step scores."""
 
-from arithmetic_base import arithmetic, prm
+from arithmetic_base import arithmetic, with_prm
 
 from rlstep.advantages.process import ProcessAdvantages
 from rlstep.cli import run_recipe
@@ -13,7 +13,7 @@ def config() -> Config:
         "arithmetic-process-grpo",
         samples=ProcessAdvantages(source="prm"),
         loss=ClippedPolicyGradient(),
-        prm=(prm(),),
+        **with_prm(),
     )
 
 

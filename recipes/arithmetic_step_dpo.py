@@ -1,6 +1,6 @@
 """Step-DPO on arithmetic: the first wrong step, found by the PRM, against a rectified one."""
 
-from arithmetic_base import SAMPLING, arithmetic, prm
+from arithmetic_base import SAMPLING, arithmetic, with_prm
 
 from rlstep.cli import run_recipe
 from rlstep.config import Config
@@ -16,7 +16,7 @@ def config() -> Config:
         rollouts=Rectify(base=Independent(samples_per_prompt=4, sampling=SAMPLING)),
         samples=FirstErrorPairs(),
         loss=StepDpo(beta=0.1),
-        prm=(prm(),),
+        **with_prm(),
     )
 
 

@@ -2,8 +2,8 @@
 
 Three engines of memory on one GPU: 0.4 for the generator, 0.4 and 0.2 for the two learners. With
 more GPUs, disaggregate: --placement.generator-gpus 1 --placement.policy-gpus 1
---placement.prm-gpus 1 --generator.transfer nccl, and --generator.replicas, --policy.world-size as
-many as there are.
+--placement.step-model-gpus 1 --generator.transfer nccl, and --generator.replicas,
+--policy.world-size as many as there are.
 """
 
 from rlstep.cli import run_recipe
@@ -15,7 +15,6 @@ from rlstep.config import (
     ModelConfig,
     OptimizerConfig,
     PlacementConfig,
-    PrmConfig,
 )
 from rlstep.losses.full_step_dpo import FullStepDpo
 from rlstep.losses.step_label import StepLabelLoss
@@ -23,6 +22,7 @@ from rlstep.pairs.outcome import OutcomePairs
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.scoring.math_answer import MathAnswer
+from rlstep.scoring.prm import Prm
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.tasks.gsm8k import Gsm8k
 from rlstep.tasks.templates import PromptTemplate
@@ -51,8 +51,9 @@ def config() -> Config:
         rollouts=Independent(samples_per_prompt=8, sampling=Sampling(max_tokens=512)),
         splitter=NewlineSplitter(),
         verifier=MathAnswer(),
-        prm=(
-            PrmConfig(
+        labellers=(MonteCarlo(continuations=8, fraction=0.1),),
+        step_models=(
+            Prm(
                 learner=LearnerConfig(
                     model=MODEL,
                     head="token_classification",
@@ -61,7 +62,6 @@ def config() -> Config:
                     mini_batches=4,
                 ),
                 loss=StepLabelLoss(),
-                labeller=MonteCarlo(continuations=8, fraction=0.1),
             ),
         ),
         generator=GeneratorConfig(
@@ -74,7 +74,7 @@ def config() -> Config:
             parity_tolerance=0.2,
         ),
         placement=PlacementConfig(
-            generator_gpus=0.4, policy_gpus=0.4, prm_gpus=0.2, strategy="STRICT_PACK"
+            generator_gpus=0.4, policy_gpus=0.4, step_model_gpus=0.2, strategy="STRICT_PACK"
         ),
         evaluation=EvaluationConfig(every=20),
         prompts_per_iteration=128,

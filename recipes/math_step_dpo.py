@@ -14,7 +14,6 @@ from rlstep.config import (
     ModelConfig,
     OptimizerConfig,
     PlacementConfig,
-    PrmConfig,
 )
 from rlstep.losses.step_dpo import StepDpo
 from rlstep.losses.step_label import StepLabelLoss
@@ -23,6 +22,7 @@ from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.rollouts.rectify import Rectify
 from rlstep.scoring.math_answer import MathAnswer
+from rlstep.scoring.prm import Prm
 from rlstep.steps.marker import MarkerSplitter
 from rlstep.tasks.math import Math
 from rlstep.tasks.templates import PromptTemplate
@@ -56,7 +56,9 @@ def learner(
 def config() -> Config:
     return Config(
         name="math-step-dpo",
-        task=Math(path="HuggingFaceH4/MATH-500", split="test", held_out=100, template=TEMPLATE),
+        task=Math(
+            path="nlile/hendrycks-MATH-benchmark", split="train", held_out=500, template=TEMPLATE
+        ),
         policy=learner(5e-6),
         samples=FirstErrorPairs(threshold=0.5),
         loss=StepDpo(beta=0.4),
@@ -66,12 +68,9 @@ def config() -> Config:
         ),
         splitter=MarkerSplitter(),
         verifier=MathAnswer(),
-        prm=(
-            PrmConfig(
-                learner=learner(1e-5, "token_classification", "none"),
-                loss=StepLabelLoss(),
-                labeller=MonteCarlo(continuations=8, fraction=0.1),
-            ),
+        labellers=(MonteCarlo(continuations=8, fraction=0.1),),
+        step_models=(
+            Prm(learner=learner(1e-5, "token_classification", "none"), loss=StepLabelLoss()),
         ),
         generator=GeneratorConfig(
             replicas=2,
@@ -83,7 +82,7 @@ def config() -> Config:
             transfer="nccl",
             parity_tolerance=0.2,
         ),
-        placement=PlacementConfig(generator_gpus=1, policy_gpus=1, prm_gpus=1),
+        placement=PlacementConfig(generator_gpus=1, policy_gpus=1, step_model_gpus=1),
         evaluation=EvaluationConfig(every=10),
         prompts_per_iteration=64,
         max_prompt_tokens=768,

@@ -45,7 +45,7 @@ class RunState:
     iteration: int
     """Iterations that are complete."""
     versions: Mapping[str, int] = field(default_factory=dict)
-    """By model: 'policy' (weight syncs), 'prm' (updates of the PRM)."""
+    """By model: 'policy' (weight syncs), 'prm', 'critic', ... (their updates)."""
     counters: Mapping[str, int] = field(default_factory=dict)
     """What must go on counting where it stopped: prompts taken, rollouts generated, trained, ..."""
 

@@ -6,129 +6,25 @@ a wrong value is refused before any process starts.
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import types
-import typing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from rlstep.checks import at_least, check_types
 from rlstep.interfaces import (
     Loss,
     RolloutStrategy,
     SampleBuilder,
     StepLabeller,
+    StepModel,
     StepSplitter,
     Task,
     Verifier,
 )
-from rlstep.types import AdvantageSamples, LabelSamples
-
-
-def at_least(name: str, value: float, smallest: float) -> None:
-    """Refuse what is no number, or under its bound.
-
-    Raises:
-        TypeError: naming the field.
-        ValueError: naming the field and the nearest valid value.
-    """
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}; it must be a number")
-    if not value >= smallest:  # also refuses NaN
-        raise ValueError(f"{name} is {value}; the smallest valid value is {smallest}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoraConfig:
-    """Low-rank adapters (peft). `rank` 0 trains the full model."""
-
-    rank: int = 0
-    alpha: float = 16.0
-    target_modules: tuple[str, ...] = (
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-    )
-
-    def __post_init__(self) -> None:
-        at_least("lora.rank", self.rank, 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """Which model, and in which numbers."""
-
-    path: str
-    """A folder, or a Hugging Face hub id."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    lora: LoraConfig = LoraConfig()
-    gradient_checkpointing: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """AdamW and its schedule, counted in updates."""
-
-    learning_rate: float = 1e-6
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.0
-    gradient_clip: float = 1.0
-    """Largest global gradient norm; 0 turns clipping off."""
-    warmup_updates: int = 0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    total_updates: int = 0
-    """Where a linear or cosine schedule reaches 0."""
-
-    def __post_init__(self) -> None:
-        at_least("optimizer.learning_rate", self.learning_rate, 0.0)
-        at_least("optimizer.weight_decay", self.weight_decay, 0.0)
-        if not all(0.0 <= beta < 1.0 for beta in self.betas):
-            raise ValueError(f"optimizer.betas is {self.betas}; both lie in [0, 1)")
-        at_least("optimizer.warmup_updates", self.warmup_updates, 0)
-        at_least("optimizer.gradient_clip", self.gradient_clip, 0.0)
-        if self.schedule != "constant":
-            at_least("optimizer.total_updates", self.total_updates, self.warmup_updates + 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearnerConfig:
-    """One model under DeepSpeed. The policy, a PRM and a critic are all learners."""
-
-    model: ModelConfig
-    head: Literal["language_model", "token_classification"] = "language_model"
-    """A token-classification head starts at zero, so an untrained PRM scores every step 0.5."""
-    optimizer: OptimizerConfig = OptimizerConfig()
-    reference: Literal["iteration", "initial", "none"] = "iteration"
-    """Whose logprobs are ref_logprobs: the learner's own before its first update on a batch, or the
-    first model's (a frozen copy, or the adapter switched off). 'none' where no loss reads them."""
-    world_size: int = 1
-    """DeepSpeed ranks."""
-    zero_stage: Literal[0, 1, 2, 3] = 0
-    offload_optimizer: bool = False
-    token_budget: int = 16384
-    """Padded tokens of one micro-batch; sets memory, never the result."""
-    mini_batches: int = 1
-    """Updates per pass over a batch of samples."""
-    epochs: int = 1
-    threads: int = 2
-    """CPU threads of each rank (ignored on GPUs)."""
-    skipped_updates_limit: int = 5
-    """So many updates in a row without a finite loss and gradient end the run."""
-
-    def __post_init__(self) -> None:
-        at_least("learner.skipped_updates_limit", self.skipped_updates_limit, 1)
-        if self.offload_optimizer:
-            at_least("learner.zero_stage (with offload_optimizer)", self.zero_stage, 1)
-        at_least("learner.world_size", self.world_size, 1)
-        at_least("learner.token_budget", self.token_budget, 1)
-        at_least("learner.mini_batches", self.mini_batches, 1)
-        at_least("learner.epochs", self.epochs, 1)
-        at_least("learner.threads", self.threads, 1)
+from rlstep.learner_config import LearnerConfig
+from rlstep.learner_config import LoraConfig as LoraConfig
+from rlstep.learner_config import ModelConfig as ModelConfig
+from rlstep.learner_config import OptimizerConfig as OptimizerConfig
+from rlstep.types import AdvantageSamples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,22 +94,19 @@ class ScorerConfig:
         at_least("scorer.deadline_s", self.deadline_s, 0.01)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PrmConfig:
-    """A process reward model trained in the loop, on labels that the policy itself provides."""
+def needs_head(name: str, model: StepModel, head: str, takes: type) -> None:
+    """Refuse a step model with the wrong kind of head, or with a loss of other samples.
 
-    learner: LearnerConfig
-    """With head 'token_classification'; it usually starts from the policy's own weights."""
-    loss: Loss
-    labeller: StepLabeller
-
-    def __post_init__(self) -> None:
-        if self.learner.head != "token_classification":
-            raise ValueError(
-                f"prm.learner.head is {self.learner.head!r}; a PRM needs 'token_classification'"
-            )
-        if self.loss.takes is not LabelSamples:
-            raise ValueError(f"prm.loss {type(self.loss).__name__} takes no step labels")
+    Raises:
+        ValueError: naming the field and its valid value.
+    """
+    if model.learner.head != head:
+        raise ValueError(f"{name}.learner.head is {model.learner.head!r}; it must be {head!r}")
+    if model.loss.takes is not takes:
+        raise ValueError(
+            f"{name}.loss {type(model.loss).__name__} takes {model.loss.takes.__name__}, not"
+            f" {takes.__name__}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,12 +134,12 @@ class PlacementConfig:
 
     generator_gpus: float = 0.0
     policy_gpus: float = 0.0
-    prm_gpus: float = 0.0
+    step_model_gpus: float = 0.0
     strategy: Literal["PACK", "SPREAD", "STRICT_PACK"] = "PACK"
     """Ray's placement strategy for all actors of the run."""
 
     def __post_init__(self) -> None:
-        for name in ("generator_gpus", "policy_gpus", "prm_gpus"):
+        for name in ("generator_gpus", "policy_gpus", "step_model_gpus"):
             at_least(f"placement.{name}", getattr(self, name), 0.0)
 
 
@@ -266,8 +159,10 @@ class Config:
     verifier: Verifier
     generator: GeneratorConfig = GeneratorConfig()
     scorer: ScorerConfig = ScorerConfig()
-    prm: tuple[PrmConfig, ...] = ()
-    """None or one."""
+    labellers: tuple[StepLabeller, ...] = ()
+    """Where step scores come from beside the step models: Monte-Carlo continuations."""
+    step_models: tuple[StepModel, ...] = ()
+    """Models that score steps or tokens and are trained in the loop: PRM, critic, implicit PRM."""
     evaluation: EvaluationConfig = EvaluationConfig()
     placement: PlacementConfig = PlacementConfig()
     iterations: int = 100
@@ -308,11 +203,22 @@ class Config:
                 f"loss {type(loss).__name__} takes {loss.takes.__name__}, but samples"
                 f" {type(samples).__name__} makes {samples.makes.__name__}"
             )
-        if "prm" in samples.sources and not self.prm:
+        made = [*self.rollouts.sources, *(x.source for x in (*self.labellers, *self.step_models))]
+        if len({"outcome", *made}) <= len(made):
             raise ValueError(
-                f"samples {type(samples).__name__} reads step scores of 'prm', but prm is empty;"
-                " configure one, or choose another source"
+                f"rollouts, labellers and step_models make scores named {made}; every name must be"
+                " there once, and 'outcome' is the verifier's"
             )
+        produced = {"outcome", *made}
+        readers = [("samples", samples, samples.sources)]
+        readers += [(f"step_models.{i}", m, m.reads) for i, m in enumerate(self.step_models)]
+        for name, reader, sources in readers:
+            if missing := sources - produced:
+                raise ValueError(
+                    f"{name} {type(reader).__name__} reads the scores {sorted(missing)}, which"
+                    f" nothing in this run makes (it makes {sorted(produced)}); add a labeller or a"
+                    " step model of that source, or choose another one"
+                )
         if samples.makes is AdvantageSamples and self.rollouts.sampling.truncated:
             raise ValueError(
                 "rollouts.sampling cuts the support (top_p < 1 or top_k > 0), where the sampler's"
@@ -320,8 +226,6 @@ class Config:
             )
 
     def _check_sizes(self) -> None:
-        if len(self.prm) > 1:
-            raise ValueError(f"prm has {len(self.prm)} entries; at most 1 is valid")
         parts, prompts = self.policy.mini_batches, self.prompts_per_iteration
         if prompts % parts:
             nearest = max(parts, round(prompts / parts) * parts)
@@ -352,44 +256,3 @@ class Config:
                 f"generator.transfer is {self.generator.transfer!r}, but placement gives the"
                 " generator or the policy no GPU; the nearest valid value is 'rlstep_gloo'"
             )
-
-
-def check_types(value: Any, path: str) -> None:
-    """Refuse values of a wrong plain type anywhere in a tree of dataclasses.
-
-    Raises:
-        TypeError: naming the field and the type it needs.
-        ValueError: naming the field and the nearest valid choice.
-    """
-    hints = typing.get_type_hints(type(value))
-    for f in dataclasses.fields(value):
-        name = f"{path}.{f.name}" if path else f.name
-        entry = getattr(value, f.name)
-        _check_entry(name, entry, hints[f.name])
-        for i, item in enumerate(entry if isinstance(entry, tuple) else (entry,)):
-            if dataclasses.is_dataclass(item):
-                check_types(item, f"{name}.{i}" if isinstance(entry, tuple) else name)
-
-
-def _check_entry(name: str, entry: Any, hint: Any) -> None:
-    if typing.get_origin(hint) is Literal:
-        choices = typing.get_args(hint)
-        if (type(entry), entry) not in [(type(choice), choice) for choice in choices]:
-            raise ValueError(
-                f"{name} is {entry!r}; it is one of {', '.join(map(repr, choices))}"
-                f" (nearest: {_nearest(entry, choices)!r})"
-            )
-        return
-    kind = typing.get_origin(hint) or hint
-    if kind in (typing.Union, types.UnionType) or not isinstance(kind, type):
-        return
-    wanted = (int, float) if kind is float else (kind,)
-    if not isinstance(entry, wanted) or (isinstance(entry, bool) and kind is not bool):
-        raise TypeError(f"{name} is {entry!r}; it must be of type {kind.__name__}")
-
-
-def _nearest(entry: Any, choices: tuple[Any, ...]) -> Any:
-    if isinstance(entry, int | float) and isinstance(choices[0], int):
-        return min(choices, key=lambda choice: abs(choice - entry))
-    names = {str(choice): choice for choice in choices}
-    return names[difflib.get_close_matches(str(entry), names, 1, 0.0)[0]]

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
+from rlstep.learner_config import LearnerConfig
 from rlstep.types import (
     Completion,
     Counts,
@@ -24,6 +25,7 @@ from rlstep.types import (
     Rollout,
     Samples,
     Sampling,
+    Score,
     Step,
     TokenIds,
 )
@@ -127,7 +129,7 @@ class ScoreRole(Protocol):
         ...
 
     async def score_steps(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """The same rollouts, in order, each with 'prm' StepScores or a Failure.
+        """The same rollouts, in order, each with the scores (or a Failure) of every step model.
 
         Called with a whole batch in a fixed order, so that the scores are reproducible bit by bit.
         """
@@ -139,6 +141,8 @@ class RolloutStrategy(ABC):
 
     sampling: Sampling
     """How completions are drawn."""
+    sources: ClassVar[frozenset[str]] = frozenset()
+    """Step scores that its rollouts carry already."""
 
     @abstractmethod
     def collect(self, prompts: Sequence[Prompt], context: RolloutContext) -> AsyncIterator[Group]:
@@ -167,11 +171,48 @@ class RolloutContext:
 
 
 class StepLabeller(ABC):
-    """Finds training targets for a PRM without knowing which steps are right."""
+    """Scores steps by other means than a model that is trained in the run.
+
+    What it finds trains the step models, and can be what the samples are built of.
+    """
+
+    source: ClassVar[str]
+    """The name of its scores."""
 
     @abstractmethod
     async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
-        """The same rollouts, in order, with 'monte_carlo' StepScores (n = 0 where not labelled)."""
+        """The same rollouts, in order, each with StepScores of this source (n = 0 where a step was
+        not labelled)."""
+
+
+class StepModel(ABC):
+    """A model that scores rollouts and learns from them: a PRM, a critic, an implicit PRM.
+
+    It is a learner beside the policy's. In every iteration it first scores the batch, and is then
+    trained on it: nothing is scored by a model that has seen it.
+    """
+
+    source: str
+    """The name of its scores, of its metrics and of its part of a checkpoint."""
+    learner: LearnerConfig
+    loss: Loss
+    reads: ClassVar[frozenset[str]] = frozenset({"outcome"})
+    """Scores its training needs; a run that does not produce them is refused."""
+    log_ratios: ClassVar[bool] = False
+    """Whether it reads, of a language model, logprobs minus its reference's."""
+
+    @abstractmethod
+    def samples(self, rollouts: Sequence[Rollout]) -> Samples:
+        """What to train on, from rollouts that carry the scores it reads."""
+
+    @abstractmethod
+    def read_out(self, rollout: Rollout, predictions: Floats, version: int) -> Score:
+        """Its scores of one rollout.
+
+        Args:
+            predictions: float32 [P + T], one number a token (see `Loss`).
+            version: how many updates the model had.
+        """
 
 
 # --- groups to samples ---------------------------------------------------------------------------
@@ -244,8 +285,11 @@ class LearnerRole(Protocol):
         """
         ...
 
-    async def predict(self, sequences: Sequence[TokenIds]) -> list[Floats]:
-        """Per row of token ids (int32 [L]) float32 [L]: logprobs, or a scalar head's outputs."""
+    async def predict(
+        self, sequences: Sequence[TokenIds], *, log_ratios: bool = ...
+    ) -> list[Floats]:
+        """Per row of token ids (int32 [L]) float32 [L]: logprobs, or a scalar head's outputs;
+        with `log_ratios` minus those of the reference, the first model."""
         ...
 
     async def save(self, directory: str) -> None: ...
@@ -265,10 +309,10 @@ class Roles(Protocol):
 
     def context(self, iteration: int, purpose: str = ...) -> RolloutContext: ...
 
-    async def label(self, groups: Sequence[Group], context: RolloutContext) -> list[Rollout]:
-        """Rollouts with PRM targets; none where the run has no PRM."""
+    async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
+        """The same rollouts, in order, with the scores of every labeller."""
         ...
 
-    async def train(self, samples: Samples, labelled: Sequence[Rollout]) -> dict[str, float]:
-        """Train the policy, bring every generator to the new weights, train the PRM (if any)."""
+    async def train(self, samples: Samples, rollouts: Sequence[Rollout]) -> dict[str, float]:
+        """Train the policy, bring every generator to the new weights, train the step models."""
         ...

@@ -9,10 +9,10 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from rlstep.config import Config
-from rlstep.interfaces import Roles
+from rlstep.interfaces import Roles, RolloutContext
 from rlstep.metrics import Record, rollout_metrics
 from rlstep.stream import batch_of_prompts, stream
-from rlstep.types import Failure, Group, Prompt
+from rlstep.types import Failure, Group, Prompt, Rollout
 
 Report = Callable[[Record, Sequence[Group]], None]
 
@@ -41,23 +41,30 @@ async def train(
         async for iteration, collected in batches:
             metrics = {"time/collect": time.monotonic() - started}
             groups = [drop_stale(group, roles.version - lag) for group in collected]
-            context = roles.context(iteration)
-            scored, labelled = await asyncio.gather(
-                each_rollout(groups, context.scorer.score_steps), roles.label(groups, context)
-            )
+            rollouts = await score(groups, roles, roles.context(iteration))
+            scored = regroup(groups, rollouts)
             samples = config.samples.samples(scored)
             metrics |= rollout_metrics(scored, roles.version)
-            metrics |= await roles.train(samples, labelled)
+            metrics |= await roles.train(samples, rollouts)
             metrics["time/iteration"] = time.monotonic() - started
             report({"iteration": iteration + 1, **metrics}, scored)
             yield iteration + 1
             started = time.monotonic()
 
 
-async def each_rollout(groups: Sequence[Group], verb: Callable) -> list[Group]:
-    """The groups with `verb` applied to all their rollouts in one call, in a fixed order."""
-    rollouts = iter(await verb([rollout for group in groups for rollout in group.rollouts]))
-    return [replace(g, rollouts=tuple(next(rollouts) for _ in g.rollouts)) for g in groups]
+async def score(groups: Sequence[Group], roles: Roles, context: RolloutContext) -> list[Rollout]:
+    """All rollouts, in order, with the scores of every step model and every labeller."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    scored, labelled = await asyncio.gather(
+        context.scorer.score_steps(rollouts), roles.label(rollouts, context)
+    )
+    return [s.with_scores(**r.scores) for s, r in zip(labelled, scored, strict=True)]
+
+
+def regroup(groups: Sequence[Group], rollouts: Sequence[Rollout]) -> list[Group]:
+    """The groups with these rollouts, as many in each as before."""
+    rest = iter(rollouts)
+    return [replace(g, rollouts=tuple(next(rest) for _ in g.rollouts)) for g in groups]
 
 
 def drop_stale(group: Group, oldest: int) -> Group:

@@ -125,15 +125,23 @@ def _length_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
 
 
 def _step_score_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """Mean step score by source, over the steps that were labelled."""
+    """Mean step score by source, over the steps that were labelled; of counted ones also how many
+    steps that were, and how many continuations."""
     values: dict[str, list[np.ndarray]] = {}
     for rollout in rollouts:
         for source, score in rollout.scores.items():
             if isinstance(score, StepScores):
                 labelled = score.values if score.n is None else score.values[score.n > 0]
                 values.setdefault(source, []).append(labelled)
+    counted: Counter[str] = Counter()
+    for rollout in rollouts:
+        for source, score in rollout.scores.items():
+            if isinstance(score, StepScores) and score.n is not None:
+                counted[f"labelled_steps/{source}"] += int((score.n > 0).sum())
+                counted[f"continuations/{source}"] += int(score.n.sum())
     joined = {source: np.concatenate(parts) for source, parts in values.items()}
-    return {f"step_score/{name}": float(v.mean()) for name, v in sorted(joined.items()) if len(v)}
+    means = {f"step_score/{name}": float(v.mean()) for name, v in sorted(joined.items()) if len(v)}
+    return means | {name: float(number) for name, number in sorted(counted.items())}
 
 
 def _failure_metrics(groups: Sequence[Group]) -> dict[str, float]:

@@ -37,7 +37,10 @@ def rows(config: Config) -> list[tuple[str, str, str, str, str]]:
         _row("generator", config.generator.replicas, place.generator_gpus, size, engine, cache),
         _learner_row("policy learner", config.policy, place.policy_gpus),
     ]
-    table += [_learner_row("prm learner", prm.learner, place.prm_gpus) for prm in config.prm]
+    table += [
+        _learner_row(f"{model.source} learner", model.learner, place.step_model_gpus)
+        for model in config.step_models
+    ]
     return [*table, _row("scorer", config.scorer.replicas, 0.0, None, None)]
 
 

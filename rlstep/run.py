@@ -140,7 +140,7 @@ class Run:
         stack.push_async_callback(roles.close)
         probe = self.prompts.train[0].token_ids
         await roles.start(probe, saved.path if saved else None, state.versions.get("policy", 0))
-        roles.scorer.prm_version = state.versions.get("prm", 0)
+        roles.scorer.versions |= {n: v for n, v in state.versions.items() if n != "policy"}
         return roles
 
     async def _train(self, state: RunState) -> RunState:
@@ -186,7 +186,7 @@ class Run:
     def _state(self, iteration: int) -> RunState:
         return RunState(
             iteration=iteration,
-            versions={"policy": self.roles.version, "prm": self.roles.scorer.prm_version},
+            versions={"policy": self.roles.version, **self.roles.scorer.versions},
             counters={"train_seconds": round(self.seconds)},
         )
 
@@ -204,7 +204,8 @@ class Run:
         if config.max_tokens:
             sampling = replace(sampling, max_tokens=config.max_tokens)
         metrics = await evaluate_policy(problems, sampling, self.roles.context(iteration, "eval"))
-        if self.config.prm and isinstance(self.config.task, StepOracle) and config.prm_problems:
+        with_prm = any(model.source == "prm" for model in self.config.step_models)
+        if with_prm and isinstance(self.config.task, StepOracle) and config.prm_problems:
             metrics |= await evaluate_prm(
                 problems[: config.prm_problems],
                 sampling,

@@ -19,6 +19,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from rlstep.checks import at_least, within
+
 TokenIds: TypeAlias = NDArray[np.int32]
 Floats: TypeAlias = NDArray[np.float32]
 Ints: TypeAlias = NDArray[np.int32]
@@ -60,18 +62,11 @@ class Sampling:
     """Stop tokens beside the model's end-of-sequence token."""
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise ValueError(f"sampling.max_tokens is {self.max_tokens}; the smallest value is 1")
-        if not 0 <= self.min_tokens <= self.max_tokens:
-            raise ValueError(
-                f"sampling.min_tokens is {self.min_tokens}; it lies in [0, {self.max_tokens}]"
-            )
-        if not 0.0 <= self.temperature <= 2.0:
-            raise ValueError(f"sampling.temperature is {self.temperature}; it lies in [0, 2]")
-        if not 0.0 < self.top_p <= 1.0:
-            raise ValueError(f"sampling.top_p is {self.top_p}; it lies in (0, 1]")
-        if self.top_k < 0:
-            raise ValueError(f"sampling.top_k is {self.top_k}; the smallest value is 0 (off)")
+        at_least("sampling.max_tokens", self.max_tokens, 1)
+        within("sampling.min_tokens", self.min_tokens, 0, self.max_tokens)
+        within("sampling.temperature", self.temperature, 0.0, 2.0)
+        within("sampling.top_p", self.top_p, 1e-6, 1.0)
+        at_least("sampling.top_k", self.top_k, 0)
 
     @property
     def truncated(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rlstep.advantages.group import GroupAdvantages
+from rlstep.checks import at_least, check_types
 from rlstep.config import (
     EvaluationConfig,
     GeneratorConfig,
@@ -16,10 +17,7 @@ from rlstep.config import (
     ModelConfig,
     OptimizerConfig,
     PlacementConfig,
-    PrmConfig,
     ScorerConfig,
-    at_least,
-    check_types,
 )
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.policy_gradient import ClippedPolicyGradient
@@ -28,6 +26,8 @@ from rlstep.pairs.first_error import FirstErrorPairs
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
+from rlstep.rollouts.rectify import Rectify
+from rlstep.scoring.prm import Prm
 from rlstep.testing.small import small_config
 from rlstep.types import Sampling
 
@@ -38,13 +38,12 @@ def learner(**fields: Any) -> LearnerConfig:
     return LearnerConfig(model=MODEL, **fields)
 
 
-def prm(**fields: Any) -> PrmConfig:
+def prm(**fields: Any) -> Prm:
     defaults: dict[str, Any] = {
         "learner": learner(head="token_classification"),
         "loss": StepLabelLoss(),
-        "labeller": MonteCarlo(),
     }
-    return PrmConfig(**{**defaults, **fields})
+    return Prm(**{**defaults, **fields})
 
 
 def sampled(**fields: Any) -> Independent:
@@ -53,7 +52,7 @@ def sampled(**fields: Any) -> Independent:
 
 def test_the_smallest_configuration_is_valid():
     config = small_config()
-    assert config.iterations == 3 and config.prm == ()
+    assert config.iterations == 3 and config.step_models == ()
 
 
 # --- types ---------------------------------------------------------------------------------------
@@ -70,7 +69,7 @@ def test_the_smallest_configuration_is_valid():
         ({"train_seconds": "60"}, "train_seconds is '60'; it must be of type float"),
         ({"train_seconds": False}, "train_seconds is False; it must be of type float"),
         ({"run_dir": None}, "run_dir is None; it must be of type str"),
-        ({"prm": prm()}, "it must be of type tuple"),
+        ({"step_models": prm()}, "it must be of type tuple"),
         ({"loss": "dpo"}, "loss is 'dpo'; it must be of type Loss"),
         ({"task": Dpo()}, "it must be of type Task"),
         ({"policy": MODEL}, "it must be of type LearnerConfig"),
@@ -83,8 +82,8 @@ def test_the_smallest_configuration_is_valid():
             "policy.model.lora.rank is 1.5; it must be of type int",
         ),
         (
-            {"prm": (prm(learner=learner(head="token_classification", world_size=1.0)),)},
-            "prm.0.learner.world_size is 1.0; it must be of type int",
+            {"step_models": (prm(learner=learner(head="token_classification", world_size=1.0)),)},
+            "step_models.0.learner.world_size is 1.0; it must be of type int",
         ),
         (
             {"rollouts": sampled(max_tokens=64.0)},
@@ -172,11 +171,20 @@ def test_unknown_choices(policy: LearnerConfig, message: str):
         ),
         (
             {"samples": OutcomePairs(step_source="prm")},
-            "samples OutcomePairs reads step scores of 'prm', but prm is empty",
+            "samples OutcomePairs reads the scores ['prm'], which nothing in this run makes",
         ),
         (
             {"samples": FirstErrorPairs()},
-            "samples FirstErrorPairs reads step scores of 'prm', but prm is empty",
+            "samples FirstErrorPairs reads the scores ['prm'], which nothing in this run makes",
+        ),
+        (
+            {"step_models": (prm(),)},
+            "step_models.0 Prm reads the scores ['monte_carlo'], which nothing in this run makes"
+            " (it makes ['outcome', 'prm'])",
+        ),
+        (
+            {"labellers": (MonteCarlo(),), "rollouts": Rectify(source="monte_carlo")},
+            "make scores named ['monte_carlo', 'monte_carlo']; every name must be there once",
         ),
         (
             {
@@ -194,7 +202,10 @@ def test_unknown_choices(policy: LearnerConfig, message: str):
             },
             "a policy gradient needs top_p = 1, top_k = 0",
         ),
-        ({"prm": (prm(), prm())}, "prm has 2 entries; at most 1 is valid"),
+        (
+            {"step_models": (prm(), prm())},
+            "make scores named ['prm', 'prm']; every name must be there once",
+        ),
         (
             {"prompts_per_iteration": 10, "policy": learner(mini_batches=4)},
             "prompts_per_iteration is 10, not divisible by policy.mini_batches 4; the nearest valid"
@@ -231,7 +242,11 @@ def test_what_does_not_fit(fields: dict[str, Any], message: str):
 def test_what_fits_just_so():
     # 64 + 64 = 128, and top_p < 1 where only an order is learnt
     config = small_config(max_prompt_tokens=64, rollouts=sampled(top_p=0.9), run_dir="/data/runs")
-    assert small_config(samples=OutcomePairs(step_source="prm"), prm=(prm(),)).prm
+    models = (prm(), prm(source="second"))
+    ensemble = small_config(
+        samples=OutcomePairs(step_source="prm"), labellers=(MonteCarlo(),), step_models=models
+    )
+    assert len(ensemble.step_models) == 2
     assert config.rollouts.sampling.truncated
     assert small_config(prompts_per_iteration=8, policy=learner(mini_batches=4)).iterations == 3
 
@@ -241,9 +256,9 @@ def test_what_fits_just_so():
     [
         (
             {"learner": learner()},
-            "prm.learner.head is 'language_model'; a PRM needs 'token_classification'",
+            "step_models (Prm).learner.head is 'language_model'; it must be 'token_classification'",
         ),
-        ({"loss": Dpo()}, "prm.loss Dpo takes no step labels"),
+        ({"loss": Dpo()}, "step_models (Prm).loss Dpo takes PairSamples, not LabelSamples"),
     ],
 )
 def test_a_prm_that_cannot_be_one(fields: dict[str, Any], message: str):

@@ -6,19 +6,20 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from rlstep.config import Config
+from rlstep.config import Config, LearnerConfig, ModelConfig
 from rlstep.interfaces import RolloutContext, StepLabeller
-from rlstep.loop import drop_stale, each_rollout, train
+from rlstep.loop import drop_stale, regroup, train
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.pairs.outcome import OutcomePairs
+from rlstep.scoring.prm import Prm
 from rlstep.testing.roles import FakeGenerator, FakeRoles, FakeScorer
 from rlstep.testing.small import small_config, small_prompt, small_prompts
 from rlstep.types import Failure, Group, PairSamples, Rollout
-from tests.builders import make_group, make_rollout
+from tests.builders import make_counts, make_group, make_rollout
 
 
 def first_child_is_right(prefix: str, child: int, seed: int) -> str:
@@ -136,26 +137,33 @@ async def test_a_batch_without_a_pair_trains_nothing_and_goes_on():
 
 @dataclass(frozen=True, kw_only=True)
 class EveryRollout(StepLabeller):
-    """Labels nothing, keeps everything."""
+    """Every step was continued once, and right. It sees no PRM score: labels come from the policy
+    alone."""
+
+    source: ClassVar[str] = "monte_carlo"
 
     async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
-        return list(rollouts)
+        assert all("prm" not in rollout.scores for rollout in rollouts)
+        return [
+            r.with_scores(monte_carlo=make_counts([1] * len(r.steps), [1] * len(r.steps)))
+            for r in rollouts
+        ]
 
 
 async def test_step_scores_reach_the_samples_and_labels_the_prm():
-    from rlstep.config import LearnerConfig, ModelConfig, PrmConfig
-
     learner = LearnerConfig(model=ModelConfig(path="/nowhere"), head="token_classification")
     config = small_config(
         samples=OutcomePairs(step_source="prm"),
-        prm=(PrmConfig(learner=learner, loss=StepLabelLoss(), labeller=EveryRollout()),),
+        labellers=(EveryRollout(),),
+        step_models=(Prm(learner=learner, loss=StepLabelLoss()),),
     )
     roles = roles_with(config, prm=lambda rollout: [0.25] * len(rollout.steps))
     reports, _ = await run(config, roles)
     assert all((s.step_scores == 0.25).all() for x in roles.trained for s in x.sequences)
-    assert [len(labelled) for labelled in roles.labelled] == [4, 4, 4]
-    # The labeller sees no PRM score: its targets come from the policy alone.
-    assert all("prm" not in rollout.scores for x in roles.labelled for rollout in x)
+    assert [len(rollouts) for rollouts in roles.rollouts] == [4, 4, 4]
+    # Labels and the PRM's own scores meet on one record.
+    for rollout in (rollout for x in roles.rollouts for rollout in x):
+        assert {"outcome", "prm", "monte_carlo"} <= set(rollout.scores)
     assert reports.metrics[0]["rollout/step_score/prm"] == 0.25
 
 
@@ -177,21 +185,15 @@ async def test_failures_are_counted_and_never_scored():
     assert {s.prompt_id for s in roles.trained[0].sequences} == set("cdef")
 
 
-async def test_each_rollout_keeps_groups_apart():
+def test_regrouping_keeps_groups_apart():
     def one(name: str, rollouts: int) -> Group:
         prompt = small_prompt(name)
         made = tuple(make_rollout(f"{name}{i}", [[1]], prompt=prompt) for i in range(rollouts))
         return Group(prompt=prompt, rollouts=made)
 
     groups = [one("a", 2), one("b", 0), one("c", 1)]
-    calls = []
-
-    async def verb(rollouts: list[Rollout]) -> list[Rollout]:
-        calls.append([r.rollout_id for r in rollouts])
-        return [replace(r, rollout_id=r.rollout_id.upper()) for r in rollouts]
-
-    result = await each_rollout(groups, verb)
-    assert calls == [["a0", "a1", "c0"]]  # the whole batch in one call, in a fixed order
+    changed = [replace(r, rollout_id=r.rollout_id.upper()) for g in groups for r in g.rollouts]
+    result = regroup(groups, changed)
     assert [[r.rollout_id for r in g.rollouts] for g in result] == [["A0", "A1"], [], ["C0"]]
 
 

@@ -10,7 +10,6 @@ from rlstep.config import (
     LearnerConfig,
     ModelConfig,
     OptimizerConfig,
-    PrmConfig,
 )
 from rlstep.interfaces import Verifier
 from rlstep.losses.full_step_dpo import FullStepDpo
@@ -18,6 +17,7 @@ from rlstep.losses.step_label import StepLabelLoss
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
+from rlstep.scoring.prm import Prm
 from rlstep.steps.pattern import PatternSplitter
 from rlstep.tasks.arithmetic import Arithmetic
 from rlstep.types import OutcomeScore, Sampling, Verdict
@@ -49,8 +49,9 @@ def config() -> Config:
         rollouts=Independent(samples_per_prompt=4, sampling=Sampling(max_tokens=12)),
         splitter=PatternSplitter(pattern=r"[+=#]"),
         verifier=EvenLength(),
-        prm=(
-            PrmConfig(
+        labellers=(MonteCarlo(continuations=2, fraction=0.2),),
+        step_models=(
+            Prm(
                 learner=LearnerConfig(
                     model=model,
                     head="token_classification",
@@ -59,7 +60,6 @@ def config() -> Config:
                     threads=1,
                 ),
                 loss=StepLabelLoss(),
-                labeller=MonteCarlo(continuations=2, fraction=0.2),
             ),
         ),
         generator=GeneratorConfig(context=96, kv_cache_mib=32),

@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlstep.actors.learner_rank import LearnerRank
-from rlstep.actors.models import adapters_off
 from rlstep.batching import Batch, collate, count, mini_batches
 from rlstep.types import Counts, Floats, Samples, TokenIds
 
@@ -100,11 +99,8 @@ class LearnerWorker(LearnerRank):
             old, now = self._by_sequence(samples, self.engine) if wants_old else None, set()
         ref = old if own else None
         if "ref_logprobs" in reads and self.config.reference == "initial":
-            if self.frozen is not None:
-                ref = self._by_sequence(samples, self.frozen)
-            else:
-                with adapters_off(self.engine.module):
-                    ref = self._by_sequence(samples, self.engine)
+            with self.first_model() as model:
+                ref = self._by_sequence(samples, model)
         return _Start(old=old, ref=ref, now=frozenset(now))
 
     def _by_sequence(self, samples: Samples, model: Any) -> dict[int, Floats]:

@@ -103,10 +103,13 @@ class LearnerGroup:
         padded = totals.pop("padded_tokens")
         return {**totals, "padding": 1.0 - totals["tokens"] / padded if padded else 0.0}
 
-    async def predict(self, sequences: Sequence[TokenIds]) -> list[Floats]:
-        """Per row of token ids (int32 [L]) float32 [L]: logprobs, or a scalar head's outputs."""
+    async def predict(
+        self, sequences: Sequence[TokenIds], *, log_ratios: bool = False
+    ) -> list[Floats]:
+        """Per row of token ids (int32 [L]) float32 [L]: logprobs, or a scalar head's outputs; with
+        `log_ratios` minus those of the reference, which is then the first model."""
         rows: dict[int, Floats] = {}
-        for share in await self._call("predict", ray.put(list(sequences))):
+        for share in await self._call("predict", ray.put(list(sequences)), log_ratios):
             rows |= share
         return [rows[position] for position in range(len(sequences))]
 

@@ -6,7 +6,8 @@ Dimensions: n sequences of a micro-batch, L tokens.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -144,10 +145,24 @@ class LearnerRank:
 
     # --- predictions -----------------------------------------------------------------------------
 
-    def predict(self, token_ids: Sequence[TokenIds]) -> dict[int, Floats]:
-        """This rank's part: float32 [L] by position in `token_ids`."""
+    def predict(self, token_ids: Sequence[TokenIds], log_ratios: bool = False) -> dict[int, Floats]:
+        """This rank's part: float32 [L] by position in `token_ids`; with `log_ratios` minus the
+        first model's."""
         rows = self._own_rows(token_ids, self.engine)
+        if log_ratios:
+            with self.first_model() as model:
+                first = self._own_rows(token_ids, model)
+            rows = {position: row - first[position] for position, row in rows.items()}
         return {position: row.cpu().numpy() for position, row in rows.items()}
+
+    @contextmanager
+    def first_model(self) -> Iterator[Any]:
+        """What the model was before any update: the frozen copy, or the adapters switched off."""
+        if self.frozen is not None:
+            yield self.frozen
+        else:
+            with models.adapters_off(self.engine.module):
+                yield self.engine
 
     def forward(self, model: Any, token_ids: Sequence[TokenIds], positions: list[int]) -> Tensor:
         """float32 [n, longest]. No positions: one token, so that collective gathers match."""

@@ -16,14 +16,13 @@ from rlstep.actors.generator_group import GeneratorGroup
 from rlstep.actors.learner_group import LearnerGroup
 from rlstep.actors.scorer import ScorerGroup
 from rlstep.actors.weight_sync import WeightSync
-from rlstep.config import Config
-from rlstep.interfaces import RolloutContext, Tokenizer
-from rlstep.labels import step_labels
-from rlstep.types import Group, Rollout, Samples, TokenIds
+from rlstep.config import Config, LearnerConfig
+from rlstep.interfaces import Loss, RolloutContext, StepModel, Tokenizer
+from rlstep.types import Rollout, Samples, TokenIds
 
 
 class RunRoles:
-    """Generators, scorers, the policy's learner and the PRM's (implements `interfaces.Roles`)."""
+    """Generators, scorers, and every learner (implements `interfaces.Roles`)."""
 
     def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
         self._config = config
@@ -48,14 +47,16 @@ class RunRoles:
             config.generator, config.policy.model.path, options["generator"]
         )
         self._started.append(self.generators)
-        policy, prm, _ = await asyncio.gather(
-            self._learner("policy", options["policy"]),
-            self._learner("prm", options["prm"]) if config.prm else _nothing(),
-            self.generators.start(),
+        wanted = [("policy", config.policy, config.loss, options["policy"])]
+        wanted += [
+            (model.source, model.learner, model.loss, options["step_models"])
+            for model in config.step_models
+        ]
+        _, (self.policy, *models) = await asyncio.gather(
+            self.generators.start(), asyncio.gather(*(self._learner(*each) for each in wanted))
         )
-        assert policy is not None
-        self.policy, self.prm = policy, prm
-        self.scorer = ScorerGroup(config.scorer, config.verifier, prm, {})
+        self.step_models = list(zip(config.step_models, models, strict=True))
+        self.scorer = ScorerGroup(config.scorer, config.verifier, self.step_models, {})
         self._started.append(self.scorer)
         if resume_from is not None:
             await self._each_learner("restore", resume_from)
@@ -64,11 +65,12 @@ class RunRoles:
         self.sync = WeightSync(self.policy, self.generators, prompt)
         await self.sync.start(version)
 
-    async def _learner(self, name: str, options: dict[str, Any]) -> LearnerGroup:
-        prm = name == "prm"
+    async def _learner(
+        self, name: str, config: LearnerConfig, loss: Loss, options: dict[str, Any]
+    ) -> LearnerGroup:
         group = await LearnerGroup.start(
-            self._config.prm[0].learner if prm else self._config.policy,
-            self._config.prm[0].loss if prm else self._config.loss,
+            config,
+            loss,
             name=name,
             seed=self._config.seed,
             deadline_s=self._config.deadline_s,
@@ -83,7 +85,10 @@ class RunRoles:
         wanted = {
             "generator": (config.generator.replicas, place.generator_gpus),
             "policy": (config.policy.world_size, place.policy_gpus),
-            "prm": (config.prm[0].learner.world_size if config.prm else 0, place.prm_gpus),
+            "step_models": (
+                sum(model.learner.world_size for model in config.step_models),
+                place.step_model_gpus,
+            ),
         }
         bundles = [{"GPU": gpus} for n, gpus in wanted.values() for _ in range(n) if gpus]
         if not bundles:
@@ -118,17 +123,22 @@ class RunRoles:
             seed=self._config.seed,
         )
 
-    async def label(self, groups: Sequence[Group], context: RolloutContext) -> list[Rollout]:
-        if not self._config.prm:
-            return []
-        rollouts = [r for group in groups for r in group.rollouts]
-        return await self._config.prm[0].labeller.label(rollouts, context)
+    async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
+        for labeller in self._config.labellers:
+            rollouts = await labeller.label(rollouts, context)
+        return list(rollouts)
 
-    async def train(self, samples: Samples, labelled: Sequence[Rollout]) -> dict[str, float]:
+    async def train(self, samples: Samples, rollouts: Sequence[Rollout]) -> dict[str, float]:
         self.between_updates.clear()
         try:
-            policy, prm = await asyncio.gather(self._update(samples), self._train_prm(labelled))
-            return policy | prm
+            shares = await asyncio.gather(
+                self._update(samples),
+                *(
+                    self._train_model(model, learner, rollouts)
+                    for model, learner in self.step_models
+                ),
+            )
+            return {name: value for share in shares for name, value in share.items()}
         finally:
             self.between_updates.set()
 
@@ -136,30 +146,21 @@ class RunRoles:
         metrics = await self.sync.update(samples)
         return {name if "/" in name else f"train/{name}": v for name, v in metrics.items()}
 
-    async def _train_prm(self, labelled: Sequence[Rollout]) -> dict[str, float]:
-        if self.prm is None:
-            return {}
-        labels = step_labels(labelled)
-        metrics = await self.prm.train(labels)
-        self.scorer.prm_version += int(metrics["updates"])
-        continued = sum(int((_counts(r) > 1).sum()) for r in labelled)
-        return {
-            **{f"prm/{name}": value for name, value in metrics.items()},
-            "prm/labelled_steps": float(sum(s.loss_mask.sum() for s in labels.sequences)),
-            "prm/continued_steps": float(continued),
-        }
+    async def _train_model(
+        self, model: StepModel, learner: LearnerGroup, rollouts: Sequence[Rollout]
+    ) -> dict[str, float]:
+        metrics = await learner.train(model.samples(rollouts))
+        self.scorer.versions[model.source] += int(metrics["updates"])
+        return {f"{model.source}/{name}": value for name, value in metrics.items()}
 
     async def save(self, directory: Path) -> None:
         await self._each_learner("save", directory)
 
     async def _each_learner(self, verb: str, directory: Path) -> None:
-        learners = {"policy": self.policy, "prm": self.prm}
+        learners = {"policy": self.policy}
+        learners |= {model.source: learner for model, learner in self.step_models}
         await asyncio.gather(
-            *(
-                getattr(learner, verb)(str(directory / name))
-                for name, learner in learners.items()
-                if learner is not None
-            )
+            *(getattr(learner, verb)(str(directory / name)) for name, learner in learners.items())
         )
 
     async def close(self) -> None:
@@ -182,13 +183,3 @@ class _Placed:
 
     async def close(self) -> None:
         remove_placement_group(self._group)
-
-
-def _counts(rollout: Rollout) -> np.ndarray:
-    scores = rollout.step_scores("monte_carlo")
-    assert scores is not None and scores.n is not None
-    return scores.n
-
-
-async def _nothing() -> None:
-    return None

@@ -1,4 +1,4 @@
-"""The scorer role: verdicts from killable processes, step scores read out of a PRM's forward."""
+"""The scorer role: verdicts from killable processes, scores read out of step models' forwards."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import ray
 
 from rlstep.actors.learner_group import LearnerGroup
 from rlstep.config import ScorerConfig
-from rlstep.interfaces import Verifier
+from rlstep.interfaces import StepModel, Verifier
 from rlstep.scoring.verifier_pool import Item, Outcome, VerifierPool
-from rlstep.types import Failure, Rollout, Score, StepScores
+from rlstep.types import Rollout
 
 
 class ScorerWorker:
@@ -34,7 +33,7 @@ class ScorerGroup:
 
     Args:
         verifier: judges final answers.
-        prm: the learner whose forward scores steps, or None.
+        models: every step model with the learner that holds it.
         actor_options: Ray options of each replica.
     """
 
@@ -42,15 +41,15 @@ class ScorerGroup:
         self,
         config: ScorerConfig,
         verifier: Verifier,
-        prm: LearnerGroup | None,
+        models: Sequence[tuple[StepModel, LearnerGroup]],
         actor_options: dict[str, Any],
     ) -> None:
         options = {"num_cpus": 0, "max_concurrency": 100, **actor_options}
         kind = ray.remote(ScorerWorker).options(**options)
-        self.prm_version = 0
-        """Updates the PRM has made; travels with every score."""
+        self.versions = {model.source: 0 for model, _ in models}
+        """Updates each step model has made; travels with every score."""
         self._config = config
-        self._prm = prm
+        self._models = models
         self._actors: list[Any] = [kind.remote(config, verifier) for _ in range(config.replicas)]
         self._next = 0
 
@@ -77,29 +76,26 @@ class ScorerGroup:
         return [r.with_scores(outcome=o) for r, o in zip(rollouts, outcomes, strict=True)]
 
     async def score_steps(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """See `interfaces.ScoreRole.score_steps`; unchanged where the run has no PRM."""
-        if self._prm is None or not rollouts:
-            return list(rollouts)
-        rows = await self._prm.predict([r.prefix_ids(len(r.steps)) for r in rollouts])
-        return [
-            rollout.with_scores(prm=read_out(rollout, row, self.prm_version))
-            for rollout, row in zip(rollouts, rows, strict=True)
-        ]
+        """See `interfaces.ScoreRole.score_steps`; unchanged where the run has no step model."""
+        scored = list(rollouts)
+        if not scored:
+            return []
+        sequences = [r.prefix_ids(len(r.steps)) for r in rollouts]
+        rows = await asyncio.gather(
+            *(
+                learner.predict(sequences, log_ratios=model.log_ratios)
+                for model, learner in self._models
+            )
+        )
+        for (model, _), predictions in zip(self._models, rows, strict=True):
+            name, version = model.source, self.versions[model.source]
+            scored = [
+                rollout.with_scores(**{name: model.read_out(rollout, row, version)})
+                for rollout, row in zip(scored, predictions, strict=True)
+            ]
+        return scored
 
     async def close(self) -> None:
         for actor in self._actors:
             await actor.close.remote()
             ray.kill(actor)
-
-
-def read_out(rollout: Rollout, logits: np.ndarray, version: int) -> Score:
-    """A PRM's step scores: the sigmoid of its head at each step's last token.
-
-    Args:
-        logits: float32 [P + T], the scalar head's outputs for prompt and completion.
-    """
-    last = len(rollout.prompt.token_ids) + np.array([s.end - 1 for s in rollout.steps], dtype=int)
-    picked = logits[last].astype(np.float64)
-    if not np.isfinite(picked).all():
-        return Failure(reason="not_finite", detail=f"PRM version {version}")
-    return StepScores(values=(1 / (1 + np.exp(-picked))).astype(np.float32), version=version)

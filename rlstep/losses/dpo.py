@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from rlstep.batching import PairBatch
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.interfaces import Loss, LossOutput
 from rlstep.losses.preference import log_ratios, pair_mean, pair_metrics
 from rlstep.types import Counts, PairSamples

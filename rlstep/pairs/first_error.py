@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.interfaces import SampleBuilder
 from rlstep.pairs.assemble import Candidate, assemble, spread
 from rlstep.sequences import is_correct, sequence

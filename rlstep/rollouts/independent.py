@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.interfaces import RolloutContext, RolloutStrategy
 from rlstep.rollouts.requests import group_of, prompt_request
 from rlstep.types import Group, Prompt, Sampling

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import ClassVar
 
 import numpy as np
 
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.interfaces import RolloutContext, StepLabeller
 from rlstep.rollouts.requests import Branch, branch, branch_rollouts, request_seed
 from rlstep.types import Failure, Rollout, StepScores, Verdict
@@ -30,6 +31,8 @@ class MonteCarlo(StepLabeller):
     from its last inherited one on). The last step has no other label: what follows it is the
     verdict.
     """
+
+    source: ClassVar[str] = "monte_carlo"
 
     continuations: int = 4
     """Continuations of each labelled step."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.interfaces import RolloutContext, RolloutStrategy
 from rlstep.pairs.first_error import first_error
 from rlstep.rollouts.independent import Independent
@@ -46,6 +46,11 @@ class Rectify(RolloutStrategy):
     @property
     def sampling(self) -> Sampling:  # type: ignore[override]  # the base strategy's field
         return self.base.sampling
+
+    @property
+    def sources(self) -> frozenset[str]:  # type: ignore[override]
+        """Monte-Carlo labels of wrong rollouts; the PRM scores every rollout again later on."""
+        return frozenset({self.source} - {"prm"})
 
     async def collect(
         self, prompts: Sequence[Prompt], context: RolloutContext

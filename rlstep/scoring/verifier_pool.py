@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.interfaces import Verifier
 from rlstep.scoring import verifier_worker
 from rlstep.types import Failure, OutcomeScore, Verdict

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.interfaces import PromptSet, Task, Tokenizer, Verifier
 from rlstep.types import LabelSamples, OutcomeScore, Prompt, Sequence, Verdict
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.interfaces import PromptSet, Task, Tokenizer
 from rlstep.tasks.rows import Row, read_dataset, read_jsonl
 from rlstep.tasks.templates import PromptEncoder, PromptTemplate

@@ -17,7 +17,6 @@ from rlstep.text import decode_with_ends
 from rlstep.types import (
     Completion,
     Failure,
-    Group,
     Request,
     Rollout,
     Samples,
@@ -138,7 +137,7 @@ class FakeRoles:
     generator: FakeGenerator
     scorer: FakeScorer = field(default_factory=FakeScorer)
     trained: list[Samples] = field(default_factory=list)
-    labelled: list[Sequence[Rollout]] = field(default_factory=list)
+    rollouts: list[Sequence[Rollout]] = field(default_factory=list)
     training: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the first training began."""
     may_train: asyncio.Event | None = None
@@ -155,18 +154,17 @@ class FakeRoles:
             seed=self.config.seed,
         )
 
-    async def label(self, groups: Sequence[Group], context: RolloutContext) -> list[Rollout]:
-        if not self.config.prm:
-            return []
-        rollouts = [rollout for group in groups for rollout in group.rollouts]
-        return await self.config.prm[0].labeller.label(rollouts, context)
+    async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
+        for labeller in self.config.labellers:
+            rollouts = await labeller.label(rollouts, context)
+        return list(rollouts)
 
-    async def train(self, samples: Samples, labelled: Sequence[Rollout]) -> dict[str, float]:
+    async def train(self, samples: Samples, rollouts: Sequence[Rollout]) -> dict[str, float]:
         self.training.set()
         if self.may_train is not None:
             await self.may_train.wait()
         self.trained.append(samples)
-        self.labelled.append(labelled)
+        self.rollouts.append(rollouts)
         self.version += 1
         self.generator.version = self.version
         return {"train/sequences": float(len(samples.sequences))}

@@ -25,8 +25,9 @@ CPU = """
     --generator.dtype float32 --generator.transfer rlstep_gloo --generator.parity-tolerance 1e-3
     --generator.enforce-eager True --generator.kv-cache-mib 64 --generator.block-size 32
     --generator.replicas 1 --placement.generator-gpus 0 --placement.policy-gpus 0
-    --placement.prm-gpus 0 --policy.model.dtype float32 --prm.0.learner.model.dtype float32
-    --policy.model.lora.rank 4 --prm.0.learner.model.lora.rank 4
+    --placement.step-model-gpus 0
+    --policy.model.dtype float32 --step-models.0.learner.model.dtype float32
+    --policy.model.lora.rank 4 --step-models.0.learner.model.lora.rank 4
     --prompts-per-iteration 4 --iterations 2 --evaluation.problems 4 --task.limit 20
 """.split()
 
@@ -74,7 +75,7 @@ def test_two_iterations(tmp_path: Path, recipe: str, overrides: str) -> None:
         [
             *(sys.executable, "-m", "rlstep.cli", "train", str(ROOT / "recipes" / f"{recipe}.py")),
             *("--run-dir", str(tmp_path / "runs"), "--name", "tiny"),
-            *("--policy.model.path", model, "--prm.0.learner.model.path", model),
+            *("--policy.model.path", model, "--step-models.0.learner.model.path", model),
             *CPU,
             *overrides.split(),
         ],

@@ -1,0 +1,76 @@
+"""Refusing wrong values, with the field's name and the nearest valid one."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from typing import Any, Literal
+
+
+def at_least(name: str, value: float, smallest: float) -> None:
+    """Refuse what is no number, or under its bound.
+
+    Raises:
+        TypeError: naming the field.
+        ValueError: naming the field and the nearest valid value.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; it must be a number")
+    if not value >= smallest:  # also refuses NaN
+        raise ValueError(f"{name} is {value}; the smallest valid value is {smallest}")
+
+
+def within(name: str, value: float, low: float, high: float) -> None:
+    """Refuse what is no number, or outside [low, high].
+
+    Raises:
+        TypeError: naming the field.
+        ValueError: naming the field and the range.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; it must be a number")
+    if not low <= value <= high:
+        raise ValueError(f"{name} is {value}; it lies in [{low:g}, {high:g}]")
+
+
+def check_types(value: Any, path: str) -> None:
+    """Refuse values of a wrong plain type anywhere in a tree of dataclasses.
+
+    Raises:
+        TypeError: naming the field and the type it needs.
+        ValueError: naming the field and the nearest valid choice.
+    """
+    hints = typing.get_type_hints(type(value))
+    for f in dataclasses.fields(value):
+        name = f"{path}.{f.name}" if path else f.name
+        entry = getattr(value, f.name)
+        _check_entry(name, entry, hints[f.name])
+        for i, item in enumerate(entry if isinstance(entry, tuple) else (entry,)):
+            if dataclasses.is_dataclass(item):
+                check_types(item, f"{name}.{i}" if isinstance(entry, tuple) else name)
+
+
+def _check_entry(name: str, entry: Any, hint: Any) -> None:
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if (type(entry), entry) not in [(type(choice), choice) for choice in choices]:
+            raise ValueError(
+                f"{name} is {entry!r}; it is one of {', '.join(map(repr, choices))}"
+                f" (nearest: {_nearest(entry, choices)!r})"
+            )
+        return
+    kind = typing.get_origin(hint) or hint
+    if kind in (typing.Union, types.UnionType) or not isinstance(kind, type):
+        return
+    wanted = (int, float) if kind is float else (kind,)
+    if not isinstance(entry, wanted) or (isinstance(entry, bool) and kind is not bool):
+        raise TypeError(f"{name} is {entry!r}; it must be of type {kind.__name__}")
+
+
+def _nearest(entry: Any, choices: tuple[Any, ...]) -> Any:
+    if isinstance(entry, int | float) and isinstance(choices[0], int):
+        return min(choices, key=lambda choice: abs(choice - entry))
+    names = {str(choice): choice for choice in choices}
+    return names[difflib.get_close_matches(str(entry), names, 1, 0.0)[0]]
