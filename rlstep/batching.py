@@ -158,7 +158,7 @@ def _(samples: LabelSamples, old_logprobs: Seq[np.ndarray], ref_logprobs: Seq[np
 def count(samples: Samples) -> Counts:
     """The global counts that a loss over these samples divides by."""
     return Counts(
-        sequences=len(samples.sequences),
+        sequences=sum(bool(s.loss_mask.any()) for s in samples.sequences),
         tokens=int(sum(s.loss_mask.sum() for s in samples.sequences)),
         pairs=len(samples.pairs) if isinstance(samples, PairSamples) else 0,
         weight=_total_weight(samples) if isinstance(samples, LabelSamples) else 0.0,

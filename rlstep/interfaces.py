@@ -247,7 +247,9 @@ class Loss(ABC):
     """A pure function of the model's per-token predictions.
 
     For a language model `predictions[n, t]` is the logprob of token t of sequence n given what came
-    before it (0 at t = 0); for a scalar head it is the head's output at token t.
+    before it (0 at t = 0); for a scalar head it is the head's output at token t. A separable loss
+    of a language model that reads 'entropies' gets predictions [N, L, 2] instead: the logprob of
+    token t and the entropy, in nats, of the distribution that token t is drawn from (0 at t = 0).
 
     A loss sums and divides by the global `counts` that it is handed. A *separable* loss is a sum
     over sequences, called once a micro-batch with that micro-batch's rows. Any other loss is
@@ -264,12 +266,13 @@ class Loss(ABC):
 
     @property
     def reads(self) -> frozenset[str]:
-        """Which of 'old_logprobs' and 'ref_logprobs' it reads; the learner computes no others."""
+        """Which of 'old_logprobs', 'ref_logprobs' and 'entropies' it reads; the learner computes no
+        others."""
         return frozenset()
 
     @abstractmethod
     def __call__(self, predictions: Tensor, batch: Batch, counts: Counts) -> LossOutput:
-        """predictions: float32 [N, L]. Returns a scalar loss."""
+        """predictions: float32 [N, L], or [N, L, 2] with entropies. Returns a scalar loss."""
 
 
 # --- the learner ---------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Log-prob arithmetic: from logits to one number a token, and from tokens to steps.
+"""Log-prob arithmetic: from logits to one or two numbers a token, and from tokens to steps.
 
 Dimensions: N sequences, L tokens (padded), V vocabulary, K steps (padded).
 """
@@ -34,9 +34,26 @@ def token_logprobs(logits: Tensor, token_ids: Tensor, temperature: float = 1.0) 
     Raises:
         ValueError: the temperature is not positive.
     """
+    return _token_numbers(logits, token_ids, temperature, False)[0]
+
+
+def token_logprobs_and_entropies(
+    logits: Tensor, token_ids: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """`token_logprobs`, and the entropy of the distribution that each token was drawn from.
+
+    Both are exact, have gradients and need no third tensor of the vocabulary's size. Entry t of the
+    entropies, in nats, is of the softmax of the logits at t - 1; entry 0 is 0.
+    """
+    return _token_numbers(logits, token_ids, temperature, True)
+
+
+def _token_numbers(
+    logits: Tensor, token_ids: Tensor, temperature: float, entropies: bool
+) -> tuple[Tensor, Tensor]:
     if not temperature > 0.0:
         raise ValueError(f"temperature is {temperature}; it must be positive (1.0 for greedy runs)")
-    return _TokenLogprobs.apply(logits, token_ids, temperature)  # type: ignore[return-value]
+    return _TokenNumbers.apply(logits, token_ids, temperature, entropies)  # type: ignore[return-value]
 
 
 def _chunks(rows: int, positions: int, vocabulary: int) -> Iterator[tuple[int, slice]]:
@@ -47,38 +64,54 @@ def _chunks(rows: int, positions: int, vocabulary: int) -> Iterator[tuple[int, s
             yield row, slice(start, min(start + size, positions))
 
 
-class _TokenLogprobs(torch.autograd.Function):
+class _TokenNumbers(torch.autograd.Function):
     """Saves one logsumexp a position, not a log-softmax; the gradient is written in place."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, token_ids: Tensor, temperature: float) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, token_ids: Tensor, temperature: float, with_entropies: bool
+    ) -> tuple[Tensor, Tensor]:
         rows, length, vocabulary = logits.shape
         dtype = torch.promote_types(logits.dtype, torch.float32)
         out = torch.zeros(rows, length, dtype=dtype, device=logits.device)
-        norms = torch.zeros_like(out)
+        norms, entropies = torch.zeros_like(out), torch.zeros_like(out)
         for row, at in _chunks(rows, length - 1, vocabulary):
+            after = slice(at.start + 1, at.stop + 1)
             scaled = logits[row, at].to(dtype) / temperature
             norms[row, at] = scaled.logsumexp(-1)
-            targets = token_ids[row, at.start + 1 : at.stop + 1, None]
-            out[row, at.start + 1 : at.stop + 1] = scaled.gather(-1, targets)[:, 0] - norms[row, at]
-        ctx.save_for_backward(logits, token_ids, norms)
-        ctx.temperature = temperature
-        return out
+            targets = token_ids[row, after, None]
+            out[row, after] = scaled.gather(-1, targets)[:, 0] - norms[row, at]
+            if with_entropies:
+                softmax = scaled.sub_(norms[row, at, None]).exp_()
+                entropies[row, after] = torch.special.entr(softmax).sum(-1)
+        ctx.save_for_backward(logits, token_ids, norms, entropies)
+        ctx.temperature, ctx.with_entropies = temperature, with_entropies
+        return out, entropies
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        logits, token_ids, norms = ctx.saved_tensors
+    def backward(  # type: ignore[override]
+        ctx: Any, of_logprobs: Tensor, of_entropies: Tensor
+    ) -> tuple[Tensor, None, None, None]:
+        logits, token_ids, norms, entropies = ctx.saved_tensors
         rows, length, vocabulary = logits.shape
         out = torch.zeros_like(logits)
         for row, at in _chunks(rows, length - 1, vocabulary):
+            after = slice(at.start + 1, at.stop + 1)
             # d logprob(token) / d logits = (onehot(token) - softmax) / temperature
-            scale = gradient[row, at.start + 1 : at.stop + 1, None] / ctx.temperature
+            scale = of_logprobs[row, after, None] / ctx.temperature
             scaled = logits[row, at].to(norms.dtype) / ctx.temperature
-            part = (scaled - norms[row, at, None]).exp_().mul_(-scale)
-            part.scatter_add_(-1, token_ids[row, at.start + 1 : at.stop + 1, None], scale)
+            softmax = scaled.sub_(norms[row, at, None]).exp_()
+            if ctx.with_entropies:
+                # d H / d logits = -softmax (log softmax + H) / temperature
+                part = torch.special.entr(softmax).sub_(softmax * entropies[row, after, None])
+                part.mul_(of_entropies[row, after, None] / ctx.temperature)
+                part.sub_(softmax * scale)
+            else:
+                part = softmax.mul_(-scale)
+            part.scatter_add_(-1, token_ids[row, after, None], scale)
             out[row, at] = part
-        return out, None, None
+        return out, None, None, None
 
 
 def masked(values: Tensor, mask: Tensor) -> Tensor:

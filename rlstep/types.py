@@ -328,11 +328,11 @@ class AdvantageSamples:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LabelSamples:
-    """Positions with a target: step labels for a PRM, or plain next-token targets (SFT)."""
+    """Positions with a target: step labels for a PRM, returns for a critic, next tokens (SFT)."""
 
     sequences: tuple[Sequence, ...]
     targets: tuple[Floats, ...]
-    """float32 [L] each, in [0, 1]; read where loss_mask is True."""
+    """float32 [L] each, read where loss_mask is True: in [0, 1] for labels, a critic's returns."""
     weights: tuple[Floats, ...]
     """float32 [L] each, >= 0: how much the label counts (for Monte Carlo, its n)."""
 
@@ -345,6 +345,7 @@ class Counts:
     """Global counts of one mini-batch, over all ranks and micro-batches. Losses divide by these."""
 
     sequences: int
+    """Sequences with a trained token."""
     tokens: int
     """Trained tokens (True in loss_mask)."""
     pairs: int = 0

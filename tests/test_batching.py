@@ -98,6 +98,8 @@ def test_counts_are_of_trained_tokens_only():
     pairs = PairSamples(sequences=sequences, pairs=(pair(1, 0), pair(0, 1)), groups=1)
     counts = count(pairs)
     assert (counts.sequences, counts.tokens, counts.pairs, counts.weight) == (2, 3, 2, 0.0)
+    untrained = make_sequence("c", [2], masked_steps=[0])
+    assert count(replace(pairs, sequences=(*sequences, untrained))).sequences == 2
     labels = count(label_samples(sequences, weight=1.5))
     assert (labels.tokens, labels.pairs, labels.weight) == (3, 0, 4.5)
 

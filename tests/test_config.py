@@ -20,7 +20,7 @@ from rlstep.config import (
     ScorerConfig,
 )
 from rlstep.losses.dpo import Dpo
-from rlstep.losses.policy_gradient import ClippedPolicyGradient
+from rlstep.losses.grpo import Grpo
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.pairs.first_error import FirstErrorPairs
 from rlstep.pairs.outcome import OutcomePairs
@@ -161,9 +161,8 @@ def test_unknown_choices(policy: LearnerConfig, message: str):
     ("fields", "message"),
     [
         (
-            {"loss": ClippedPolicyGradient()},
-            "loss ClippedPolicyGradient takes AdvantageSamples, but samples OutcomePairs makes"
-            " PairSamples",
+            {"loss": Grpo()},
+            "loss Grpo takes AdvantageSamples, but samples OutcomePairs makes PairSamples",
         ),
         (
             {"samples": GroupAdvantages()},
@@ -189,7 +188,7 @@ def test_unknown_choices(policy: LearnerConfig, message: str):
         (
             {
                 "samples": GroupAdvantages(),
-                "loss": ClippedPolicyGradient(),
+                "loss": Grpo(),
                 "rollouts": sampled(top_p=0.9),
             },
             "a policy gradient needs top_p = 1, top_k = 0",
@@ -197,7 +196,7 @@ def test_unknown_choices(policy: LearnerConfig, message: str):
         (
             {
                 "samples": GroupAdvantages(),
-                "loss": ClippedPolicyGradient(),
+                "loss": Grpo(),
                 "rollouts": sampled(top_k=20),
             },
             "a policy gradient needs top_p = 1, top_k = 0",

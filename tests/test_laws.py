@@ -22,10 +22,19 @@ from torch import Tensor
 import rlstep.losses
 from rlstep.batching import Batch, LabelBatch, PairBatch, collate, count
 from rlstep.interfaces import Loss, LossOutput
+from rlstep.losses.correction import Correction
 from rlstep.losses.dpo import Dpo
+from rlstep.losses.dr_grpo import DrGrpo
 from rlstep.losses.full_step_dpo import FullStepDpo
-from rlstep.losses.policy_gradient import ClippedPolicyGradient
+from rlstep.losses.grpo import Grpo
+from rlstep.losses.gspo import Gspo
+from rlstep.losses.kl import Kl
+from rlstep.losses.means import ConstantLength
+from rlstep.losses.policy_gradient import Clip, PolicyGradient
+from rlstep.losses.ppo import Ppo
+from rlstep.losses.reinforce import Reinforce
 from rlstep.losses.step_dpo import StepDpo
+from rlstep.losses.value import ValueLoss
 from rlstep.types import (
     AdvantageSamples,
     Counts,
@@ -60,9 +69,17 @@ LOSSES: list[Loss] = [
     FullStepDpo(beta=0.7, gamma=3.0, form="margin"),
     FullStepDpo(beta=0.7, gamma=3.0, softmax_over="token", normalise="mean1"),
     FullStepDpo(gamma=3.0, form="margin", softmax_over="token", scale_by_beta=False),
-    ClippedPolicyGradient(clip_high=0.28, kl=0.3, mismatch_cap=1.5),
+    Grpo(surrogate=Clip(high=0.28), kl=Kl(coefficient=0.3), correction=Correction(mode="truncate")),
+    Ppo(surrogate=Clip(dual=1.5), correction=Correction(mode="mask", level="sequence", low=0.7)),
+    ValueLoss(clip=0.2),
 ]
-every_loss = pytest.mark.parametrize("loss", LOSSES, ids=repr)
+VARIANTS: list[Loss] = [
+    DrGrpo(mean=ConstantLength(length=4), kl=Kl(coefficient=0.3, estimator="k2"), entropy=0.1),
+    Gspo(surrogate=Clip(), kl=Kl(coefficient=0.3, estimator="k1", place="reward"), entropy=0.1),
+    Reinforce(kl=Kl(coefficient=0.3, place="reward"), correction=Correction(mode="mask")),
+]
+"""Settings that keep the laws of every loss, and not all that their class declares."""
+every_loss = pytest.mark.parametrize("loss", LOSSES + VARIANTS, ids=repr)
 few = settings(max_examples=15, deadline=None)
 
 # --- random cases --------------------------------------------------------------------------------
@@ -126,7 +143,9 @@ def cases(draw: st.DrawFn, takes: type, step_tokens: int = 3, steps: int = 3) ->
 def evaluate(loss: Loss, case: Case) -> tuple[LossOutput, Tensor]:
     """The loss's output and its gradient by the predictions."""
     leaf = case.predictions.clone().requires_grad_()
-    out = loss(leaf, case.batch, case.counts)
+    # Any entropies do: here they fall as the logprobs grow.
+    both = torch.stack([leaf, 1.0 - 0.5 * leaf], -1) if "entropies" in loss.reads else leaf
+    out = loss(both, case.batch, case.counts)
     (gradient,) = torch.autograd.grad(out.loss, leaf)
     return out, gradient
 
@@ -313,16 +332,32 @@ def gradient_is_the_values(loss: Loss, data: st.DataObject) -> None:
     torch.testing.assert_close((gradient * way).sum(), difference, rtol=1e-5, atol=1e-13)
 
 
-@law
-def on_policy_gives_minus_mean_advantage(loss: Loss, data: st.DataObject) -> None:
-    """One policy everywhere: all ratios are 1, the KL is 0, what is left is -mean(A)."""
+def on_policy(loss: Loss, data: st.DataObject) -> tuple[LossOutput, Tensor, Tensor, Tensor]:
+    """Output and gradient where all logprobs are one policy's, and the advantages with their mean
+    (of the loss's own kind) as a function of them."""
+    assert isinstance(loss, PolicyGradient)
     case = data.draw(cases(loss.takes))
     now = case.predictions
     batch = replace(case.batch, old_logprobs=now, ref_logprobs=now, rollout_logprobs=now)
-    out, _ = evaluate(loss, replace(case, batch=batch))
     assert not isinstance(batch, PairBatch | LabelBatch)
-    mean = batch.advantages[batch.loss_mask].sum() / case.counts.tokens
-    torch.testing.assert_close(out.loss, -mean)
+    advantages = batch.advantages.clone().requires_grad_()
+    mean = loss.mean(advantages, batch.loss_mask, case.counts)
+    return *evaluate(loss, replace(case, batch=batch)), advantages, mean
+
+
+@law
+def on_policy_gives_minus_mean_advantage(loss: Loss, data: st.DataObject) -> None:
+    """One policy everywhere: all ratios are 1, the KL is 0, what is left is -mean(A)."""
+    out, _, _, mean = on_policy(loss, data)
+    torch.testing.assert_close(out.loss, -mean.detach())
+
+
+@law
+def on_policy_gives_the_policy_gradient(loss: Loss, data: st.DataObject) -> None:
+    """One policy everywhere: a token's gradient is -A times its weight in the mean."""
+    _, gradient, advantages, mean = on_policy(loss, data)
+    (weights,) = torch.autograd.grad(mean, advantages)
+    torch.testing.assert_close(gradient, -weights * advantages.detach())
 
 
 @law

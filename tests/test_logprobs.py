@@ -6,9 +6,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import rlstep.logprobs as logprobs
-from rlstep.logprobs import masked, per_token, step_sums, token_logprobs
+from rlstep.logprobs import (
+    masked,
+    per_token,
+    step_sums,
+    token_logprobs,
+    token_logprobs_and_entropies,
+)
 
 
 def test_token_logprobs_worked_by_hand():
@@ -33,6 +40,26 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature: float):
         token_logprobs(torch.zeros(1, 2, 3), torch.zeros(1, 2, dtype=torch.long), temperature)
 
 
+def test_entropies_worked_by_hand():
+    # (1/4, 3/4): ln 4 / 4 + 3 ln (4/3) / 4 = 0.562335; then (1/2, 1/2): ln 2. Token 0 is given.
+    logits = torch.tensor([[[0.0, math.log(3.0)], [0.0, 0.0], [5.0, 7.0]]])
+    tokens = torch.tensor([[0, 1, 0]])
+    out, entropies = token_logprobs_and_entropies(logits, tokens)
+    torch.testing.assert_close(out, token_logprobs(logits, tokens))
+    torch.testing.assert_close(entropies, torch.tensor([[0.0, 0.562335, math.log(2.0)]]))
+    # Logits twice as large at a temperature of 2 are the same distribution.
+    again = token_logprobs_and_entropies(2.0 * logits, tokens, temperature=2.0)
+    torch.testing.assert_close(again, (out, entropies))
+
+
+def test_a_certain_token_has_no_entropy_and_a_finite_gradient():
+    logits = torch.tensor([[[0.0, -math.inf, -math.inf], [0.0, 0.0, 0.0]]], requires_grad=True)
+    out, entropies = token_logprobs_and_entropies(logits, torch.tensor([[1, 0]]))
+    assert out.tolist() == entropies.tolist() == [[0.0, 0.0]]
+    (gradient,) = torch.autograd.grad(entropies.sum() + out.sum(), logits)
+    assert (gradient == 0.0).all()
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     rows=st.integers(1, 3),
@@ -47,15 +74,56 @@ def test_value_and_gradient_equal_log_softmax(rows, length, vocabulary, chunk, s
     logits.requires_grad_()
     tokens = torch.randint(vocabulary, (rows, length), generator=generator)
     weights = torch.randn(rows, length, dtype=torch.float64, generator=generator)
+    others = torch.randn(rows, length, dtype=torch.float64, generator=generator)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logprobs, "CHUNK_ELEMENTS", chunk)
         out = token_logprobs(logits, tokens, temperature=0.7)
         (gradient,) = torch.autograd.grad((out * weights).sum(), logits)
-    plain = (logits / 0.7).log_softmax(-1)[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0]
-    plain = torch.cat([torch.zeros(rows, 1, dtype=torch.float64), plain], 1)
-    (expected,) = torch.autograd.grad((plain * weights).sum(), logits)
+        both, entropies = token_logprobs_and_entropies(logits, tokens, temperature=0.7)
+        value = (both * weights + entropies * others).sum()
+        (with_entropies,) = torch.autograd.grad(value, logits)
+    every = (logits / 0.7).log_softmax(-1)[:, :-1]
+    zeros = torch.zeros(rows, 1, dtype=torch.float64)
+    plain = torch.cat([zeros, every.gather(-1, tokens[:, 1:, None])[..., 0]], 1)
+    (expected,) = torch.autograd.grad((plain * weights).sum(), logits, retain_graph=True)
     torch.testing.assert_close(out, plain)
     torch.testing.assert_close(gradient, expected)
+    plain_entropies = torch.cat([zeros, -(every.exp() * every).sum(-1)], 1)
+    (expected,) = torch.autograd.grad((plain * weights + plain_entropies * others).sum(), logits)
+    torch.testing.assert_close((both, entropies), (plain, plain_entropies))
+    torch.testing.assert_close(with_entropies, expected)
+
+
+def memory(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+class Sizes(TorchDispatchMode):
+    """Counts the operations that give a new tensor of at least so many elements."""
+
+    def __init__(self, elements: int) -> None:
+        super().__init__()
+        self.elements, self.large = elements, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        inputs = {memory(a) for a in args if isinstance(a, torch.Tensor)}
+        new = isinstance(out, torch.Tensor) and memory(out) not in inputs  # views are not new
+        self.large += int(new and out.numel() >= self.elements)
+        return out
+
+
+def test_no_third_tensor_of_the_vocabularys_size(monkeypatch):
+    logits = torch.randn(4, 50, 10, requires_grad=True)
+    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", 100)
+    with Sizes(logits.numel() // 4) as sizes:
+        out, entropies = token_logprobs_and_entropies(logits, torch.ones(4, 50, dtype=torch.long))
+        assert sizes.large == 0
+        (out + entropies).sum().backward()
+    assert sizes.large == 1  # the gradient
+    with Sizes(logits.numel() // 4) as sizes:
+        logits.detach().log_softmax(-1)
+    assert sizes.large == 1  # what it would have been
 
 
 def test_bfloat16_logits_are_normalised_in_float32():

@@ -113,6 +113,8 @@ def test_rollout_metrics_worked_by_hand():
         "policy_lag_max": 4,
         "step_score/mc": 0.25,  # 1 of 4
         "step_score/prm": 0.4,  # (0.5 + 1.0 + 0.0 + 0.1) / 4
+        "labelled_steps/mc": 1,
+        "continuations/mc": 4,
         "failures": 3,
         "failures/generator_lost": 2,
         "failures/timeout": 1,

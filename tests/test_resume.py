@@ -16,6 +16,7 @@ from tests.run.run_kit import (
     started,
     train,
     wait_for_iteration,
+    wait_for_lines,
 )
 
 pytestmark = pytest.mark.timeout(600)
@@ -64,9 +65,7 @@ def test_a_stopped_run_leaves_a_checkpoint_and_no_process(
     runs = tmp_path / "runs"
     arguments = ("--name", "stopped", "--checkpoint-every", "0", "--iterations", "100000")
     with started(policy, runs, *arguments) as process:
-        metrics = runs / "stopped" / "metrics.jsonl"
-        while not metrics.exists() or len(metrics.read_text().splitlines()) < 3:
-            assert process.poll() is None, process.communicate()[0][-4000:]
+        wait_for_lines(process, runs / "stopped" / "metrics.jsonl", 3)
         below = descendants(process.pid)
         process.send_signal(number)
         output, _ = process.communicate(timeout=120)

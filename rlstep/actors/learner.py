@@ -23,7 +23,8 @@ from rlstep.types import Counts, Floats, Samples, TokenIds
 
 Sums: TypeAlias = defaultdict[str, float]
 Objective: TypeAlias = Callable[[Tensor, list[int]], Tensor]
-"""Predictions [n, L] of a micro-batch and its positions in the mini-batch -> what to minimise."""
+"""Predictions [n, L] or [n, L, 2] of a micro-batch and its positions in the mini-batch -> what to
+minimise."""
 
 
 @dataclass
@@ -120,14 +121,15 @@ class LearnerWorker(LearnerRank):
             objective = self._joint(leaf, batch, count(samples), metrics)
         lengths = [len(row) for row in token_ids]
         for positions in self.parts(lengths):
-            predictions = self.forward(self.engine, token_ids, positions)
+            entropies = "entropies" in self.loss.reads
+            predictions = self.forward(self.engine, token_ids, positions, entropies)
             value = objective(predictions, positions) if positions else predictions.sum() * 0.0
             if not torch.isfinite(value):
                 value = predictions.sum() * math.nan  # so that the step sees it, on every rank
             # DeepSpeed averages gradients over the ranks; the loss is already a global mean.
             self.engine.backward(value * self.config.world_size, scale_wrt_gas=False)
             tally.tokens += sum(lengths[p] for p in positions)
-            tally.padded += predictions.numel() if positions else 0
+            tally.padded += predictions.shape[:2].numel() if positions else 0
         self._step(metrics, tally)
 
     def _separable(
@@ -137,9 +139,11 @@ class LearnerWorker(LearnerRank):
 
         def objective(predictions: Tensor, positions: list[int]) -> Tensor:
             padding = batch.token_ids.shape[1] - predictions.shape[1]
-            predictions = F.pad(predictions, (0, padding))
+            both = predictions.ndim == 3  # logprobs and entropies
+            predictions = F.pad(predictions, (0, 0, 0, padding) if both else (0, padding))
+            logprobs = predictions[..., 0] if both else predictions
             part = batch.rows(torch.tensor(positions, device=self.device))
-            part = replace(part, **dict.fromkeys(now, predictions.detach()))
+            part = replace(part, **dict.fromkeys(now, logprobs.detach()))
             return self._evaluate(predictions, part, counts, metrics)
 
         return objective

@@ -164,15 +164,24 @@ class LearnerRank:
             with models.adapters_off(self.engine.module):
                 yield self.engine
 
-    def forward(self, model: Any, token_ids: Sequence[TokenIds], positions: list[int]) -> Tensor:
-        """float32 [n, longest]. No positions: one token, so that collective gathers match."""
+    def forward(
+        self,
+        model: Any,
+        token_ids: Sequence[TokenIds],
+        positions: list[int],
+        entropies: bool = False,
+    ) -> Tensor:
+        """float32 [n, longest], with entropies [n, longest, 2] (see `interfaces.Loss`). No
+        positions: one token, so that collective gathers match."""
         rows = [token_ids[i] for i in positions] or [np.zeros(1, dtype=np.int32)]
         lengths = torch.tensor([len(row) for row in rows])
         ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
         for i, row in enumerate(rows):
             ids[i, : len(row)] = torch.as_tensor(np.asarray(row, dtype=np.int64))
         scalar = self.config.head == "token_classification"
-        return models.predict_tokens(model, ids.to(self.device), lengths.to(self.device), scalar)
+        return models.predict_tokens(
+            model, ids.to(self.device), lengths.to(self.device), scalar, entropies
+        )
 
     def parts(self, lengths: Sequence[int]) -> list[list[int]]:
         return micro_batches(lengths, self.config.token_budget, self.config.world_size)[self.rank]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rlstep.config import LearnerConfig, LoraConfig
-from rlstep.logprobs import token_logprobs
+from rlstep.logprobs import token_logprobs, token_logprobs_and_entropies
 
 
 def check_model(path: str) -> None:
@@ -124,22 +124,29 @@ def adapters_off(module: nn.Module) -> AbstractContextManager[Any]:
     return module.disable_adapter() if hasattr(module, "disable_adapter") else nullcontext()  # type: ignore[operator]
 
 
-def predict_tokens(model: nn.Module, token_ids: Tensor, lengths: Tensor, scalar: bool) -> Tensor:
-    """One number a token: its logprob, or the scalar head's output there.
+def predict_tokens(
+    model: nn.Module, token_ids: Tensor, lengths: Tensor, scalar: bool, entropies: bool = False
+) -> Tensor:
+    """One number a token: its logprob, or the scalar head's output there; two with entropies.
 
     Args:
         model: called with right-padded ids; may be the DeepSpeed engine.
         token_ids: int64 [N, L].
         lengths: int64 [N].
         scalar: whether the model has a scalar head.
+        entropies: whether a language model's entropies (see `interfaces.Loss`) are wanted as well.
 
     Returns:
-        float32 [N, L]; what stands in the padding is finite and means nothing.
+        float32 [N, L], or [N, L, 2]; what stands in the padding is finite and means nothing.
     """
     positions = torch.arange(token_ids.shape[1], device=token_ids.device)
     mask = (positions < lengths[:, None]).long()
     logits = model(input_ids=token_ids, attention_mask=mask, use_cache=False).logits
-    return logits[..., 0].float() if scalar else token_logprobs(logits, token_ids)
+    if scalar:
+        return logits[..., 0].float()
+    if entropies:
+        return torch.stack(token_logprobs_and_entropies(logits, token_ids), -1)
+    return token_logprobs(logits, token_ids)
 
 
 def base_model(module: nn.Module) -> Any:

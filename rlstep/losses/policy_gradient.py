@@ -1,9 +1,13 @@
-"""The clipped policy-gradient loss of PPO and GRPO."""
+"""The policy gradient, composed of parts; the named algorithms choose them, a file each.
+
+Dimensions: N sequences, L tokens.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,65 +16,127 @@ from rlstep.batching import AdvantageBatch
 from rlstep.checks import at_least
 from rlstep.interfaces import Loss, LossOutput
 from rlstep.logprobs import masked
+from rlstep.losses.correction import Correction
+from rlstep.losses.kl import Kl, k3
+from rlstep.losses.means import Mean, TokenMean, row_means
 from rlstep.types import AdvantageSamples, Counts
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClippedPolicyGradient(Loss):
-    """-w min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A) + kl k3, averaged over tokens.
+class Surrogate(ABC):
+    """What is maximised at every token."""
 
-    rho = exp(policy_logprobs - old_logprobs) (PPO, arXiv:1707.06347, eq. 7); separate clip bounds
-    and the mean over all trained tokens of the mini-batch are DAPO's (arXiv:2503.14476).
-    k3 = exp(d) - d - 1 with d = ref_logprobs - policy_logprobs estimates the KL divergence from the
-    reference (GRPO, arXiv:2402.03300, eq. 4). w = min(exp(old_logprobs - rollout_logprobs), cap)
-    corrects for a sampler whose logprobs are not the learner's (truncated importance sampling).
+    reads: ClassVar[frozenset[str]] = frozenset({"old_logprobs"})
+    """As in `Loss.reads`; empty where the ratio is not used."""
+
+    @abstractmethod
+    def __call__(
+        self, log_rho: Tensor, advantages: Tensor, logprobs: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The gain and metrics, all [N, L].
+
+        Args:
+            log_rho: [N, L], log of the probability ratio between the policy and the old policy.
+            advantages: [N, L], constants.
+            logprobs: [N, L], the policy's.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip(Surrogate):
+    """min(rho A, clip(rho, 1 - low, 1 + high) A): no gain from moving further than the bounds.
+
+    Schulman et al. 2017, arXiv:1707.06347, eq. 7. Where A < 0 the gain has no lower bound; `dual`
+    gives it one, max(., dual * A) (Ye et al. 2020, arXiv:1912.09729).
+    """
+
+    low: float = 0.2
+    high: float = 0.2
+    dual: float = 0.0
+    """0 turns the second bound off; the paper has 3."""
+
+    def __post_init__(self) -> None:
+        at_least("loss.surrogate.low", self.low, 0.0)
+        at_least("loss.surrogate.high", self.high, 0.0)
+        if self.dual != 0.0:
+            at_least("loss.surrogate.dual (or 0, off)", self.dual, 1.0)
+
+    def __call__(
+        self, log_rho: Tensor, advantages: Tensor, logprobs: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        rho = log_rho.exp()
+        free = rho * advantages
+        gain = torch.minimum(free, rho.clamp(1.0 - self.low, 1.0 + self.high) * advantages)
+        if self.dual > 0.0:
+            bounded = torch.maximum(gain, self.dual * advantages)
+            gain = torch.where(advantages < 0.0, bounded, gain)
+        return gain, {"clip_fraction": (gain != free).to(rho.dtype)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyGradient(Loss):
+    """A policy gradient of freely chosen parts: -w gain(rho, A) + KL - entropy, averaged.
+
+    rho = exp(policy_logprobs - old_logprobs), `gain` is the surrogate's and w the correction's.
+    The parts' defaults are PPO's (arXiv:1707.06347). A group of equal outcomes has advantages of 0
+    and so no part in the gain.
     """
 
     takes: ClassVar[type] = AdvantageSamples
     separable: ClassVar[bool] = True
     laws: ClassVar[frozenset[str]] = frozenset(
-        {"on_policy_gives_minus_mean_advantage", "gradient_is_the_values"}
+        {
+            "on_policy_gives_minus_mean_advantage",
+            "on_policy_gives_the_policy_gradient",
+            "gradient_is_the_values",
+        }
     )
 
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    kl: float = 0.0
-    """Coefficient of k3; 0 reads no ref_logprobs."""
-    mismatch_cap: float = 0.0
-    """Largest importance weight between sampler and learner; 0 turns the correction off."""
+    surrogate: Surrogate = Clip()
+    level: Literal["token", "sequence"] = "token"
+    """Whose ratio: a token's, or its sequence's exp(mean_t(policy_logprobs - old_logprobs)). The
+    gradient of a sequence's ratio still goes to each token by that token's advantage (GSPO-token,
+    arXiv:2507.18071, section 4.3; the same as GSPO where a sequence has one advantage)."""
+    mean: Mean = TokenMean()
+    kl: Kl = Kl()
+    correction: Correction = Correction()
+    entropy: float = 0.0
+    """Coefficient of the bonus for the exact entropy of each trained token's distribution."""
 
     def __post_init__(self) -> None:
-        at_least("loss.clip_low", self.clip_low, 0.0)
-        at_least("loss.clip_high", self.clip_high, 0.0)
-        at_least("loss.kl", self.kl, 0.0)
-        at_least("loss.mismatch_cap", self.mismatch_cap, 0.0)
+        at_least("loss.entropy", self.entropy, 0.0)
 
     @property
     def reads(self) -> frozenset[str]:
-        return frozenset({"old_logprobs", "ref_logprobs"} if self.kl > 0.0 else {"old_logprobs"})
+        entropies = frozenset({"entropies"} if self.entropy > 0.0 else ())
+        return self.surrogate.reads | self.kl.reads | self.correction.reads | entropies
 
     def __call__(self, predictions: Tensor, batch: AdvantageBatch, counts: Counts) -> LossOutput:
-        mask, advantages = batch.loss_mask, masked(batch.advantages, batch.loss_mask)
-        log_rho = masked(predictions - batch.old_logprobs, mask)
-        rho = log_rho.exp()
-        clipped = rho.clamp(1.0 - self.clip_low, 1.0 + self.clip_high)
-        gain = torch.minimum(rho * advantages, clipped * advantages)
-        gap = masked(batch.old_logprobs - batch.rollout_logprobs, mask)
-        if self.mismatch_cap > 0.0:
-            gain = gain * gap.exp().clamp(max=self.mismatch_cap)
-        losses = -gain
-        metrics = {
-            "clip_fraction": (clipped * advantages < rho * advantages).to(rho.dtype),
-            "policy_change": rho - 1.0 - log_rho,  # k3: KL of old from policy
-            "mismatch": gap.abs(),
-        }
-        if self.kl > 0.0:
-            d = masked(batch.ref_logprobs - predictions, mask)
-            k3 = d.exp() - d - 1.0
-            losses = losses + self.kl * k3
-            metrics["kl"] = k3
-        tokens = max(counts.tokens, 1)
-        return LossOutput(
-            losses.sum() / tokens,
-            {name: values.detach().sum() / tokens for name, values in metrics.items()},
+        mask, metrics = batch.loss_mask, dict[str, Tensor]()
+        if "entropies" in self.reads:
+            predictions, entropies = predictions.unbind(-1)
+            bonus = metrics["entropy"] = masked(entropies, mask)
+        else:
+            bonus = torch.zeros_like(predictions)
+        logprobs = masked(predictions, mask)
+        cost, penalty, seen = self.kl(logprobs, batch)
+        ratios = masked(logprobs - batch.old_logprobs, mask)
+        gaps = masked(batch.old_logprobs - batch.rollout_logprobs, mask)
+        if "old_logprobs" in self.reads:
+            metrics |= {"policy_change": k3(ratios), "mismatch": gaps.abs()}
+        gain, clipped = self.surrogate(
+            self._log_rho(ratios, mask), masked(batch.advantages, mask) - penalty, logprobs
         )
+        weights, outside = self.correction(gaps, mask)
+        losses = cost - weights * gain - self.entropy * bonus
+        metrics |= seen | clipped | outside
+        return LossOutput(
+            self.mean(losses, mask, counts),
+            {name: TokenMean()(column.detach(), mask, counts) for name, column in metrics.items()},
+        )
+
+    def _log_rho(self, ratios: Tensor, mask: Tensor) -> Tensor:
+        """[N, L]; at sequence level the value is the sequence's and the gradient the token's."""
+        if self.level == "token":
+            return ratios
+        fixed = ratios.detach()
+        return row_means(fixed, mask)[:, None] + (ratios - fixed)

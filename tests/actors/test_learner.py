@@ -19,6 +19,7 @@ from rlstep.actors.learner_group import LearnerGroup, check_learner
 from rlstep.actors.models import check_model, load_model
 from rlstep.config import LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
 from rlstep.interfaces import Loss
+from rlstep.losses.ppo import Ppo
 from rlstep.types import AdvantageSamples, PairSamples, Samples
 from tests.actors.learner_kit import (
     LabelLoss,
@@ -230,6 +231,44 @@ def test_later_updates_see_the_policy_as_it_is_now(tiny_model):
         assert metrics["updates"] == 2 and metrics["loss"] < 0.95 * math.log(2.0)
     with running(twice, RatioLoss()) as worker:
         assert worker.train(advantage_samples())["drift"] > 1e-3
+
+
+# --- entropies -----------------------------------------------------------------------------------
+
+
+def test_entropy_bonus_equals_plain_torch_and_trains(tiny_model):
+    from transformers import AutoModelForCausalLM
+
+    samples, bonus = advantage_samples(), 0.3
+    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    objective, entropy = torch.zeros(()), torch.zeros(())
+    for s, advantages in zip(samples.sequences, samples.advantages, strict=True):
+        ids, trained = torch.tensor(s.token_ids).long(), torch.tensor(s.loss_mask[1:])
+        every = model(ids[None]).logits[0, :-1].log_softmax(-1)
+        logprobs = every.gather(-1, ids[1:, None])[:, 0]
+        entropies = -(every.exp() * every).sum(-1)
+        gains = (logprobs - logprobs.detach()).exp() * torch.tensor(advantages[1:])
+        objective = objective - (gains + bonus * entropies)[trained].sum()
+        entropy = entropy + entropies[trained].sum().detach()
+    tokens = sum(int(s.loss_mask.sum()) for s in samples.sequences)
+    (objective / tokens).backward()
+    norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+
+    plain = OptimizerConfig(learning_rate=RATE, gradient_clip=0.0)
+    settings = config(tiny_model, token_budget=40, optimizer=plain)
+    (metrics,), _, _ = after(settings, Ppo(entropy=bonus), samples)
+    assert metrics["loss"] == pytest.approx(objective.item() / tokens, abs=1e-5)
+    assert metrics["entropy"] == pytest.approx(entropy.item() / tokens, abs=1e-5)
+    assert metrics["grad_norm"] == pytest.approx(norm.item(), rel=1e-4)
+    # Two updates a pass: old_logprobs come from a forward of their own.
+    several = replace(settings, mini_batches=2, token_budget=64)
+    passes, _, _ = after(several, Ppo(entropy=10.0), samples, passes=6)
+    assert passes[-1]["entropy"] > passes[0]["entropy"] + 0.05
+
+
+def test_entropies_need_a_language_model(tiny_model):
+    with pytest.raises(ValueError, match=r"Ppo reads entropies: .*'language_model'"):
+        check_learner(config(tiny_model, head="token_classification"), Ppo(entropy=0.1))
 
 
 # --- what is not finite ---------------------------------------------------------------------------

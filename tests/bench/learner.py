@@ -32,7 +32,8 @@ from rlstep.config import LearnerConfig, ModelConfig, OptimizerConfig
 from rlstep.interfaces import Loss
 from rlstep.logprobs import token_logprobs
 from rlstep.losses.dpo import Dpo
-from rlstep.losses.policy_gradient import ClippedPolicyGradient
+from rlstep.losses.kl import Kl
+from rlstep.losses.ppo import Ppo
 from rlstep.types import AdvantageSamples, Pair, PairSamples, Samples, Sequence
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, from wherever
@@ -198,7 +199,10 @@ def main() -> None:
         found = {
             "pair": compare(config, Dpo(), pair_samples(vocabulary), options.pairs),
             "separable": compare(
-                config, ClippedPolicyGradient(kl=0.01), advantage_samples(vocabulary), options.pairs
+                config,
+                Ppo(kl=Kl(coefficient=0.01)),
+                advantage_samples(vocabulary),
+                options.pairs,
             ),
         }
     print(f"{'loss':10} {'ours, s':>9} {'bare, s':>9} {'ratio':>7} {'loss apart by':>14}")

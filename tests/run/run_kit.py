@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,12 +89,25 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 
 def wait_for_iteration(process: subprocess.Popen[str], run: Path, iteration: int) -> None:
-    """Until the run has a checkpoint of that iteration (watched, with a deadline)."""
+    """Until the run has a checkpoint of that iteration."""
     wanted = run / "checkpoints" / f"iteration-{iteration:06d}"
+    _watch(process, wanted.exists, str(wanted))
+
+
+def wait_for_lines(process: subprocess.Popen[str], file: Path, number: int) -> None:
+    """Until a file has so many lines."""
+    _watch(
+        process,
+        lambda: file.exists() and len(file.read_text().splitlines()) >= number,
+        f"{number} lines in {file}",
+    )
+
+
+def _watch(process: subprocess.Popen[str], there: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + DEADLINE_S
-    while not wanted.exists():
+    while not there():
         assert process.poll() is None, process.communicate()[0][-4000:]
-        assert time.monotonic() < deadline, f"no {wanted} in time"
+        assert time.monotonic() < deadline, f"no {what} in time"
         time.sleep(0.05)  # between two looks, not instead of them
 
 

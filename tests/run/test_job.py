@@ -81,7 +81,8 @@ def wait_for(cluster: dict[str, str], name: str, words: str) -> str:
     """The job's logs, once they hold `words`."""
     deadline = time.monotonic() + DEADLINE_S
     while words not in (logs := ray(cluster, "logs", name)):
-        assert time.monotonic() < deadline, logs[-4000:]
+        ended = "FAILED" in ray(cluster, "status", name)
+        assert not ended and time.monotonic() < deadline, logs[-4000:]
     return logs
 
 

@@ -1,0 +1,86 @@
+"""The KL divergence of the policy from the reference, estimated from the sampled tokens.
+
+With d = ref_logprobs - policy_logprobs of a token that the policy drew (Schulman 2020,
+http://joschu.net/blog/kl-approx.html), and f differentiated by the policy's logprob:
+
+| estimator | f(d)        | mean of f   | mean gradient of f, in the loss | f in the reward   |
+|-----------|-------------|-------------|---------------------------------|-------------------|
+| k1        | -d          | KL, exactly | 0: it regularises nothing       | KL's, exactly     |
+| k2        | d^2 / 2     | near KL     | KL's, exactly                   | biased            |
+| k3        | e^d - d - 1 | KL, exactly | that of KL(reference, policy)   | biased            |
+
+So k1 is for the reward and k2 for the loss; k3 in the loss, which is GRPO's, pulls towards the
+reference too, but by the gradient of the other direction of the divergence (Tang and Munos 2025,
+arXiv:2506.09477). k1 can be negative at a token; k2 and k3 cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rlstep.batching import TokenBatch
+from rlstep.config import at_least
+from rlstep.logprobs import masked
+
+
+def k1(d: Tensor) -> Tensor:
+    """-d."""
+    return -d
+
+
+def k2(d: Tensor) -> Tensor:
+    """d^2 / 2."""
+    return d.square() / 2.0
+
+
+def k3(d: Tensor) -> Tensor:
+    """e^d - d - 1, exact for small d."""
+    return torch.expm1(d) - d
+
+
+ESTIMATORS: dict[str, Callable[[Tensor], Tensor]] = {"k1": k1, "k2": k2, "k3": k3}
+
+
+def suffix_sums(values: Tensor) -> Tensor:
+    """[N, L]: entry t is the sum of the row's entries t, t + 1, ..."""
+    return values.flip(1).cumsum(1).flip(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kl:
+    """Keeps the policy near the reference (`policy.reference`: this iteration's, or the first)."""
+
+    coefficient: float = 0.0
+    """0 turns it off, and no ref_logprobs are computed."""
+    estimator: Literal["k1", "k2", "k3"] = "k3"
+    place: Literal["loss", "reward"] = "loss"
+    """'loss' adds coefficient * estimate to every token's loss. 'reward' takes it off the token's
+    reward, as a constant without gradient: off the advantage of that token and of all before it in
+    its sequence, with the policy as it is at the update and without a baseline."""
+
+    def __post_init__(self) -> None:
+        at_least("loss.kl.coefficient", self.coefficient, 0.0)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({"ref_logprobs"} if self.coefficient > 0.0 else ())
+
+    def __call__(
+        self, logprobs: Tensor, batch: TokenBatch
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """From the policy's logprobs [N, L]: what every token's loss gains, what every token's
+        advantage loses, and metrics, all [N, L]."""
+        nothing = torch.zeros_like(logprobs)
+        if self.coefficient == 0.0:
+            return nothing, nothing, {}
+        d = masked(batch.ref_logprobs - logprobs, batch.loss_mask)
+        estimate = ESTIMATORS[self.estimator](d)
+        cost, metrics = self.coefficient * estimate, {"kl": estimate}
+        if self.place == "loss":
+            return cost, nothing, metrics
+        return nothing, suffix_sums(cost.detach()), metrics
