@@ -17,6 +17,7 @@ USAGE = """\
 usage: rlstep train RECIPE [--dry-run] [--FIELD VALUE ...]
        rlstep eval RECIPE [--policy.model.path FOLDER] [--FIELD VALUE ...]
        rlstep train RECIPE --help     every field of the recipe's configuration
+       rlstep list [ROOM]             what can stand in a recipe: losses, pairs, steps, ...
 
 RECIPE is a Python file with a function `config()` that returns an rlstep Config.
 """
@@ -30,12 +31,26 @@ def main() -> None:
     if arguments in (["--help"], ["-h"]):
         print(USAGE, end="")
         return
+    if arguments[:1] == ["list"] and len(arguments) <= 2:
+        sys.exit(list_plugins(arguments[1:]))
     if len(arguments) < 2 or arguments[0] not in ("train", "eval"):
         print(USAGE, end="", file=sys.stderr)
         sys.exit(2)
     verb, path, *rest = arguments
     prog = f"rlstep {verb} {path}"
     sys.exit(run_recipe(lambda: load_recipe(path), rest, prog=prog, evaluate_only=verb == "eval"))
+
+
+def list_plugins(rooms: Sequence[str]) -> int:
+    """Print the plug-ins of the rooms (none named: of all). Returns an exit status."""
+    from rlstep.catalog import ROOMS, catalog
+
+    try:
+        print(catalog(rooms or ROOMS))
+    except ValueError as error:
+        print(f"rlstep: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def load_recipe(path: str) -> Config:

@@ -95,6 +95,13 @@ class StepSplitter(ABC):
         The end-of-sequence token belongs to the last step. A completion of no tokens has no steps.
         """
 
+    def split_all(self, completions: Sequence[Completion]) -> list[tuple[Step, ...]]:
+        """The steps of every completion of one prompt, in order, each a partition as in `split`.
+
+        One by one, save where a splitter looks at all completions to find where to cut one.
+        """
+        return [self.split(completion) for completion in completions]
+
 
 # --- scoring -------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import rlstep
 CLUSTER = ("ray", "vllm", "deepspeed")
 HEAVY = (*CLUSTER, "transformers", "datasets", "wandb", "matplotlib")
 WITH_TORCH = {"logprobs", "batching", "losses"}
-OUTER = {"actors", "checkpoint", "run", "cli", "testing"}
+OUTER = {"actors", "checkpoint", "run", "cli", "catalog", "testing"}
 
 MODULES = [m.name for m in pkgutil.walk_packages(rlstep.__path__, "rlstep.")]
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.py"))
@@ -58,7 +58,7 @@ def test_modules_with_torch():
 
 
 def test_entry_points_and_recipes_load_no_cluster():
-    names = [m for m in MODULES if room(m) in {"run", "cli"}]
+    names = [m for m in MODULES if room(m) in {"run", "cli", "catalog"}]
     assert imports(names + [str(path) for path in RECIPES], CLUSTER) == ""
 
 

@@ -13,8 +13,14 @@ from rlstep.advantages.group import GroupAdvantages
 from rlstep.advantages.process import ProcessAdvantages
 from rlstep.interfaces import SampleBuilder
 from rlstep.labels import CorrectOnly
+from rlstep.pairs.best_worst import BestWorstPairs
 from rlstep.pairs.first_error import FirstErrorPairs
+from rlstep.pairs.longest_correct import LongestCorrectPairs
 from rlstep.pairs.outcome import OutcomePairs
+from rlstep.pairs.refined import RefinedPairs
+from rlstep.pairs.sibling_steps import SiblingStepPairs
+from rlstep.pairs.tree import TreePairs
+from rlstep.pairs.win_rate import WinRatePairs
 from rlstep.types import AdvantageSamples, Group, LabelSamples, PairSamples, Rollout, Samples
 from tests.builders import make_group, make_rollout
 
@@ -30,6 +36,10 @@ BUILDERS: list[SampleBuilder] = [
     ProcessAdvantages(std="none"),
     CorrectOnly(),
 ]
+BUILDERS += [BestWorstPairs(), LongestCorrectPairs(), RefinedPairs(), SiblingStepPairs()]
+BUILDERS += [TreePairs(), TreePairs(which="all", end="completion"), WinRatePairs()]
+BUILDERS += [RefinedPairs(source="prm"), SiblingStepPairs(which="all", max_pairs=2)]
+BUILDERS += [WinRatePairs(source="prm", which="all"), OutcomePairs(max_pairs=2)]
 every_builder = pytest.mark.parametrize("builder", BUILDERS, ids=repr)
 
 
@@ -95,7 +105,10 @@ def test_samples_are_whole(builder: SampleBuilder, group: Group):
     if isinstance(samples, PairSamples):
         used = {side for p in samples.pairs for side in (p.chosen, p.rejected)}
         assert used == set(range(len(samples.sequences)))
+        contents_seen = {(s.token_ids.tobytes(), s.loss_mask.tobytes()) for s in samples.sequences}
+        assert len(contents_seen) == len(samples.sequences)
         for p in samples.pairs:
+            assert p.chosen_score > p.rejected_score
             chosen, rejected = samples.sequences[p.chosen], samples.sequences[p.rejected]
             shared = p.shared_prefix
             assert chosen.token_ids[:shared].tolist() == rejected.token_ids[:shared].tolist()

@@ -10,7 +10,7 @@ import numpy as np
 
 from rlstep.checks import at_least
 from rlstep.interfaces import SampleBuilder
-from rlstep.pairs.assemble import Candidate, assemble, spread
+from rlstep.pairs.assemble import Candidate, assemble, in_order, needs_source
 from rlstep.sequences import is_correct, sequence
 from rlstep.types import Group, PairSamples, Rollout, StepScores
 
@@ -50,21 +50,20 @@ class FirstErrorPairs(SampleBuilder):
 
     def __post_init__(self) -> None:
         at_least("pairs.max_pairs", self.max_pairs, 0)
-        if not self.source:
-            raise ValueError("pairs.source is ''; name the step scores, for instance 'prm'")
+        needs_source(self.source)
 
     @property
     def sources(self) -> frozenset[str]:
         return frozenset({"outcome", self.source})
 
     def samples(self, groups: Seq[Group]) -> PairSamples:
-        candidates = [
-            spread([c for r in group.rollouts for c in self._candidates(r, group)], self.max_pairs)
-            for group in groups
+        found = [
+            [c for rollout in rollouts for c in self._candidates(rollout, rollouts)]
+            for rollouts in map(in_order, groups)
         ]
-        return assemble(candidates, "first_error")
+        return assemble(found, "first_error", self.max_pairs)
 
-    def _candidates(self, rollout: Rollout, group: Group) -> list[Candidate]:
+    def _candidates(self, rollout: Rollout, rollouts: Seq[Rollout]) -> list[Candidate]:
         """One candidate for every distinct rectification of a wrong rollout."""
         scores = rollout.step_scores(self.source)
         if scores is None or rollout.outcome is None or is_correct(rollout):
@@ -76,7 +75,7 @@ class FirstErrorPairs(SampleBuilder):
         rejected = sequence(rollout, start=wrong.start, end=wrong.end)
         seen = {rollout.step_text(error).strip()}
         found = []
-        for branch in group.rollouts:
+        for branch in rollouts:
             if not self._rectifies(branch, rollout, error):
                 continue
             text = branch.step_text(error).strip()

@@ -8,9 +8,8 @@ from typing import ClassVar
 
 from rlstep.checks import at_least
 from rlstep.interfaces import SampleBuilder
-from rlstep.pairs.assemble import Candidate, assemble, spread
-from rlstep.sequences import labelled_scores, sequence
-from rlstep.types import Group, PairSamples, Rollout, Sequence
+from rlstep.pairs.assemble import Candidate, Side, assemble, candidates, in_order, whole
+from rlstep.types import Group, PairSamples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,42 +18,35 @@ class OutcomePairs(SampleBuilder):
 
     The pairs of outcome DPO (Rafailov et al. 2023, arXiv:2305.18290) and, with a step source, of
     Full-Step-DPO (Xu et al. 2025, arXiv:2502.14356). Rollouts whose outcome, or whose step scores
-    of that source, failed or are incomplete stand in no pair.
+    of that source, failed or are incomplete stand in no pair; two rollouts with the same tokens
+    are one side.
     """
 
     makes: ClassVar[type] = PairSamples
 
     max_pairs: int = 0
     """Per prompt, spread evenly over its rollouts; 0 keeps all."""
+    min_margin: float = 0.0
+    """Least difference of the two outcomes, where a verifier grades them."""
     step_source: str = ""
     """Whose step scores go into the sequences: 'prm', 'monte_carlo', 'oracle'; '' for none."""
 
     def __post_init__(self) -> None:
         at_least("pairs.max_pairs", self.max_pairs, 0)
+        at_least("pairs.min_margin", self.min_margin, 0.0)
 
     @property
     def sources(self) -> frozenset[str]:
         return frozenset({"outcome", self.step_source} - {""})
 
     def samples(self, groups: Seq[Group]) -> PairSamples:
-        candidates = [spread(self._candidates(group), self.max_pairs) for group in groups]
-        return assemble(candidates, "outcome")
+        return assemble([self._candidates(group) for group in groups], "outcome", self.max_pairs)
 
     def _candidates(self, group: Group) -> list[Candidate]:
-        sides = [
-            (rollout.outcome.value, side)
-            for rollout in group.rollouts
-            if rollout.outcome is not None and (side := self._sequence(rollout)) is not None
-        ]
-        return [
-            Candidate(chosen=chosen, rejected=rejected, chosen_score=better, rejected_score=worse)
-            for better, chosen in sides
-            for worse, rejected in sides
-            if better > worse
-        ]
-
-    def _sequence(self, rollout: Rollout) -> Sequence | None:
-        if not self.step_source:
-            return sequence(rollout)
-        scores = labelled_scores(rollout, self.step_source)
-        return None if scores is None else sequence(rollout, step_scores=scores)
+        sides = (
+            Side(sequence=found, score=rollout.outcome.value)
+            for rollout in in_order(group)
+            if rollout.outcome is not None
+            and (found := whole(rollout, self.step_source)) is not None
+        )
+        return candidates(sides, "all", self.min_margin)

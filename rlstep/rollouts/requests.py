@@ -53,12 +53,13 @@ def group_of(
     """The group of one prompt's answer; a failed request is a group of no rollouts."""
     if isinstance(answer, Failure):
         return Group(prompt=prompt, rollouts=(), failures=(answer,))
+    steps = context.splitter.split_all(answer)
     rollouts = tuple(
         Rollout(
             rollout_id=f"{request.request_id}/{index}",
             prompt=prompt,
             completion=completion,
-            steps=context.splitter.split(completion),
+            steps=steps[index],
             sample_index=index,
             iteration=context.iteration,
             seed=request.seed,
@@ -110,12 +111,13 @@ def branch_rollouts(
 ) -> list[Rollout]:
     """Whole rollouts out of continuations: the parent's prefix is taken over token by token."""
     parent, kept = origin.parent, origin.inherited
+    wholes = [_joined(parent.completion, kept, each, context) for each in answer]
     return [
         Rollout(
             rollout_id=f"{origin.request.request_id}/{index}",
             prompt=parent.prompt,
-            completion=(whole := _joined(parent.completion, kept, continuation, context)),
-            steps=_steps_from(parent.steps[: origin.steps], kept, whole, context),
+            completion=whole,
+            steps=_steps_from(parent.steps[: origin.steps], kept, steps),
             sample_index=index,
             iteration=context.iteration,
             seed=origin.request.seed,
@@ -123,7 +125,9 @@ def branch_rollouts(
             parent=parent.rollout_id,
             inherited=kept,
         )
-        for index, continuation in enumerate(answer)
+        for index, (whole, steps) in enumerate(
+            zip(wholes, context.splitter.split_all(wholes), strict=True)
+        )
     ]
 
 
@@ -151,12 +155,8 @@ def _joined(
 
 
 def _steps_from(
-    inherited: tuple[Step, ...], kept: int, whole: Completion, context: RolloutContext
+    inherited: tuple[Step, ...], kept: int, steps: tuple[Step, ...]
 ) -> tuple[Step, ...]:
     """The parent's steps, then the splitter's; a new step starts where the inherited ones end."""
-    new = [
-        Step(start=max(step.start, kept), end=step.end)
-        for step in context.splitter.split(whole)
-        if step.end > kept
-    ]
+    new = [Step(start=max(step.start, kept), end=step.end) for step in steps if step.end > kept]
     return (*inherited, *new)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from rlstep.interfaces import StepSplitter
+from rlstep.steps.partition import partition
 from rlstep.types import Completion, Step
 
 
@@ -47,4 +47,4 @@ class PatternSplitter(StepSplitter):
                 bounds.append(int(cut))
         if len(bounds) > 1 and not text[: starts[bounds[-1]]].strip():
             bounds.pop()
-        return tuple(Step(start=a, end=b) for a, b in pairwise([0, *reversed(bounds)]))
+        return partition(bounds, tokens)

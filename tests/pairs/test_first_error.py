@@ -65,6 +65,13 @@ def test_every_distinct_rectification_gives_a_pair_over_one_rejected_sequence():
     assert found(*rollouts, max_pairs=1) == [("b0[2:3]", "w[2:5]")]
 
 
+def test_the_same_error_in_two_rollouts_is_one_rejected_sequence():
+    # w and w2 go wrong in the same way, and so do their rectifications go right: one pair.
+    again = make_rollout("w2", [RIGHT, WRONG, [19]], outcome=0.0, scores={"prm": [0.9, 0.2, 0.1]})
+    rollouts = [wrong_rollout(), again, branch("b", [23]), branch("b2", [23], parent="w2")]
+    assert found(*rollouts) == [("b[2:3]", "w[2:5]")]
+
+
 @pytest.mark.parametrize(
     "unfit",
     [

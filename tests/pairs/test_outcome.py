@@ -40,11 +40,38 @@ def test_all_pairs_of_a_group_worked_by_hand():
 def test_outcomes_between_right_and_wrong_are_ordered_too():
     # 1 > 0.5 > 0: the middle one is chosen once and rejected once.
     group = make_group(
-        *(make_rollout(f"{v}", [[11]], outcome=v) for v in (0.5, 1.0, 0.0)),
+        *(make_rollout(f"{v}", [[11, int(8 * v)]], outcome=v) for v in (0.5, 1.0, 0.0)),
     )
     samples = OutcomePairs().samples([group])
-    assert names(samples) == [("0.5", "0.0"), ("1.0", "0.5"), ("1.0", "0.0")]
-    assert [p.margin for p in samples.pairs] == [0.5, 0.5, 1.0]
+    assert names(samples) == [("1.0", "0.5"), ("1.0", "0.0"), ("0.5", "0.0")]
+    assert [p.margin for p in samples.pairs] == [0.5, 1.0, 0.5]
+    assert names(OutcomePairs(min_margin=0.75).samples([group])) == [("1.0", "0.0")]
+
+
+def test_rollouts_with_the_same_tokens_are_one_side():
+    # a and b say the same, and so do c and e; d is right by other steps but with the same tokens.
+    group = make_group(
+        make_rollout("e", [[12]], outcome=0.0),
+        make_rollout("d", [[11], [13]], outcome=1.0),
+        make_rollout("c", [[12]], outcome=0.0),
+        make_rollout("b", [[11, 13]], outcome=1.0),
+        make_rollout("a", [[11, 13]], outcome=1.0),
+    )
+    samples = OutcomePairs().samples([group])
+    assert names(samples) == [("a", "c")] and len(samples.sequences) == 2
+    # The same problem under another name stays apart: mini-batches are cut by prompt.
+    other = make_prompt("q")
+    twin = make_group(
+        make_rollout("x", [[11, 13]], outcome=1.0, prompt=other),
+        make_rollout("y", [[12]], outcome=0.0, prompt=other),
+    )
+    assert names(OutcomePairs().samples([group, twin])) == [("a", "c"), ("x", "y")]
+
+
+def test_a_completion_without_tokens_is_in_no_pair():
+    group = make_group(make_rollout("a", [], outcome=0.0), make_rollout("b", [[11]], outcome=1.0))
+    samples = OutcomePairs().samples([group])
+    assert (samples.pairs, samples.groups_without_signal) == ((), 1)
 
 
 def test_groups_without_signal_are_counted_and_prompts_never_mix():
@@ -67,8 +94,8 @@ def test_groups_without_signal_are_counted_and_prompts_never_mix():
 def test_a_cap_spreads_over_the_rollouts():
     # 3 correct, 3 wrong, 9 pairs; 3 of them use every rollout once.
     group = make_group(
-        *(make_rollout(f"c{i}", [[11]], outcome=1.0) for i in range(3)),
-        *(make_rollout(f"w{i}", [[12]], outcome=0.0) for i in range(3)),
+        *(make_rollout(f"c{i}", [[11, i]], outcome=1.0) for i in range(3)),
+        *(make_rollout(f"w{i}", [[12, i]], outcome=0.0) for i in range(3)),
     )
     assert names(OutcomePairs(max_pairs=3).samples([group])) == [
         ("c0", "w0"),
@@ -98,6 +125,8 @@ def test_sources():
     assert OutcomePairs(step_source="oracle").sources == {"outcome", "oracle"}
 
 
-def test_a_negative_cap_is_refused():
+def test_negative_values_are_refused():
     with pytest.raises(ValueError, match=r"pairs\.max_pairs is -1; the smallest valid value is 0"):
         OutcomePairs(max_pairs=-1)
+    with pytest.raises(ValueError, match=r"pairs\.min_margin is -0.5; the smallest valid"):
+        OutcomePairs(min_margin=-0.5)

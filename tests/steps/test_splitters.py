@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlstep.catalog import plugins
+from rlstep.steps.adaptive import AdaptiveStepSplitter
 from rlstep.steps.blank_line import BlankLineSplitter
+from rlstep.steps.fixed_length import FixedLengthSplitter
 from rlstep.steps.marker import MarkerSplitter
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.steps.pattern import PatternSplitter
@@ -13,23 +16,32 @@ from rlstep.text import decode_with_ends
 from rlstep.types import Completion, VersionSpan
 from tests.real_tokenizers import byte_level_tokenizer, sentencepiece_tokenizer
 
+CLASSES = plugins("steps")  # so that a new file is covered without being named here
 SPLITTERS = [
-    NewlineSplitter(),
-    BlankLineSplitter(),
-    MarkerSplitter(),
+    *(c() for c in CLASSES if c is not PatternSplitter),
     PatternSplitter(pattern=r"(?<=[.!?])\s"),
     PatternSplitter(pattern=r""),
+    FixedLengthSplitter(tokens=1),
+    FixedLengthSplitter(tokens=3),
+    AdaptiveStepSplitter(quantile=0.4),
+    AdaptiveStepSplitter(quantile=0.0, threshold=0.5),
+    AdaptiveStepSplitter(quantile=0.0, threshold=0.5, side="start"),
 ]
+every_splitter = pytest.mark.parametrize("splitter", SPLITTERS, ids=lambda s: type(s).__name__)
+both_tokenizers = pytest.mark.parametrize("make", [byte_level_tokenizer, sentencepiece_tokenizer])
 
 
 def completion(pieces=(), *, ids=None, text="", ends=None):
-    """One token per piece (an empty piece is a special token), or the given ids, text and ends."""
+    """One token per piece (an empty piece is a special token), or the given ids, text and ends.
+
+    The sampler's logprobs are 0, -0.5, -1, -1.5, 0, ...
+    """
     if ids is None:
         ids, text = range(len(pieces)), "".join(pieces)
         ends = np.cumsum([len(p) for p in pieces])
     return Completion(
         token_ids=np.array(ids, np.int32),
-        logprobs=np.zeros(len(ids), np.float32),
+        logprobs=(np.arange(len(ids)) % 4 * -0.5).astype(np.float32),
         text=text,
         ends=np.array(ends, np.int32),
         finish_reason="stop",
@@ -58,6 +70,9 @@ def assert_partition(splitter, made):
     steps = splitter.split(made)
     assert [s.start for s in steps] + [len(made.token_ids)] == [0] + [s.end for s in steps]
     assert all(s.start < s.end for s in steps)
+    assert splitter.split_all([made]) == [steps]
+    if not isinstance(splitter, PatternSplitter):
+        return  # it cuts by tokens alone, so a step may be blank
     if made.text.strip():
         assert all(text.strip() for text in texts(splitter, made))
     else:
@@ -67,21 +82,23 @@ def assert_partition(splitter, made):
 PIECES = st.lists(
     st.one_of(
         st.text(max_size=4),
-        st.sampled_from(["", "\n", "\n\n", ".\n\n", " ", "Step 2:", "x", "x\ny\nz", "\n\nStep"]),
+        st.sampled_from(
+            ["", "\n", "\n\n", ".\n\n", " ", "Step 2:", "x", "x\ny\nz", "\n\nStep", ". ", "$"]
+        ),
     ),
     max_size=12,
 )
 
 
-@pytest.mark.parametrize("splitter", SPLITTERS, ids=repr)
+@every_splitter
 @settings(deadline=None)
 @given(pieces=PIECES)
 def test_steps_partition_any_completion(splitter, pieces):
     assert_partition(splitter, completion(pieces))
 
 
-@pytest.mark.parametrize("splitter", SPLITTERS, ids=repr)
-@pytest.mark.parametrize("make", [byte_level_tokenizer, sentencepiece_tokenizer])
+@every_splitter
+@both_tokenizers
 @settings(deadline=None)
 @given(pieces=PIECES)
 def test_steps_partition_real_tokens(make, splitter, pieces):
@@ -140,7 +157,7 @@ def test_the_marker_begins_its_step():
     ]
 
 
-@pytest.mark.parametrize("make", [byte_level_tokenizer, sentencepiece_tokenizer])
+@both_tokenizers
 def test_markers_in_real_tokens(make):
     made = tokenized(make(), "Step 1: 你好 🙂\nStep 2: 6·7=42.\nStep 3: ᚠ")
     assert texts(MarkerSplitter(), made) == [
@@ -160,11 +177,27 @@ def test_any_regular_expression():
     assert texts(PatternSplitter(pattern=r";\s*"), made) == ["a; ", "b; ", "c"]
 
 
-def test_no_tokens_no_steps_and_special_tokens_alone_are_one():
+@every_splitter
+@both_tokenizers
+@pytest.mark.parametrize("text", ["", "x", " ", "\n \n", "🙂", "3.14"])
+def test_next_to_nothing(make, splitter, text):
+    assert_partition(splitter, tokenized(make(), text))
+
+
+@every_splitter
+def test_no_tokens_no_steps_and_one_token_one_step(splitter):
+    assert splitter.split(completion([])) == ()
+    assert splitter.split_all([]) == []
+    assert splitter.split_all([completion([]), completion(["x"])])[0] == ()
+    assert bounds(splitter, completion(["x"])) == [(0, 1)]
+    assert_partition(splitter, completion([" ", "\n\n", "\n\n"]))
+
+
+def test_patterns_take_special_tokens_and_white_space_alone_for_one_step():
     for splitter in SPLITTERS:
-        assert splitter.split(completion([])) == ()
-        assert bounds(splitter, completion(["", ""])) == [(0, 2)]
-        assert bounds(splitter, completion([" ", "\n\n", "\n\n"])) == [(0, 3)]
+        if isinstance(splitter, PatternSplitter):
+            assert bounds(splitter, completion(["", ""])) == [(0, 2)]
+            assert bounds(splitter, completion([" ", "\n\n", "\n\n"])) == [(0, 3)]
 
 
 def test_ten_thousand_steps():
