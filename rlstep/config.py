@@ -38,6 +38,18 @@ def at_least(name: str, value: float, smallest: float) -> None:
         raise ValueError(f"{name} is {value}; the smallest valid value is {smallest}")
 
 
+def positive(name: str, value: float) -> None:
+    """Refuse what is no number, or not above 0.
+
+    Raises:
+        TypeError: naming the field.
+        ValueError: naming the field.
+    """
+    at_least(name, value, 0.0)
+    if value == 0:
+        raise ValueError(f"{name} is {value}; it must be above 0")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
     """Low-rank adapters (peft). `rank` 0 trains the full model."""
