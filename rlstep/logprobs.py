@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK_ELEMENTS = 1 << 24
-"""Logits widened to float32 at a time: 64 MiB."""
+CHUNK_ELEMENTS = {"cpu": 1 << 18}
+"""Logits worked on at a time, by device: 1 MiB in float32 stays in a CPU's cache. Elsewhere it is
+1 << 24, 64 MiB, so that there are few kernels to launch."""
 
 
 def token_logprobs(logits: Tensor, token_ids: Tensor, temperature: float = 1.0) -> Tensor:
@@ -21,7 +22,8 @@ def token_logprobs(logits: Tensor, token_ids: Tensor, temperature: float = 1.0) 
 
     Entry t is the logprob OF token t, read from the logits at t - 1; entry 0 is 0. The log-softmax
     is done in float32 (float64 for float64 logits), a chunk of positions at a time: beside the
-    logits and their gradient no third tensor of the vocabulary's size exists.
+    logits and their gradient no third tensor of the vocabulary's size exists. The gradient is
+    computed in the logits' own type.
 
     Args:
         logits: [N, L, V] in any floating type.
@@ -39,46 +41,57 @@ def token_logprobs(logits: Tensor, token_ids: Tensor, temperature: float = 1.0) 
     return _TokenLogprobs.apply(logits, token_ids, temperature)  # type: ignore[return-value]
 
 
-def _chunks(rows: int, positions: int, vocabulary: int) -> Iterator[tuple[int, slice]]:
-    """(row, slice of positions) pairs that cover the logits, each a view of limited size."""
-    size = max(1, CHUNK_ELEMENTS // vocabulary)
+def _chunks(logits: Tensor) -> Iterator[tuple[int, slice]]:
+    """(row, slice of positions) pairs that cover all but the last position of every row."""
+    rows, length, vocabulary = logits.shape
+    size = max(1, CHUNK_ELEMENTS.get(logits.device.type, 1 << 24) // vocabulary)
     for row in range(rows):
-        for start in range(0, positions, size):
-            yield row, slice(start, min(start + size, positions))
+        for start in range(0, length - 1, size):
+            yield row, slice(start, min(start + size, length - 1))
+
+
+def _next(at: slice) -> slice:
+    """The tokens that the logits of these positions predict."""
+    return slice(at.start + 1, at.stop + 1)
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """Saves one logsumexp a position, not a log-softmax; the gradient is written in place."""
+    """Saves the logprobs it returns and no log-softmax; the gradient is written in place."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, token_ids: Tensor, temperature: float) -> Tensor:
-        rows, length, vocabulary = logits.shape
         dtype = torch.promote_types(logits.dtype, torch.float32)
-        out = torch.zeros(rows, length, dtype=dtype, device=logits.device)
-        norms = torch.zeros_like(out)
-        for row, at in _chunks(rows, length - 1, vocabulary):
-            scaled = logits[row, at].to(dtype) / temperature
-            norms[row, at] = scaled.logsumexp(-1)
-            targets = token_ids[row, at.start + 1 : at.stop + 1, None]
-            out[row, at.start + 1 : at.stop + 1] = scaled.gather(-1, targets)[:, 0] - norms[row, at]
-        ctx.save_for_backward(logits, token_ids, norms)
+        out = torch.zeros(logits.shape[:2], dtype=dtype, device=logits.device)
+        for row, at in _chunks(logits):
+            logprobs = _tempered(logits[row, at].to(dtype), temperature).log_softmax(-1)
+            out[row, _next(at)] = logprobs.gather(-1, token_ids[row, _next(at), None])[:, 0]
+        ctx.save_for_backward(logits, token_ids, out)
         ctx.temperature = temperature
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        logits, token_ids, norms = ctx.saved_tensors
-        rows, length, vocabulary = logits.shape
-        out = torch.zeros_like(logits)
-        for row, at in _chunks(rows, length - 1, vocabulary):
-            # d logprob(token) / d logits = (onehot(token) - softmax) / temperature
-            scale = gradient[row, at.start + 1 : at.stop + 1, None] / ctx.temperature
-            scaled = logits[row, at].to(norms.dtype) / ctx.temperature
-            part = (scaled - norms[row, at, None]).exp_().mul_(-scale)
-            part.scatter_add_(-1, token_ids[row, at.start + 1 : at.stop + 1, None], scale)
+        logits, token_ids, logprobs = ctx.saved_tensors
+        out = torch.empty_like(logits)
+        out[:, -1] = 0.0
+        for row, at in _chunks(logits):
+            # d logprob(token) / d logits = (onehot(token) - softmax) / temperature. The token's own
+            # entry is written from its logprob: 1 - p would cancel where p is near 1. The scale is
+            # rounded for all entries alike (and mixed types would cost five times the time).
+            part = _tempered(logits[row, at], ctx.temperature).softmax(-1)
+            scale = (gradient[row, _next(at), None] / -ctx.temperature).to(part.dtype)
+            own = scale * torch.expm1(logprobs[row, _next(at), None])
+            part.mul_(scale).scatter_(-1, token_ids[row, _next(at), None], own.to(part.dtype))
             out[row, at] = part
         return out, None, None
+
+
+def _tempered(logits: Tensor, temperature: float) -> Tensor:
+    """Divided in float32, or as they are where there is nothing to divide by."""
+    if temperature == 1.0:
+        return logits
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
 
 
 def masked(values: Tensor, mask: Tensor) -> Tensor:
