@@ -22,6 +22,18 @@ def at_least(name: str, value: float, smallest: float) -> None:
         raise ValueError(f"{name} is {value}; the smallest valid value is {smallest}")
 
 
+def positive(name: str, value: float) -> None:
+    """Refuse what is no number, or not above 0.
+
+    Raises:
+        TypeError: naming the field.
+        ValueError: naming the field.
+    """
+    at_least(name, value, 0.0)
+    if value == 0:
+        raise ValueError(f"{name} is {value}; it must be above 0")
+
+
 def within(name: str, value: float, low: float, high: float) -> None:
     """Refuse what is no number, or outside [low, high].
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK_ELEMENTS = 1 << 24
-"""Logits widened to float32 at a time: 64 MiB."""
+CHUNK_ELEMENTS = {"cpu": 1 << 18}
+"""Logits worked on at a time, by device: 1 MiB in float32 stays in a CPU's cache. Elsewhere it is
+1 << 24, 64 MiB, so that there are few kernels to launch."""
 
 
 def token_logprobs(logits: Tensor, token_ids: Tensor, temperature: float = 1.0) -> Tensor:
@@ -21,7 +22,8 @@ def token_logprobs(logits: Tensor, token_ids: Tensor, temperature: float = 1.0) 
 
     Entry t is the logprob OF token t, read from the logits at t - 1; entry 0 is 0. The log-softmax
     is done in float32 (float64 for float64 logits), a chunk of positions at a time: beside the
-    logits and their gradient no third tensor of the vocabulary's size exists.
+    logits and their gradient no third tensor of the vocabulary's size exists. The gradient is
+    computed in the logits' own type.
 
     Args:
         logits: [N, L, V] in any floating type.
@@ -56,35 +58,36 @@ def _token_numbers(
     return _TokenNumbers.apply(logits, token_ids, temperature, entropies)  # type: ignore[return-value]
 
 
-def _chunks(rows: int, positions: int, vocabulary: int) -> Iterator[tuple[int, slice]]:
-    """(row, slice of positions) pairs that cover the logits, each a view of limited size."""
-    size = max(1, CHUNK_ELEMENTS // vocabulary)
+def _chunks(logits: Tensor) -> Iterator[tuple[int, slice]]:
+    """(row, slice of positions) pairs that cover all but the last position of every row."""
+    rows, length, vocabulary = logits.shape
+    size = max(1, CHUNK_ELEMENTS.get(logits.device.type, 1 << 24) // vocabulary)
     for row in range(rows):
-        for start in range(0, positions, size):
-            yield row, slice(start, min(start + size, positions))
+        for start in range(0, length - 1, size):
+            yield row, slice(start, min(start + size, length - 1))
+
+
+def _next(at: slice) -> slice:
+    """The tokens that the logits of these positions predict."""
+    return slice(at.start + 1, at.stop + 1)
 
 
 class _TokenNumbers(torch.autograd.Function):
-    """Saves one logsumexp a position, not a log-softmax; the gradient is written in place."""
+    """Saves the numbers it returns and no log-softmax; the gradient is written in place."""
 
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, token_ids: Tensor, temperature: float, with_entropies: bool
     ) -> tuple[Tensor, Tensor]:
-        rows, length, vocabulary = logits.shape
         dtype = torch.promote_types(logits.dtype, torch.float32)
-        out = torch.zeros(rows, length, dtype=dtype, device=logits.device)
-        norms, entropies = torch.zeros_like(out), torch.zeros_like(out)
-        for row, at in _chunks(rows, length - 1, vocabulary):
-            after = slice(at.start + 1, at.stop + 1)
-            scaled = logits[row, at].to(dtype) / temperature
-            norms[row, at] = scaled.logsumexp(-1)
-            targets = token_ids[row, after, None]
-            out[row, after] = scaled.gather(-1, targets)[:, 0] - norms[row, at]
+        out = torch.zeros(logits.shape[:2], dtype=dtype, device=logits.device)
+        entropies = torch.zeros_like(out)
+        for row, at in _chunks(logits):
+            logprobs = _tempered(logits[row, at].to(dtype), temperature).log_softmax(-1)
+            out[row, _next(at)] = logprobs.gather(-1, token_ids[row, _next(at), None])[:, 0]
             if with_entropies:
-                softmax = scaled.sub_(norms[row, at, None]).exp_()
-                entropies[row, after] = torch.special.entr(softmax).sum(-1)
-        ctx.save_for_backward(logits, token_ids, norms, entropies)
+                entropies[row, _next(at)] = torch.special.entr(logprobs.exp_()).sum(-1)
+        ctx.save_for_backward(logits, token_ids, out, entropies)
         ctx.temperature, ctx.with_entropies = temperature, with_entropies
         return out, entropies
 
@@ -93,25 +96,34 @@ class _TokenNumbers(torch.autograd.Function):
     def backward(  # type: ignore[override]
         ctx: Any, of_logprobs: Tensor, of_entropies: Tensor
     ) -> tuple[Tensor, None, None, None]:
-        logits, token_ids, norms, entropies = ctx.saved_tensors
-        rows, length, vocabulary = logits.shape
-        out = torch.zeros_like(logits)
-        for row, at in _chunks(rows, length - 1, vocabulary):
-            after = slice(at.start + 1, at.stop + 1)
-            # d logprob(token) / d logits = (onehot(token) - softmax) / temperature
-            scale = of_logprobs[row, after, None] / ctx.temperature
-            scaled = logits[row, at].to(norms.dtype) / ctx.temperature
-            softmax = scaled.sub_(norms[row, at, None]).exp_()
+        logits, token_ids, logprobs, entropies = ctx.saved_tensors
+        out = torch.empty_like(logits)
+        out[:, -1] = 0.0
+        for row, at in _chunks(logits):
+            after, temperature = _next(at), ctx.temperature
+            # d logprob(token) / d logits = (onehot(token) - softmax) / temperature. The token's own
+            # entry is written from its logprob: 1 - p would cancel where p is near 1. The scale is
+            # rounded for all entries alike (and mixed types would cost five times the time).
+            part = _tempered(logits[row, at], temperature).softmax(-1)
+            scale = (of_logprobs[row, after, None] / -temperature).to(part.dtype)
+            own = (scale * torch.expm1(logprobs[row, after, None])).to(part.dtype)
+            targets = token_ids[row, after, None]
             if ctx.with_entropies:
                 # d H / d logits = -softmax (log softmax + H) / temperature
-                part = torch.special.entr(softmax).sub_(softmax * entropies[row, after, None])
-                part.mul_(of_entropies[row, after, None] / ctx.temperature)
-                part.sub_(softmax * scale)
+                bend = torch.special.entr(part).sub_(part * entropies[row, after, None])
+                bend.mul_(of_entropies[row, after, None] / temperature)
+                part.mul_(scale).scatter_(-1, targets, own).add_(bend)
             else:
-                part = softmax.mul_(-scale)
-            part.scatter_add_(-1, token_ids[row, after, None], scale)
+                part.mul_(scale).scatter_(-1, targets, own)
             out[row, at] = part
         return out, None, None, None
+
+
+def _tempered(logits: Tensor, temperature: float) -> Tensor:
+    """Divided in float32, or as they are where there is nothing to divide by."""
+    if temperature == 1.0:
+        return logits
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
 
 
 def masked(values: Tensor, mask: Tensor) -> Tensor:

@@ -5,10 +5,8 @@ Some hold for every loss; the others are declared by the losses they hold for (`
 
 from __future__ import annotations
 
-import importlib
 import math
-import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from itertools import combinations
 
@@ -19,20 +17,23 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import rlstep.losses
 from rlstep.batching import Batch, LabelBatch, PairBatch, collate, count
 from rlstep.interfaces import Loss, LossOutput
 from rlstep.losses.correction import Correction
 from rlstep.losses.dpo import Dpo
+from rlstep.losses.dpo_nll import DpoNll
 from rlstep.losses.dr_grpo import DrGrpo
 from rlstep.losses.full_step_dpo import FullStepDpo
 from rlstep.losses.grpo import Grpo
 from rlstep.losses.gspo import Gspo
+from rlstep.losses.ipo import Ipo
 from rlstep.losses.kl import Kl
+from rlstep.losses.kto import Kto
 from rlstep.losses.means import ConstantLength
 from rlstep.losses.policy_gradient import Clip, PolicyGradient
 from rlstep.losses.ppo import Ppo
 from rlstep.losses.reinforce import Reinforce
+from rlstep.losses.score_offset_dpo import ScoreOffsetDpo
 from rlstep.losses.step_dpo import StepDpo
 from rlstep.losses.value import ValueLoss
 from rlstep.types import (
@@ -44,22 +45,10 @@ from rlstep.types import (
     Samples,
 )
 from tests.builders import double, make_sequence
+from tests.losses.by_hand import BY_HAND
+from tests.losses.every import loss_classes
 
 # --- the members ---------------------------------------------------------------------------------
-
-
-def loss_classes() -> list[type[Loss]]:
-    """Every loss in the loss room, so that a new file is covered without being named here."""
-    for module in pkgutil.iter_modules(rlstep.losses.__path__, "rlstep.losses."):
-        importlib.import_module(module.name)
-
-    def below(parent: type[Loss]) -> Iterator[type[Loss]]:
-        for child in parent.__subclasses__():
-            yield child
-            yield from below(child)
-
-    found = (c for c in below(Loss) if c.__module__.startswith("rlstep.losses."))
-    return sorted(found, key=lambda c: c.__name__)
 
 
 CLASSES = loss_classes()
@@ -72,6 +61,11 @@ LOSSES: list[Loss] = [
     Grpo(surrogate=Clip(high=0.28), kl=Kl(coefficient=0.3), correction=Correction(mode="truncate")),
     Ppo(surrogate=Clip(dual=1.5), correction=Correction(mode="mask", level="sequence", low=0.7)),
     ValueLoss(clip=0.2),
+    FullStepDpo(beta=0.7, gamma=3.0, scale_by_beta=False, softmax_over="token", token_rate=1.0),
+    Ipo(beta=0.7, per_token=True),
+    DpoNll(beta=0.7, alpha=3.0, alpha_weighs="nll"),
+    ScoreOffsetDpo(beta=0.7, scale=2.0, label_smoothing=0.2),
+    Kto(beta=0.7, desirable_weight=1.3, undesirable_weight=0.6),
 ]
 VARIANTS: list[Loss] = [
     DrGrpo(mean=ConstantLength(length=4), kl=Kl(coefficient=0.3, estimator="k2"), entropy=0.1),
@@ -120,11 +114,12 @@ def cases(draw: st.DrawFn, takes: type, step_tokens: int = 3, steps: int = 3) ->
                 chosen=i,
                 rejected=j,
                 shared_prefix=1,
-                chosen_score=1.0,
-                rejected_score=0.0,
+                chosen_score=high,
+                rejected_score=low,
                 provenance="outcome",
             )
             for i, j in combinations(range(len(shapes)), 2)
+            for low, high in [sorted(random.random(2).tolist())]  # win rates
             if random.random() < 0.7 or (i, j) == (0, 1)
         )
         samples = PairSamples(sequences=sequences, pairs=pairs, groups=1)
@@ -132,12 +127,15 @@ def cases(draw: st.DrawFn, takes: type, step_tokens: int = 3, steps: int = 3) ->
         samples = AdvantageSamples(sequences=sequences, advantages=others, groups=1)
     else:
         samples = LabelSamples(sequences=sequences, targets=columns, weights=columns)
-    rows = [random.normal(size=length) for length in lengths]
-    batch = double(collate(samples, rows, [row + random.normal(size=len(row)) for row in rows]))
+    # Labels may be of a scalar head, whose outputs are any number; logprobs are below 0.
+    most = math.inf if takes is LabelSamples else -0.01
+    old = [np.minimum(random.normal(size=length) - 1.0, most) for length in lengths]
+    ref = [np.minimum(row + random.normal(size=len(row)), most) for row in old]
+    batch = double(collate(samples, old, ref))
     near = torch.from_numpy(random.normal(scale=0.3, size=tuple(batch.token_ids.shape)))
     sampled = batch.old_logprobs + 0.3 * torch.rand_like(batch.old_logprobs)
-    batch = replace(batch, rollout_logprobs=sampled)
-    return Case(batch.old_logprobs + near, batch, count(samples))
+    batch = replace(batch, rollout_logprobs=sampled.clamp(max=most))
+    return Case((batch.old_logprobs + near).clamp(max=most), batch, count(samples))
 
 
 def evaluate(loss: Loss, case: Case) -> tuple[LossOutput, Tensor]:
@@ -203,6 +201,24 @@ def test_more_padding_changes_nothing(loss: Loss, data: st.DataObject):
     )
     out, gradient = evaluate(loss, padded)
     same(evaluate(loss, case), (out, gradient[:, :-2]))
+
+
+@every_loss
+@few
+@given(data=st.data())
+def test_the_padding_side_does_not_matter(loss: Loss, data: st.DataObject):
+    case = data.draw(cases(loss.takes))
+    shape = case.batch.token_ids.shape
+    places = torch.arange(shape[1]) - (shape[1] - case.batch.lengths)[:, None]
+    places = places % shape[1]  # position 0 of a sequence goes to where the left padding ends
+    columns = {
+        f.name: column.gather(1, places)
+        for f in fields(case.batch)
+        if (column := getattr(case.batch, f.name)).shape == shape
+    }
+    left = Case(case.predictions.gather(1, places), replace(case.batch, **columns), case.counts)
+    out, gradient = evaluate(loss, case)
+    same((out, gradient.gather(1, places)), evaluate(loss, left))
 
 
 @every_loss
@@ -290,6 +306,98 @@ def test_metrics_carry_no_graph_and_what_is_not_read_does_not_matter(
     torch.testing.assert_close((out.loss, gradient), (other[0].loss, other[1]))
 
 
+@every_loss
+@few
+@given(data=st.data())
+def test_a_sequence_in_no_pair_is_not_trained(loss: Loss, data: st.DataObject):
+    case = data.draw(cases(loss.takes))
+    if not isinstance(case.batch, PairBatch):
+        return
+    alone = torch.ones(len(case.predictions), dtype=torch.bool)
+    alone[torch.cat([case.batch.chosen, case.batch.rejected])] = False
+    moved = replace(case, predictions=case.predictions - 0.5 * alone[:, None])
+    out, gradient = evaluate(loss, case)
+    same((out, gradient), evaluate(loss, moved))
+    assert (gradient[alone] == 0.0).all()
+
+
+# --- degenerate inputs ---------------------------------------------------------------------------
+
+# name: steps' lengths of the two sequences, the policy's and the reference's logprob of their
+# tokens. Sequence 0 is chosen, or has advantage 1; sequence 1 is rejected, or has advantage -1.
+Sides = tuple[float, float]
+DEGENERATE: dict[str, tuple[list[list[int]], Sides, Sides]] = {
+    "one pair of one token": ([[1], [1]], (-0.5, -0.75), (-0.6, -0.55)),
+    "one step": ([[3], [2]], (-0.5, -0.75), (-0.6, -0.55)),
+    "policy equal to reference": ([[2, 1], [1, 2]], (-0.5, -0.75), (-0.5, -0.75)),
+    "far on the right side": ([[1], [1]], (-1.0, -21.0), (-21.0, -1.0)),
+    "far on the wrong side": ([[1], [1]], (-21.0, -1.0), (-1.0, -21.0)),
+    "both far up": ([[1], [1]], (-1.0, -1.5), (-21.0, -21.5)),
+    "both far down": ([[1], [1]], (-21.0, -21.5), (-1.0, -1.5)),
+    "certain": ([[2], [1, 1]], (0.0, 0.0), (-0.5, -0.5)),
+    "1,000 steps": ([[1] * 1000, [1] * 1000], (-0.5, -0.75), (-0.501, -0.749)),
+    "1,000 steps and one": ([[1] * 1000, [1]], (-0.5, -0.75), (-0.501, -0.749)),
+}
+# A policy gradient clips these ratios, and a label that is certain in float32 teaches nothing.
+RIGHTLY_ZERO = {name for name in DEGENERATE if "far" in name or name == "certain"}
+
+
+def degenerate(takes: type, name: str, dtype: torch.dtype) -> Case:
+    """Every step score is exactly 0."""
+    lengths, policy, reference = DEGENERATE[name]
+    sequences = tuple(make_sequence(str(i), row) for i, row in enumerate(lengths))
+    masks = [s.loss_mask for s in sequences]
+    samples: Samples
+    if takes is PairSamples:
+        pair = Pair(
+            chosen=0,
+            rejected=1,
+            shared_prefix=1,
+            chosen_score=1.0,
+            rejected_score=0.0,
+            provenance="outcome",
+        )
+        samples = PairSamples(sequences=sequences, pairs=(pair,), groups=1)
+    elif takes is AdvantageSamples:
+        signs = tuple(np.where(m, sign, 0.0) for m, sign in zip(masks, (1, -1), strict=True))
+        samples = AdvantageSamples(
+            sequences=sequences, advantages=tuple(a.astype(np.float32) for a in signs), groups=1
+        )
+    else:
+        ones = tuple(m.astype(np.float32) for m in masks)
+        targets = (ones[0], np.zeros_like(ones[1]))
+        samples = LabelSamples(sequences=sequences, targets=targets, weights=ones)
+    now, ref = (
+        [m * value for m, value in zip(masks, side, strict=True)] for side in (policy, reference)
+    )
+    batch = double(collate(samples, ref, ref))
+    floats = {
+        f.name: column.to(dtype)
+        for f in fields(batch)
+        if (column := getattr(batch, f.name)).is_floating_point()
+    }
+    predictions = double(collate(samples, now, ref)).old_logprobs.to(dtype)
+    floats["rollout_logprobs"] = floats["old_logprobs"]
+    batch = replace(batch, **floats)
+    return Case(predictions, batch, count(samples))
+
+
+@every_loss
+@pytest.mark.parametrize("name", DEGENERATE)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_degenerate_inputs_give_finite_numbers_and_no_wrong_zero(
+    loss: Loss, name: str, dtype: torch.dtype
+):
+    case = degenerate(loss.takes, name, dtype)
+    out, gradient = evaluate(loss, case)
+    assert out.loss.isfinite() and gradient.isfinite().all()
+    assert all(value.isfinite() for value in out.metrics.values())
+    assert (gradient[~case.batch.loss_mask] == 0.0).all()
+    clipped = float(out.metrics.get("clip_fraction", 0.0)) > 0.0  # GSPO's bounds are narrow
+    if loss.takes is PairSamples or not (name in RIGHTLY_ZERO or clipped):
+        assert (gradient[case.batch.loss_mask] != 0.0).all()
+
+
 # --- laws that losses declare --------------------------------------------------------------------
 
 Law = Callable[[Loss, st.DataObject], None]
@@ -330,6 +438,33 @@ def gradient_is_the_values(loss: Loss, data: st.DataObject) -> None:
     behind, _ = evaluate(loss, replace(case, predictions=case.predictions - way))
     difference = (ahead.loss - behind.loss) / 2
     torch.testing.assert_close((gradient * way).sum(), difference, rtol=1e-5, atol=1e-13)
+
+
+@law
+def gradient_by_hand(loss: Loss, data: st.DataObject) -> None:
+    """A surrogate's gradient is the one derived by hand, in tests/losses/by_hand.py."""
+    case = data.draw(cases(loss.takes))
+    _, gradient = evaluate(loss, case)
+    expected = BY_HAND[type(loss)](loss, case.predictions, case.batch, case.counts)
+    torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
+
+
+@law
+def length_cancels(loss: Loss, data: st.DataObject) -> None:
+    """Every token twice: the same value, and half of the gradient on each copy."""
+    case = data.draw(cases(loss.takes))
+    shape = case.batch.token_ids.shape
+    columns = {
+        f.name: column.repeat_interleave(2, dim=1)
+        for f in fields(case.batch)
+        if (column := getattr(case.batch, f.name)).shape == shape
+    }
+    batch = replace(case.batch, lengths=2 * case.batch.lengths, **columns)
+    counts = replace(case.counts, tokens=2 * case.counts.tokens)
+    twice = Case(case.predictions.repeat_interleave(2, dim=1), batch, counts)
+    one, other = evaluate(loss, case), evaluate(loss, twice)
+    torch.testing.assert_close(one[0].loss, other[0].loss)
+    torch.testing.assert_close(one[1].repeat_interleave(2, dim=1) / 2, other[1])
 
 
 def on_policy(loss: Loss, data: st.DataObject) -> tuple[LossOutput, Tensor, Tensor, Tensor]:
@@ -385,7 +520,7 @@ def equal_scores_give_dpo(loss: Loss, data: st.DataObject) -> None:
     level = replace(
         case, batch=replace(case.batch, step_scores=torch.full_like(case.batch.step_scores, 0.3))
     )
-    is_dpo(replace(loss, normalise="mean1", scale_by_beta=True), level)
+    is_dpo(replace(loss, normalise="mean1", scale_by_beta=True, token_rate=0.0), level)
 
 
 @law
@@ -393,7 +528,7 @@ def single_step_gives_dpo(loss: Loss, data: st.DataObject) -> None:
     """One step a completion is the outcome-level loss, even for weights that sum to 1."""
     assert isinstance(loss, FullStepDpo)
     case = data.draw(cases(loss.takes, steps=1))
-    is_dpo(replace(loss, softmax_over="step", scale_by_beta=True), case)
+    is_dpo(replace(loss, softmax_over="step", scale_by_beta=True, token_rate=0.0), case)
 
 
 def is_dpo(loss: FullStepDpo, case: Case) -> None:
@@ -427,6 +562,43 @@ def test_declared_laws_hold(loss: Loss, name: str, data: st.DataObject):
 
 def test_every_law_is_declared_by_some_loss():
     assert {name for loss in LOSSES for name in loss.laws} == set(LAWS)
+
+
+def unchecked(losses: list[Loss]) -> list[str]:
+    """Losses that do not say how their gradient is checked."""
+    ways = {"gradient_is_the_values", "gradient_by_hand"}
+    return [repr(loss) for loss in losses if not ways & loss.laws]
+
+
+def test_every_loss_says_how_its_gradient_is_checked():
+    assert unchecked(LOSSES) == []
+
+
+def test_a_loss_that_does_not_say_so_is_seen():
+    @dataclass(frozen=True, kw_only=True)
+    class Careless(Dpo):
+        laws = frozenset({"common_shift_cancels"})
+
+    assert unchecked([Careless()]) == [repr(Careless())]
+
+
+def test_a_wrong_gradient_would_be_seen():
+    """`gradient_by_hand` fails for a brake that is left out, `gradient_is_the_values` for a
+    surrogate."""
+
+    @settings(max_examples=10, deadline=None)
+    @given(data=st.data())
+    def check(data: st.DataObject) -> None:
+        case = data.draw(cases(PairSamples))
+        _, gradient = evaluate(FullStepDpo(), case)
+        braked = FullStepDpo(token_rate=1.0)
+        expected = BY_HAND[FullStepDpo](braked, case.predictions, case.batch, case.counts)
+        with pytest.raises(AssertionError):
+            torch.testing.assert_close(gradient, expected, rtol=1e-2, atol=1e-12)
+        with pytest.raises(AssertionError):
+            gradient_is_the_values(FullStepDpo(beta=2.0), data)
+
+    check()
 
 
 @few

@@ -76,7 +76,7 @@ def test_value_and_gradient_equal_log_softmax(rows, length, vocabulary, chunk, s
     weights = torch.randn(rows, length, dtype=torch.float64, generator=generator)
     others = torch.randn(rows, length, dtype=torch.float64, generator=generator)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logprobs, "CHUNK_ELEMENTS", chunk)
+        patch.setitem(logprobs.CHUNK_ELEMENTS, "cpu", chunk)
         out = token_logprobs(logits, tokens, temperature=0.7)
         (gradient,) = torch.autograd.grad((out * weights).sum(), logits)
         both, entropies = token_logprobs_and_entropies(logits, tokens, temperature=0.7)
@@ -115,7 +115,7 @@ class Sizes(TorchDispatchMode):
 
 def test_no_third_tensor_of_the_vocabularys_size(monkeypatch):
     logits = torch.randn(4, 50, 10, requires_grad=True)
-    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", 100)
+    monkeypatch.setitem(logprobs.CHUNK_ELEMENTS, "cpu", 100)
     with Sizes(logits.numel() // 4) as sizes:
         out, entropies = token_logprobs_and_entropies(logits, torch.ones(4, 50, dtype=torch.long))
         assert sizes.large == 0
@@ -134,6 +134,31 @@ def test_bfloat16_logits_are_normalised_in_float32():
     assert out[0, 1].item() == pytest.approx(-math.log(1000.0), abs=1e-5)
     out.sum().backward()
     assert logits.grad is not None and logits.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_gradient_of_a_nearly_certain_token_is_no_wrong_zero(dtype: torch.dtype):
+    # Logits (10, 0): 1 - p = 1 / (1 + e^10) = 4.539787e-5, where p in bfloat16 is 1. The other
+    # token's softmax is the same, negated.
+    logits = torch.tensor([[[10.0, 0.0], [0.0, 0.0]]], dtype=dtype, requires_grad=True)
+    token_logprobs(logits, torch.tensor([[0, 0]])).sum().backward()
+    assert logits.grad is not None
+    expected = pytest.approx([4.539787e-5, -4.539787e-5], rel=0.01)
+    assert logits.grad[0, 0].tolist() == expected
+    assert logits.grad[0, 1].tolist() == [0.0, 0.0]
+
+
+def test_the_bfloat16_gradient_is_the_float32_one_rounded():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 5, 50, generator=generator).bfloat16()
+    tokens = torch.randint(50, (2, 5), generator=generator)
+    gradients = []
+    for dtype in (torch.bfloat16, torch.float32):
+        leaf = logits.detach().to(dtype).requires_grad_()
+        token_logprobs(leaf, tokens).sum().backward()
+        assert leaf.grad is not None
+        gradients.append(leaf.grad.float())
+    torch.testing.assert_close(*gradients, rtol=2**-7, atol=0.0)
 
 
 def test_step_sums_ragged_and_masked():

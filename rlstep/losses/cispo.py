@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.losses.means import Mean, TokenMean
 from rlstep.losses.policy_gradient import PolicyGradient, Surrogate
 
@@ -46,7 +46,9 @@ class Cispo(PolicyGradient):
     equally good. The value is no estimate of the return: only its gradient means something.
     """
 
-    laws: ClassVar[frozenset[str]] = frozenset({"on_policy_gives_the_policy_gradient"})
+    laws: ClassVar[frozenset[str]] = frozenset(
+        {"on_policy_gives_the_policy_gradient", "gradient_by_hand"}
+    )
 
     surrogate: Surrogate = ClippedWeight()
     mean: Mean = TokenMean()

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.logprobs import masked
 
 

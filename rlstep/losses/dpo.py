@@ -43,7 +43,11 @@ class Dpo(Loss):
 
     def __call__(self, predictions: Tensor, batch: PairBatch, counts: Counts) -> LossOutput:
         ratios = log_ratios(predictions, batch).sum(1)  # [N]
-        h = self.beta * (ratios[batch.chosen] - ratios[batch.rejected])  # [P]
+        h = self.margins(ratios, batch)
         smooth = self.label_smoothing
         losses = -(1.0 - smooth) * logsigmoid(h) - smooth * logsigmoid(-h)
         return LossOutput(pair_mean(losses, counts), pair_metrics(ratios, self.beta, batch, counts))
+
+    def margins(self, ratios: Tensor, batch: PairBatch) -> Tensor:
+        """h of every pair, [P], from the sequences' log-ratios [N]."""
+        return self.beta * (ratios[batch.chosen] - ratios[batch.rejected])

@@ -33,11 +33,17 @@ class FullStepDpo(Loss):
     whose gradient the paper states and its authors' code computes; the value of that surrogate
     means nothing, so look at the margin and the accuracy. 'margin' puts the weights inside the
     sigmoid. The two are not equivalent.
+
+    The authors' code also multiplies every token's alpha by a brake, without gradient:
+    sigmoid(-token_rate Delta_t) on the chosen side and sigmoid(token_rate Delta_t) on the rejected
+    one, Delta_t being the token's log policy/reference. A token that has already moved the wanted
+    way is pushed less. The paper's gradient has no such factor; its rate in the code is 1.
     """
 
     takes: ClassVar[type] = PairSamples
     laws: ClassVar[frozenset[str]] = frozenset(
         {
+            "gradient_by_hand",
             "score_shift_changes_nothing",
             "equal_scores_give_dpo",
             "single_step_gives_dpo",
@@ -57,9 +63,19 @@ class FullStepDpo(Loss):
     normalise: Literal["sum1", "mean1"] = "sum1"
     """Weights of a sequence sum to 1, or average 1; only 'mean1' has DPO as its gamma = 0 limit."""
 
+    token_rate: float = 0.0
+    """Steepness of the brake in the gradient form. 0 leaves it out: a factor of 1, not the 1/2 of a
+    sigmoid at 0, with which every small rate begins."""
+
     def __post_init__(self) -> None:
         at_least("loss.beta", self.beta, 0.0)
         at_least("loss.gamma", self.gamma, 0.0)
+        at_least("loss.token_rate", self.token_rate, 0.0)
+        if self.token_rate and self.form != "gradient":
+            raise ValueError(
+                f"loss.token_rate is {self.token_rate}, but loss.form is {self.form!r}; the brake"
+                " belongs to the gradient form, elsewhere the only valid value is 0"
+            )
 
     @property
     def reads(self) -> frozenset[str]:
@@ -74,7 +90,8 @@ class FullStepDpo(Loss):
             losses = -logsigmoid(self.beta * (good[batch.chosen] - bad[batch.rejected]))
         else:
             logprobs = masked(predictions, batch.loss_mask)
-            good, bad = (up * logprobs).sum(1), (down * logprobs).sum(1)
+            eased, held = self._brakes(ratios.detach())
+            good, bad = (eased * up * logprobs).sum(1), (held * down * logprobs).sum(1)
             fixed = sums.detach()
             g = torch.sigmoid(self.beta * (fixed[batch.rejected] - fixed[batch.chosen]))  # [P]
             c = self.beta if self.scale_by_beta else 1.0
@@ -97,6 +114,12 @@ class FullStepDpo(Loss):
         trained = step_sums(ones, batch.step_index, batch.loss_mask, steps) > 0
         alpha = self._alpha(gamma * batch.step_scores, trained)
         return per_token(alpha, batch.step_index, batch.loss_mask)
+
+    def _brakes(self, ratios: Tensor) -> tuple[Tensor, Tensor]:
+        """Every token's factor on a chosen and on a rejected side, [N, L] each."""
+        if self.token_rate == 0.0:
+            return torch.ones_like(ratios), torch.ones_like(ratios)
+        return torch.sigmoid(-self.token_rate * ratios), torch.sigmoid(self.token_rate * ratios)
 
     def _alpha(self, logits: Tensor, present: Tensor) -> Tensor:
         """Normalised weights of the `present` entries of every row, 0 elsewhere."""

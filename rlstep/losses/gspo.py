@@ -20,7 +20,11 @@ class Gspo(PolicyGradient):
     """
 
     laws: ClassVar[frozenset[str]] = frozenset(
-        {"on_policy_gives_minus_mean_advantage", "on_policy_gives_the_policy_gradient"}
+        {
+            "on_policy_gives_minus_mean_advantage",
+            "on_policy_gives_the_policy_gradient",
+            "gradient_by_hand",
+        }
     )
 
     surrogate: Surrogate = Clip(low=3e-4, high=4e-4)

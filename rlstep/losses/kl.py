@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from rlstep.batching import TokenBatch
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.logprobs import masked
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.logprobs import masked
 from rlstep.types import Counts
 

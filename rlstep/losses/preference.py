@@ -14,23 +14,35 @@ def log_ratios(predictions: Tensor, batch: PairBatch) -> Tensor:
     return masked(predictions - batch.ref_logprobs, batch.loss_mask)
 
 
+def sequence_means(values: Tensor, batch: PairBatch) -> Tensor:
+    """[N, L] -> [N]: mean over each sequence's trained tokens, 0 where it has none."""
+    return masked(values, batch.loss_mask).sum(1) / batch.loss_mask.sum(1).clamp(min=1)
+
+
 def pair_mean(values: Tensor, counts: Counts) -> Tensor:
     """[P] -> a scalar: the sum divided by the global number of pairs, exactly 0 without any."""
     return values.sum() / max(counts.pairs, 1)
 
 
 def pair_metrics(
-    ratios: Tensor, beta: float, batch: PairBatch, counts: Counts
+    ratios: Tensor,
+    beta: float,
+    batch: PairBatch,
+    counts: Counts,
+    *,
+    each: str = "logprob_change",
 ) -> dict[str, Tensor]:
-    """How the pairs stand, from the sequences' log-ratios [N] over all trained tokens.
+    """How the pairs stand, from one number a sequence [N]: its log-ratio over all trained tokens,
+    or what a loss without a reference compares.
 
-    `margin` is beta times the difference of the log-ratios. Both sides' logprob changes are logged
-    because the chosen one may fall while the margin grows (likelihood displacement).
+    `margin` is beta times the difference of the two sides. Both are logged for themselves too, as
+    `chosen_<each>` and `rejected_<each>`, because the chosen one may fall while the margin grows
+    (likelihood displacement).
     """
     chosen, rejected = ratios.detach()[batch.chosen], ratios.detach()[batch.rejected]
     return {
         "pair_accuracy": pair_mean((chosen > rejected).to(ratios.dtype), counts),
         "margin": pair_mean(beta * (chosen - rejected), counts),
-        "chosen_logprob_change": pair_mean(chosen, counts),
-        "rejected_logprob_change": pair_mean(rejected, counts),
+        f"chosen_{each}": pair_mean(chosen, counts),
+        f"rejected_{each}": pair_mean(rejected, counts),
     }

@@ -32,7 +32,9 @@ class Reinforce(PolicyGradient):
     value is no estimate of the return: only its gradient means something.
     """
 
-    laws: ClassVar[frozenset[str]] = frozenset({"on_policy_gives_the_policy_gradient"})
+    laws: ClassVar[frozenset[str]] = frozenset(
+        {"on_policy_gives_the_policy_gradient", "gradient_by_hand"}
+    )
 
     surrogate: Surrogate = LogLikelihood()
     mean: Mean = TokenMean()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlstep.batching import LabelBatch
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.interfaces import Loss, LossOutput
 from rlstep.logprobs import masked
 from rlstep.types import Counts, LabelSamples

@@ -6,7 +6,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.interfaces import SampleBuilder
 from rlstep.pairs.assemble import (
     Aggregate,

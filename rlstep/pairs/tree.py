@@ -6,7 +6,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.interfaces import SampleBuilder
 from rlstep.pairs.assemble import Candidate, Which, assemble, from_divergence, in_order, ordered
 from rlstep.pairs.divergence import Divergence, divergences

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.interfaces import SampleBuilder
 from rlstep.pairs.assemble import (
     Aggregate,

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.interfaces import StepSplitter
 from rlstep.steps.partition import partition
 from rlstep.types import Completion, Step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlstep.config import at_least
+from rlstep.checks import at_least
 from rlstep.interfaces import StepSplitter
 from rlstep.steps.partition import partition
 from rlstep.types import Completion, Step

@@ -10,23 +10,8 @@ import torch
 from rlstep.batching import PairBatch, collate, count
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.step_dpo import StepDpo
-from rlstep.types import Pair, PairSamples, Sequence
 from tests.builders import make_batch, make_sequence, pad_rows, zero_logprobs
-
-
-def pairs(*sequences: Sequence, places: tuple[tuple[int, int], ...] = ((0, 1),)) -> PairSamples:
-    made = [
-        Pair(
-            chosen=c,
-            rejected=r,
-            shared_prefix=1,
-            chosen_score=1.0,
-            rejected_score=0.0,
-            provenance="outcome",
-        )
-        for c, r in places
-    ]
-    return PairSamples(sequences=sequences, pairs=tuple(made), groups=1)
+from tests.losses.pairwise import pairs
 
 
 def test_one_pair_worked_by_hand():

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence as Seq
 from dataclasses import replace
 
 import pytest
@@ -14,7 +13,7 @@ from rlstep.losses.dpo import Dpo
 from rlstep.losses.full_step_dpo import FullStepDpo
 from rlstep.types import PairSamples
 from tests.builders import make_batch, make_sequence, pad_rows
-from tests.losses.test_dpo import pairs
+from tests.losses.pairwise import close, pairs, run
 
 LN3 = math.log(3.0)
 
@@ -26,22 +25,10 @@ def two_steps(chosen=(1.0, 0.0), rejected=(1.0, 0.0)) -> PairSamples:
     )
 
 
-def run(loss: FullStepDpo, samples: PairSamples, rows: Seq[Seq[float]]):
-    predictions = pad_rows(rows)
-    out = loss(predictions, make_batch(samples), count(samples))
-    (gradient,) = torch.autograd.grad(out.loss, predictions)
-    return out, gradient
-
-
 def weights(loss: FullStepDpo, samples: PairSamples, sign: float = 1.0) -> Tensor:
     batch = make_batch(samples)
     assert isinstance(batch, PairBatch)
     return loss.token_weights(batch, sign * loss.gamma)
-
-
-def close(actual: Tensor, expected: list[list[float]], tolerance: float = 1e-6) -> None:
-    wanted = torch.tensor(expected, dtype=actual.dtype)
-    torch.testing.assert_close(actual, wanted, atol=tolerance, rtol=0)
 
 
 def test_step_weights_worked_by_hand():
@@ -177,7 +164,50 @@ def test_default_gamma_barely_tells_steps_apart():
     assert out.metrics["step_weight_log_ratio"].item() == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("field", ["beta", "gamma"])
+@pytest.mark.parametrize("field", ["beta", "gamma", "token_rate"])
 def test_bad_values_are_refused(field: str):
     with pytest.raises(ValueError, match=rf"loss\.{field} is -1.0; the smallest valid value is 0"):
         replace(FullStepDpo(), **{field: -1.0})
+
+
+def test_the_brake_worked_by_hand():
+    # gradient_form above (g = 0.268941, c = beta = 0.5) with Delta_t = 0.5 on the chosen and -0.5
+    # on the rejected side, token_rate 2: chosen sigmoid(-2 * 0.5) = sigmoid(-1) = 0.268941,
+    # rejected sigmoid(2 * -0.5) = sigmoid(-1) too: every number times 0.268941.
+    loss = FullStepDpo(beta=0.5, gamma=LN3, token_rate=2.0)
+    out, gradient = run(loss, two_steps(), [[0.0, 0.5, 0.5], [0.0, -0.5, -0.5]])
+    close(gradient, [[0, -0.027123, -0.009041], [0, 0.009041, 0.027123]])
+    # The surrogate's value shrinks with it: -0.134471 * 0.268941.
+    assert out.loss.item() == pytest.approx(-0.036165, abs=1e-6)
+
+
+def test_the_brake_of_ragged_masked_pairs_worked_by_hand():
+    # beta 0 makes g = 1/2 and c = 1 (scale_by_beta off), token_rate ln 3, gamma 0. Sequence 0: two
+    # tokens of one step, Delta (1, -1), each 1 of its step; 1: two steps, the first masked,
+    # Delta 1. sigmoid(-ln 3) = 1/4, sigmoid(ln 3) = 3/4.
+    # Chosen: -1/2 (1/4, 3/4) = (-1/8, -3/8); rejected: 1/2 * 3/4 = 3/8.
+    samples = pairs(make_sequence("0", [2]), make_sequence("1", [1, 1], masked_steps=[0]))
+    loss = FullStepDpo(beta=0.0, gamma=0.0, scale_by_beta=False, token_rate=LN3)
+    _, gradient = run(loss, samples, [[0.0, 1.0, -1.0], [0.0, 40.0, 1.0]])
+    close(gradient, [[0, -0.125, -0.375], [0, 0, 0.375]], 1e-12)
+
+
+def test_without_the_brake_a_factor_is_1_and_a_small_rate_begins_at_a_half():
+    rows = [[0.0, 0.5, 0.5], [0.0, -0.5, -0.5]]
+    off = run(FullStepDpo(), two_steps(), rows)[1]
+    small = run(FullStepDpo(token_rate=1e-9), two_steps(), rows)[1]
+    torch.testing.assert_close(small, off / 2)
+
+
+def test_the_brake_has_no_gradient_of_its_own():
+    # A token of gradient -c g alpha brake exactly, whatever the brake's slope there.
+    rows = [[0.0, 3.0, 0.0], [0.0, 0.0, -3.0]]
+    off = run(FullStepDpo(), two_steps(), rows)[1]
+    braked = run(FullStepDpo(token_rate=1.0), two_steps(), rows)[1]
+    end = 1.0 / (1.0 + math.exp(3.0))
+    close(braked / off.masked_fill(off == 0.0, 1.0), [[0, end, 0.5], [0, 0.5, end]])
+
+
+def test_the_brake_belongs_to_the_gradient_form():
+    with pytest.raises(ValueError, match=r"loss\.token_rate is 1.0, but loss\.form is 'margin'"):
+        FullStepDpo(form="margin", token_rate=1.0)
