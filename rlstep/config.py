@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,6 +37,28 @@ def at_least(name: str, value: float, smallest: float) -> None:
         raise TypeError(f"{name} is {value!r}; it must be a number")
     if not value >= smallest:  # also refuses NaN
         raise ValueError(f"{name} is {value}; the smallest valid value is {smallest}")
+
+
+def between(name: str, value: float, smallest: float, largest: float) -> None:
+    """Refuse what is no number, or outside of its bounds.
+
+    Raises:
+        TypeError: naming the field.
+        ValueError: naming the field and the nearest valid value.
+    """
+    at_least(name, value, smallest)
+    if value > largest:
+        raise ValueError(f"{name} is {value}; the largest valid value is {largest}")
+
+
+def named(name: str, source: str) -> None:
+    """Refuse an empty name of a source of scores.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    if not source:
+        raise ValueError(f"{name} is ''; name the step scores, for instance 'prm'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,10 +331,18 @@ class Config:
                 f"loss {type(loss).__name__} takes {loss.takes.__name__}, but samples"
                 f" {type(samples).__name__} makes {samples.makes.__name__}"
             )
-        if "prm" in samples.sources and not self.prm:
+        produced = {"outcome"} | self.rollouts.scores | {"prm" for _ in self.prm}
+        missing = samples.sources - produced
+        if "prm" in missing:
             raise ValueError(
                 f"samples {type(samples).__name__} reads step scores of 'prm', but prm is empty;"
                 " configure one, or choose another source"
+            )
+        if missing:
+            raise ValueError(
+                f"samples {type(samples).__name__} reads scores of {_listed(missing)}, which"
+                " nothing in this run gives to the rollouts it trains on; they have"
+                f" {_listed(produced)}"
             )
         if samples.makes is AdvantageSamples and self.rollouts.sampling.truncated:
             raise ValueError(
@@ -352,6 +383,10 @@ class Config:
                 f"generator.transfer is {self.generator.transfer!r}, but placement gives the"
                 " generator or the policy no GPU; the nearest valid value is 'rlstep_gloo'"
             )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, sorted(names)))
 
 
 def check_types(value: Any, path: str) -> None:

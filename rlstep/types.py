@@ -279,7 +279,8 @@ class Sequence:
     loss_mask: Bools
     """bool [L]: True where a token is trained."""
     step_index: Ints
-    """int32 [L]: 0..K-1 on the steps' tokens, -1 elsewhere. True loss_mask implies >= 0."""
+    """int32 [L]: 0..K-1 on the steps' tokens, -1 elsewhere. True loss_mask implies >= 0, except
+    for the value of the first state, which is trained at the prompt's last token."""
     rollout_logprobs: Floats
     """float32 [L]: the sampler's logprobs, 0 outside the completion."""
     step_scores: Floats
@@ -333,11 +334,11 @@ class AdvantageSamples:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LabelSamples:
-    """Positions with a target: step labels for a PRM, or plain next-token targets (SFT)."""
+    """Positions with a target: step labels for a PRM, returns for a critic, next tokens (SFT)."""
 
     sequences: tuple[Sequence, ...]
     targets: tuple[Floats, ...]
-    """float32 [L] each, in [0, 1]; read where loss_mask is True."""
+    """float32 [L] each, read where loss_mask is True; in [0, 1], but for a critic's returns."""
     weights: tuple[Floats, ...]
     """float32 [L] each, >= 0: how much the label counts (for Monte Carlo, its n)."""
 

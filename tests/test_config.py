@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
+from rlstep.advantages.gae import Gae
 from rlstep.advantages.group import GroupAdvantages
+from rlstep.advantages.mixture import Mixture
+from rlstep.advantages.prime import Prime
+from rlstep.advantages.process import ProcessAdvantages
+from rlstep.advantages.vine import Vine
 from rlstep.config import (
     EvaluationConfig,
     GeneratorConfig,
@@ -28,6 +33,7 @@ from rlstep.pairs.first_error import FirstErrorPairs
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
+from rlstep.rollouts.rectify import Rectify
 from rlstep.testing.small import small_config
 from rlstep.types import Sampling
 
@@ -178,6 +184,20 @@ def test_unknown_choices(policy: LearnerConfig, message: str):
             {"samples": FirstErrorPairs()},
             "samples FirstErrorPairs reads step scores of 'prm', but prm is empty",
         ),
+        *(
+            (
+                {"samples": samples, "loss": ClippedPolicyGradient()},
+                f"samples {type(samples).__name__} reads scores of {source!r}, which nothing in"
+                " this run gives to the rollouts it trains on; they have 'outcome'",
+            )
+            for samples, source in [
+                (Vine(), "monte_carlo"),
+                (Gae(), "critic"),
+                (Prime(), "implicit"),
+                (ProcessAdvantages(source="oracle"), "oracle"),
+                (Mixture(process=Vine()), "monte_carlo"),
+            ]
+        ),
         (
             {
                 "samples": GroupAdvantages(),
@@ -234,6 +254,14 @@ def test_what_fits_just_so():
     assert small_config(samples=OutcomePairs(step_source="prm"), prm=(prm(),)).prm
     assert config.rollouts.sampling.truncated
     assert small_config(prompts_per_iteration=8, policy=learner(mini_batches=4)).iterations == 3
+
+
+def test_a_strategy_may_bring_the_scores():
+    rectify = Rectify(base=sampled(), source="monte_carlo")
+    pairs = FirstErrorPairs(source="monte_carlo")
+    assert small_config(samples=pairs, rollouts=rectify).rollouts.scores == {"monte_carlo"}
+    with pytest.raises(ValueError, match="reads scores of 'monte_carlo'"):
+        small_config(samples=pairs, rollouts=Rectify(base=sampled()))
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,10 @@ class Rectify(RolloutStrategy):
     def sampling(self) -> Sampling:  # type: ignore[override]  # the base strategy's field
         return self.base.sampling
 
+    @property
+    def scores(self) -> frozenset[str]:
+        return frozenset({self.source} & {"monte_carlo"})  # 'prm' scores are the run's
+
     async def collect(
         self, prompts: Sequence[Prompt], context: RolloutContext
     ) -> AsyncIterator[Group]:
