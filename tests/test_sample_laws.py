@@ -90,7 +90,7 @@ BUILDERS: list[SampleBuilder] = [
     ProcessAdvantages(std="none"),
     ProcessAdvantages(source="monte_carlo", std="sample"),
     ReinforcePlusPlus(baseline="group"),
-    Gae(level="step", gamma=0.9, lam=0.5),
+    Gae(level="step", lam=0.5),
     Gae(lam=1.0),
     Pav(prover_samples=1, alpha=0.5),
     Pure(baseline="return", temperature=1.0),
@@ -108,19 +108,14 @@ few = settings(max_examples=15, deadline=None)
 # --- random groups -------------------------------------------------------------------------------
 
 
-def eighths(draw: st.DrawFn, number: int) -> list[float]:
-    return [draw(st.integers(0, 8)) / 8 for _ in range(number)]
-
-
-@st.composite
-def scores(draw: st.DrawFn, steps: int, tokens: int) -> dict[str, Score]:
+def random_scores(random: np.random.Generator, steps: int, tokens: int) -> dict[str, Score]:
     """Of every source but the outcome. Monte Carlo may have left a step without a label."""
-    n = [draw(st.sampled_from([4, 4, 4, 2, 0])) for _ in range(steps)]
+    n = random.choice([4, 4, 4, 2, 0], steps)
     return {
-        "prm": make_step_scores(eighths(draw, steps)),
-        "monte_carlo": make_counts(n, [draw(st.integers(0, most)) for most in n]),
-        "critic": make_token_scores(eighths(draw, tokens)),
-        "implicit": make_token_scores([draw(st.integers(-8, 8)) / 8 for _ in range(tokens)]),
+        "prm": make_step_scores((random.integers(0, 9, steps) / 8).tolist()),
+        "monte_carlo": make_counts(n.tolist(), random.integers(0, n + 1).tolist()),
+        "critic": make_token_scores((random.integers(0, 9, tokens) / 8).tolist()),
+        "implicit": make_token_scores((random.integers(-8, 9, tokens) / 8).tolist()),
     }
 
 
@@ -132,38 +127,33 @@ def groups(
     step_tokens: int = 2,
     branches: bool = True,
 ) -> Group:
-    """Independent rollouts, some without an outcome, and branches of them."""
-    prompt = make_prompt(prompt_id)
-    outcomes = st.sampled_from([0.0, 1.0, None])
-    rollouts: list[Rollout] = []
-    for i in range(draw(st.integers(2, 5))):
-        tokens = st.lists(st.integers(10, 12), min_size=1, max_size=step_tokens)
-        made = draw(st.lists(tokens, min_size=1, max_size=steps))
-        size = sum(map(len, made))
-        rollouts.append(
-            make_rollout(
-                f"{prompt_id}{i}",
-                made,
-                outcome=draw(outcomes),
-                scores=draw(scores(len(made), size)),
-                prompt=prompt,
-            )
+    """Independent rollouts, some without an outcome, and branches of them; numbers from a seed."""
+    step_lengths = st.lists(st.integers(1, step_tokens), min_size=1, max_size=steps)
+    shapes = draw(st.lists(step_lengths, min_size=2, max_size=5))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+
+    def rollout(name: str, made: list[list[int]], **fields: Any) -> Rollout:
+        return make_rollout(
+            name,
+            made,
+            outcome=(0.0, 1.0, None)[random.integers(3)],
+            scores=random_scores(random, len(made), sum(map(len, made))),
+            prompt=make_prompt(prompt_id),
+            **fields,
         )
+
+    rollouts = [
+        rollout(f"{prompt_id}{i}", [random.integers(10, 13, n).tolist() for n in shape])
+        for i, shape in enumerate(shapes)
+    ]
     for parent in list(rollouts) if branches else []:
-        cut = draw(st.integers(0, len(parent.steps) - 1))
+        cut = int(random.integers(len(parent.steps)))
         start = parent.steps[cut].start
         kept = parent.completion.token_ids[:start].tolist()
         spans = [kept[step.start : step.end] for step in parent.steps[:cut]]
-        branch = make_rollout(
-            f"{parent.rollout_id}/fix",
-            [*spans, [draw(st.integers(20, 22))]],
-            outcome=draw(outcomes),
-            scores=draw(scores(cut + 1, start + 1)),
-            prompt=prompt,
-            parent=parent.rollout_id,
-            inherited=start,
-        )
-        rollouts.append(branch)
+        new = [int(random.integers(20, 23))]
+        name = f"{parent.rollout_id}/fix"
+        rollouts.append(rollout(name, [*spans, new], parent=parent.rollout_id, inherited=start))
     return make_group(*rollouts)
 
 
@@ -356,7 +346,8 @@ def one_step_is_outcome(builder: SampleBuilder, data: st.DataObject) -> None:
         if outcome is None:
             return {name: Failure(reason="timeout") for name in rollout.scores}
         assert len(rollout.steps) == 1
-        return {"prm": make_step_scores([outcome.value])}
+        made = make_step_scores([outcome.value])
+        return {"prm": made, "monte_carlo": made}
 
     group = rescored(data.draw(groups(steps=1, branches=False)), level)
     samples = builder.samples([group])
