@@ -196,7 +196,7 @@ def check_whole(builder: SampleBuilder, samples: Samples, looked_at: int) -> Non
             chosen, rejected = samples.sequences[p.chosen], samples.sequences[p.rejected]
             shared = p.shared_prefix
             assert chosen.token_ids[:shared].tolist() == rejected.token_ids[:shared].tolist()
-            assert np.isfinite([p.chosen_score, p.rejected_score]).all()
+            assert p.chosen_score > p.rejected_score
     if isinstance(samples, AdvantageSamples):
         for s, column in zip(samples.sequences, samples.advantages, strict=True):
             assert len(column) == len(s.token_ids) and column.dtype == np.float32

@@ -91,6 +91,17 @@ def test_the_scale_of_the_rewards_has_no_effect(group: Group, scale: float):
     same(Prime().samples([group]), Prime().samples([rescored(group, scaled)]))
 
 
+def test_the_largest_return_is_the_batchs():
+    # |-4|, a later return of the second group's second rollout, divides all rewards: (0.5) and
+    # (0.25) in the first group: 0.25 and -0.25. Second: (0) and (1, -1): baselines 0 and 0.
+    groups = [
+        make_group(implicit("a", [2.0], 1.0), implicit("b", [1.0], 1.0)),
+        make_group(implicit("c", [0.0], 1.0), implicit("d", [4.0, -4.0], 1.0)),
+    ]
+    samples = Prime().samples(groups)
+    assert columns(samples) == [[0, 0, 0.25], [0, 0, -0.25], [0, 0, 0], [0, 0, 0, -1]]
+
+
 def test_an_untrained_prm_leaves_the_outcomes():
     group = make_group(implicit("a", [0.0, 0.0], 1.0), implicit("b", [0.0], 0.0))
     assert columns(Prime().samples([group])) == columns(Rloo().samples([group]))
