@@ -163,15 +163,21 @@ def rescored(group: Group, change: Callable[[Rollout], Mapping[str, Score]]) -> 
 
 
 def contents(samples: Samples) -> dict[Any, np.ndarray]:
-    """What the samples say, whatever the order in which they say it."""
-    ids = [s.sequence_id for s in samples.sequences]
+    """What the samples say, whatever the order in which they say it.
+
+    Sides of pairs are told apart by what is trained: rollouts may read alike.
+    """
     if isinstance(samples, PairSamples):
+        sides = [
+            (s.prompt_id, s.token_ids.tobytes(), s.loss_mask.tobytes()) for s in samples.sequences
+        ]
         return {
-            (ids[p.chosen], ids[p.rejected], p.shared_prefix): np.array(
+            (sides[p.chosen], sides[p.rejected], p.shared_prefix): np.array(
                 [p.chosen_score, p.rejected_score]
             )
             for p in samples.pairs
         }
+    ids = [s.sequence_id for s in samples.sequences]
     columns = samples.advantages if isinstance(samples, AdvantageSamples) else samples.weights
     return dict(zip(ids, columns, strict=True))
 
@@ -244,7 +250,7 @@ def test_a_group_of_one_is_no_special_case(builder: SampleBuilder, group: Group)
 @given(group=groups())
 def test_a_failed_rollout_is_in_no_baseline_and_no_pair(builder: SampleBuilder, group: Group):
     failures = {source: Failure(reason="timeout") for source in group.rollouts[0].scores}
-    failed = make_rollout("failed", [[11], [12]]).with_scores(**failures)
+    failed = make_rollout("z", [[11], [12]]).with_scores(**failures)
     more = replace(group, rollouts=(failed, *group.rollouts))
     same(builder.samples([group]), builder.samples([more]))
 
