@@ -34,17 +34,26 @@ def positive(name: str, value: float) -> None:
         raise ValueError(f"{name} is {value}; it must be above 0")
 
 
-def within(name: str, value: float, low: float, high: float) -> None:
-    """Refuse what is no number, or outside [low, high].
+def between(name: str, value: float, smallest: float, largest: float) -> None:
+    """Refuse what is no number, or outside of its bounds.
 
     Raises:
         TypeError: naming the field.
-        ValueError: naming the field and the range.
+        ValueError: naming the field and the nearest valid value.
     """
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}; it must be a number")
-    if not low <= value <= high:
-        raise ValueError(f"{name} is {value}; it lies in [{low:g}, {high:g}]")
+    at_least(name, value, smallest)
+    if value > largest:
+        raise ValueError(f"{name} is {value}; the largest valid value is {largest}")
+
+
+def named(name: str, source: str) -> None:
+    """Refuse an empty name of a source of scores.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    if not source:
+        raise ValueError(f"{name} is ''; name the step scores, for instance 'prm'")
 
 
 def check_types(value: Any, path: str) -> None:

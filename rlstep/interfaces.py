@@ -232,6 +232,8 @@ class SampleBuilder(ABC):
     """The kind of samples, one of the `Samples` records."""
     sources: ClassVar[frozenset[str]] = frozenset({"outcome"})
     """Scores it reads; a run that does not produce them is refused when it is configured."""
+    laws: ClassVar[frozenset[str]] = frozenset()
+    """Names of the laws in tests/test_sample_laws.py that hold for it, beside the general ones."""
 
     @abstractmethod
     def samples(self, groups: Sequence[Group]) -> Samples:

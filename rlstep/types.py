@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rlstep.checks import at_least, within
+from rlstep.checks import at_least, between
 
 TokenIds: TypeAlias = NDArray[np.int32]
 Floats: TypeAlias = NDArray[np.float32]
@@ -63,9 +63,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         at_least("sampling.max_tokens", self.max_tokens, 1)
-        within("sampling.min_tokens", self.min_tokens, 0, self.max_tokens)
-        within("sampling.temperature", self.temperature, 0.0, 2.0)
-        within("sampling.top_p", self.top_p, 1e-6, 1.0)
+        between("sampling.min_tokens", self.min_tokens, 0, self.max_tokens)
+        between("sampling.temperature", self.temperature, 0.0, 2.0)
+        between("sampling.top_p", self.top_p, 1e-6, 1.0)
         at_least("sampling.top_k", self.top_k, 0)
 
     @property
@@ -274,7 +274,8 @@ class Sequence:
     loss_mask: Bools
     """bool [L]: True where a token is trained."""
     step_index: Ints
-    """int32 [L]: 0..K-1 on the steps' tokens, -1 elsewhere. True loss_mask implies >= 0."""
+    """int32 [L]: 0..K-1 on the steps' tokens, -1 elsewhere. True loss_mask implies >= 0, except
+    for the value of the first state, which is trained at the prompt's last token."""
     rollout_logprobs: Floats
     """float32 [L]: the sampler's logprobs, 0 outside the completion."""
     step_scores: Floats

@@ -70,6 +70,10 @@ def make_step_scores(values: Seq[float]) -> StepScores:
     return StepScores(values=np.array(values, dtype=np.float32), version=0)
 
 
+def make_token_scores(values: Seq[float]) -> TokenScores:
+    return TokenScores(values=np.array(values, dtype=np.float32), version=0)
+
+
 def make_counts(n: Seq[int], k: Seq[int]) -> StepScores:
     """Monte-Carlo scores: k of n continuations correct; the value of an unlabelled step is 0."""
     draws, correct = np.array(n, dtype=np.int32), np.array(k, dtype=np.int32)

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
+from rlstep.advantages.gae import Gae
 from rlstep.advantages.group import GroupAdvantages
+from rlstep.advantages.mixture import Mixture
+from rlstep.advantages.prime import Prime
+from rlstep.advantages.process import ProcessAdvantages
+from rlstep.advantages.vine import Vine
 from rlstep.checks import at_least, check_types
 from rlstep.config import (
     EvaluationConfig,
@@ -185,6 +190,20 @@ def test_unknown_choices(policy: LearnerConfig, message: str):
             {"labellers": (MonteCarlo(),), "rollouts": Rectify(source="monte_carlo")},
             "make scores named ['monte_carlo', 'monte_carlo']; every name must be there once",
         ),
+        *(
+            (
+                {"samples": samples, "loss": Grpo()},
+                f"samples {type(samples).__name__} reads the scores [{source!r}], which nothing in"
+                " this run makes (it makes ['outcome'])",
+            )
+            for samples, source in [
+                (Vine(), "monte_carlo"),
+                (Gae(), "critic"),
+                (Prime(), "implicit"),
+                (ProcessAdvantages(source="oracle"), "oracle"),
+                (Mixture(process=Vine()), "monte_carlo"),
+            ]
+        ),
         (
             {
                 "samples": GroupAdvantages(),
@@ -248,6 +267,14 @@ def test_what_fits_just_so():
     assert len(ensemble.step_models) == 2
     assert config.rollouts.sampling.truncated
     assert small_config(prompts_per_iteration=8, policy=learner(mini_batches=4)).iterations == 3
+
+
+def test_a_strategy_may_bring_the_scores():
+    rectify = Rectify(base=sampled(), source="monte_carlo")
+    pairs = FirstErrorPairs(source="monte_carlo")
+    assert small_config(samples=pairs, rollouts=rectify).rollouts.sources == {"monte_carlo"}
+    with pytest.raises(ValueError, match="reads scores of 'monte_carlo'"):
+        small_config(samples=pairs, rollouts=Rectify(base=sampled()))
 
 
 @pytest.mark.parametrize(

@@ -4,78 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 
-from rlstep.interfaces import SampleBuilder
-from rlstep.sequences import sequence
-from rlstep.types import AdvantageSamples, Floats, Group, Rollout
-
-Std: TypeAlias = Literal["population", "sample", "none"]
-"""Divide by n, by n - 1, or do not divide by a standard deviation at all (Dr. GRPO)."""
-
-
-def normalise(values: Floats, std: Std) -> Floats | None:
-    """(values - mean) / std, or None where all values are equal: no signal, and no 0/0."""
-    if len(values) < 2 or np.ptp(values) == 0.0:
-        return None
-    wide = values.astype(np.float64)
-    centred = wide - wide.mean()
-    if std != "none":
-        centred /= wide.std(ddof=0 if std == "population" else 1)
-    return centred.astype(np.float32)
-
-
-def advantage_samples(
-    groups: Seq[Group], scored: Seq[Seq[tuple[Rollout, Floats]]]
-) -> AdvantageSamples:
-    """Sequences and per-token advantages.
-
-    Tokens that a branch inherited are trained in the rollout that sampled them, not again here.
-
-    Args:
-        groups: the groups that were looked at.
-        scored: for every group its rollouts with one advantage a step, float32 [K]; empty where the
-            group has no signal.
-    """
-    flat = [item for group in scored for item in group]
-    sequences = tuple(sequence(rollout, start=rollout.inherited) for rollout, _ in flat)
-    advantages = []
-    for s, (_, per_step) in zip(sequences, flat, strict=True):
-        column = np.zeros(len(s.token_ids), dtype=np.float32)
-        column[s.loss_mask] = per_step[s.step_index[s.loss_mask]]
-        advantages.append(column)
-    with_signal = sum(1 for group in scored if group)
-    return AdvantageSamples(
-        sequences=sequences,
-        advantages=tuple(advantages),
-        groups=with_signal,
-        groups_without_signal=len(groups) - with_signal,
-    )
+from rlstep.advantages.arithmetic import Wide, centred, deviation
+from rlstep.advantages.assemble import (
+    AdvantageBuilder,
+    Credit,
+    complete,
+    outcome_values,
+    throughout,
+)
+from rlstep.types import Group
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupAdvantages(SampleBuilder):
+class GroupAdvantages(AdvantageBuilder):
     """(outcome - mean) / std over a prompt's rollouts, the same for every token of a rollout.
 
-    GRPO with outcome supervision (Shao et al. 2024, arXiv:2402.03300, section 4.1.2). Rollouts
-    without an outcome are not in the mean; groups with equal outcomes give nothing.
+    GRPO with outcome supervision (Shao et al. 2024, arXiv:2402.03300, section 4.1.2); with std
+    'none' Dr. GRPO (Liu et al. 2025, arXiv:2503.20783). The mean is always the group's; with over
+    'batch' the std is that of all outcomes of the batch (arXiv:2508.08221). Rollouts without an
+    outcome are in no mean; groups with equal outcomes give nothing.
     """
 
-    makes: ClassVar[type] = AdvantageSamples
+    std: Literal["population", "sample", "leave_one_out", "none"] = "population"
+    """Divide by n, by n - 1, or not at all. 'leave_one_out': a rollout's mean and (population) std
+    are those of the others; where the others are all equal, its std is the whole group's."""
+    over: Literal["group", "batch"] = "group"
+    """Whose outcomes make the std."""
 
-    std: Std = "population"
+    def __post_init__(self) -> None:
+        if (self.std, self.over) == ("leave_one_out", "batch"):
+            raise ValueError(
+                "advantages.over is 'batch'; with std 'leave_one_out' the only valid value is"
+                " 'group'"
+            )
 
-    def samples(self, groups: Seq[Group]) -> AdvantageSamples:
-        return advantage_samples(groups, [self._scored(group) for group in groups])
+    @property
+    def laws(self) -> frozenset[str]:
+        always = frozenset({"score_shift_changes_nothing"})
+        if self.std == "leave_one_out":  # every rollout has a scale of its own
+            return always
+        return always | {"one_step_is_outcome", "advantages_cancel"}
 
-    def _scored(self, group: Group) -> list[tuple[Rollout, Floats]]:
-        known = [(r, r.outcome.value) for r in group.rollouts if r.outcome is not None]
-        advantages = normalise(np.array([value for _, value in known], dtype=np.float32), self.std)
-        if advantages is None:
-            return []
+    def advantages(self, groups: Seq[Group]) -> list[Credit]:
+        known = [complete(group.rollouts, "outcome") for group in groups]
+        outcomes = [outcome_values(rollouts) for rollouts in known]
+        batch = np.concatenate(outcomes) if outcomes else np.zeros(0)
         return [
-            (rollout, np.full(len(rollout.steps), advantage, dtype=np.float32))
-            for (rollout, _), advantage in zip(known, advantages, strict=True)
+            throughout(rollouts, self._normalised(values, batch))
+            for rollouts, values in zip(known, outcomes, strict=True)
         ]
+
+    def _normalised(self, values: Wide, batch: Wide) -> Wide:
+        if self.std == "leave_one_out":
+            return leave_one_out(values)
+        return centred(values) / deviation(values if self.over == "group" else batch, self.std)
+
+
+def leave_one_out(values: Wide) -> Wide:
+    """(v_i - mean of the others) / std of the others, [N]; 0 where all are equal."""
+    n = len(values)
+    if n < 2 or np.ptp(values) == 0.0:
+        return np.zeros(n)
+    others = np.broadcast_to(values, (n, n))[~np.eye(n, dtype=bool)].reshape(n, n - 1)
+    spread = np.where(np.ptp(others, axis=1) == 0.0, values.std(), others.std(axis=1))
+    return (values - others.mean(axis=1)) / spread

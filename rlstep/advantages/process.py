@@ -8,52 +8,49 @@ from typing import ClassVar
 
 import numpy as np
 
-from rlstep.advantages.group import Std, advantage_samples, normalise
-from rlstep.interfaces import SampleBuilder
-from rlstep.sequences import labelled_scores
-from rlstep.types import AdvantageSamples, Floats, Group, Rollout
+from rlstep.advantages.arithmetic import Std, centred, deviation, suffix_sums
+from rlstep.advantages.assemble import AdvantageBuilder, Credit, complete, per_token, step_values
+from rlstep.checks import named
+from rlstep.types import Group
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProcessAdvantages(SampleBuilder):
+class ProcessAdvantages(AdvantageBuilder):
     """A token's advantage is the sum of the normalised scores of the steps that end at or after it.
 
     GRPO with process supervision (Shao et al. 2024, arXiv:2402.03300, section 4.1.3): the step
-    scores of all rollouts of a prompt are normalised together. Suffix sums grow with the number of
-    steps, so long chains of good steps are paid more; watch completion length. Rollouts whose step
-    scores failed or are incomplete are not in the mean.
+    scores of all rollouts of a prompt are normalised together, so their range does not matter.
+    Suffix sums grow with the number of steps: long chains of good steps are paid more; watch
+    completion length. Rollouts whose step scores failed or are incomplete are not in the mean.
     """
 
-    makes: ClassVar[type] = AdvantageSamples
+    laws: ClassVar[frozenset[str]] = frozenset(
+        {"one_step_is_outcome", "score_shift_changes_nothing"}
+    )
 
     source: str = "prm"
     """Whose step scores: 'prm', 'monte_carlo', 'oracle'."""
     std: Std = "population"
 
     def __post_init__(self) -> None:
-        if not self.source:
-            raise ValueError("advantages.source is ''; name the step scores, for instance 'prm'")
+        named("advantages.source", self.source)
 
     @property
     def sources(self) -> frozenset[str]:
         return frozenset({self.source})
 
-    def samples(self, groups: Seq[Group]) -> AdvantageSamples:
-        return advantage_samples(groups, [self._scored(group) for group in groups])
+    def advantages(self, groups: Seq[Group]) -> list[Credit]:
+        return [self._credit(group) for group in groups]
 
-    def _scored(self, group: Group) -> list[tuple[Rollout, Floats]]:
-        known = [
-            (rollout, scores)
-            for rollout in group.rollouts
-            if (scores := labelled_scores(rollout, self.source)) is not None
-        ]
-        pooled = [scores for _, scores in known]
-        normalised = normalise(np.concatenate(pooled), self.std) if pooled else None
-        if normalised is None:
+    def _credit(self, group: Group) -> Credit:
+        known = complete(group.rollouts, self.source)
+        if not known:
             return []
-        cuts = np.cumsum([len(scores) for scores in pooled])[:-1]
-        per_rollout = np.split(normalised, cuts)
+        scores = [step_values(rollout, self.source) for rollout in known]
+        pooled = np.concatenate(scores)
+        normalised = centred(pooled) / deviation(pooled, self.std)
+        cuts = np.cumsum([len(values) for values in scores])[:-1]
         return [
-            (rollout, np.cumsum(steps[::-1])[::-1])
-            for (rollout, _), steps in zip(known, per_rollout, strict=True)
+            (rollout, per_token(rollout, suffix_sums(values)))
+            for rollout, values in zip(known, np.split(normalised, cuts), strict=True)
         ]

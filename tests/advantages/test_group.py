@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from rlstep.advantages.group import GroupAdvantages, normalise
-from rlstep.types import AdvantageSamples
+from rlstep.advantages.group import GroupAdvantages, leave_one_out
+from rlstep.types import AdvantageSamples, Group
 from tests.builders import make_group, make_prompt, make_rollout
 
 
@@ -28,14 +28,57 @@ def test_four_outcomes_worked_by_hand():
     assert (samples.groups, samples.groups_without_signal) == (1, 0)
 
 
+def outcome_group(*outcomes: float, prompt: str = "p") -> Group:
+    """Rollouts of one token each."""
+    return make_group(
+        *(
+            make_rollout(f"{prompt}{i}", [[11]], outcome=outcome, prompt=make_prompt(prompt))
+            for i, outcome in enumerate(outcomes)
+        )
+    )
+
+
+def last(samples: AdvantageSamples) -> list[float]:
+    return [row[-1] for row in samples.advantages]
+
+
 @pytest.mark.parametrize(
     ("std", "expected"),
-    # (1, 0): centred 1/2, -1/2; population std 1/2, sample std sqrt(1/2).
-    [("population", 1.0), ("sample", math.sqrt(0.5)), ("none", 0.5)],
+    # (1, 0): centred 1/2, -1/2; population std 1/2, sample std sqrt(1/2). Leaving one out, the
+    # other is equal to itself, so the scale is the group's 1/2: (1 - 0) / (1/2) = 2.
+    [("population", 1.0), ("sample", math.sqrt(0.5)), ("none", 0.5), ("leave_one_out", 2.0)],
 )
-def test_the_three_standard_deviations(std, expected: float):
-    out = normalise(np.array([1, 0], dtype=np.float32), std)
-    assert out is not None and out.tolist() == pytest.approx([expected, -expected])
+def test_the_standard_deviations(std, expected: float):
+    samples = GroupAdvantages(std=std).samples([outcome_group(1, 0)])
+    assert last(samples) == pytest.approx([expected, -expected])
+
+
+def test_leave_one_out_worked_by_hand():
+    # 3, 1, 1, 0. Without 3: mean 2/3, variance 2/9, (7/3) / 0.471405 = 4.949747.
+    # Without a 1: (3, 1, 0), mean 4/3, variance 14/9, (-1/3) / 1.247219 = -0.267261.
+    # Without 0: (3, 1, 1), mean 5/3, variance 8/9, (-5/3) / 0.942809 = -1.767767.
+    out = leave_one_out(np.array([3.0, 1.0, 1.0, 0.0]))
+    assert out.tolist() == pytest.approx([4.949747, -0.267261, -0.267261, -1.767767], abs=1e-6)
+    # 1, 0, 0, 0: the others of the 1 are all equal, so its scale is the group's sqrt(3)/4:
+    # 4/sqrt(3) = 2.309401. Of a 0: mean 1/3, variance 2/9, -(1/3) / 0.471405 = -0.707107.
+    out = leave_one_out(np.array([1.0, 0.0, 0.0, 0.0]))
+    assert out.tolist() == pytest.approx([2.309401, -0.707107, -0.707107, -0.707107], abs=1e-6)
+    assert leave_one_out(np.full(7, 0.1)).tolist() == [0.0] * 7
+    with pytest.raises(ValueError, match="the only valid value is 'group'"):
+        GroupAdvantages(std="leave_one_out", over="batch")
+
+
+def test_the_std_of_the_batch_and_the_mean_of_the_group():
+    # Outcomes (1, 0) and (1, 1, 1, 0): batch mean 2/3, population variance 2/9, std 0.471405.
+    # Group means 1/2 and 3/4: (1/2) / std = 1.060660; (1/4) / std = 0.530330, -1.590990.
+    groups = [outcome_group(1, 0), outcome_group(1, 1, 1, 0, prompt="q")]
+    samples = GroupAdvantages(over="batch").samples(groups)
+    expected = [1.060660, -1.060660, *[0.530330] * 3, -1.590990]
+    assert last(samples) == pytest.approx(expected, abs=1e-6)
+    # A third, always right, gives nothing but makes the std smaller: 7 of 9 right, variance 14/81.
+    samples = GroupAdvantages(over="batch").samples([*groups, outcome_group(1, 1, 1, prompt="r")])
+    assert last(samples)[0] == pytest.approx(0.5 / math.sqrt(14 / 81))
+    assert (samples.groups, samples.groups_without_signal) == (2, 1)
 
 
 def test_ragged_group_with_a_failure_and_a_branch():
@@ -65,5 +108,7 @@ def test_groups_without_signal_give_nothing_and_are_counted():
     assert (samples.groups, samples.groups_without_signal) == (0, 3)
 
 
-def test_equal_values_have_no_signal_even_where_their_mean_is_rounded():
-    assert normalise(np.full(7, 0.1, dtype=np.float32), "population") is None
+@pytest.mark.parametrize("std", ["population", "sample", "none", "leave_one_out"])
+def test_equal_values_have_no_signal_even_where_their_mean_is_rounded(std):
+    samples = GroupAdvantages(std=std).samples([outcome_group(*[0.1] * 7)])
+    assert samples.sequences == () and samples.groups_without_signal == 1

@@ -1,0 +1,157 @@
+"""What every advantage estimator shares: which rollouts count, and advantages to samples."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence as Seq
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+
+from rlstep.advantages.arithmetic import Wide
+from rlstep.interfaces import SampleBuilder
+from rlstep.sequences import sequence
+from rlstep.types import (
+    AdvantageSamples,
+    Failure,
+    Group,
+    OutcomeScore,
+    Rollout,
+    StepScores,
+    TokenScores,
+)
+
+Credit: TypeAlias = list[tuple[Rollout, Wide]]
+"""The rollouts of one group that count, each with one advantage a completion token, [T]."""
+
+ROUNDING = 1e-9
+"""Scores are float32 numbers around 1: advantages under this are the rounding of a zero."""
+
+
+class AdvantageBuilder(SampleBuilder):
+    """Turns scored groups into one advantage a token."""
+
+    makes: ClassVar[type] = AdvantageSamples
+
+    @abstractmethod
+    def advantages(self, groups: Seq[Group]) -> list[Credit]:
+        """For every group its rollouts with advantages float64 [T].
+
+        Rollouts whose scores failed or are incomplete are absent; a group without signal has zeros.
+        """
+
+    def samples(self, groups: Seq[Group]) -> AdvantageSamples:
+        return assemble(self.advantages(groups))
+
+
+def complete(rollouts: Seq[Rollout], *sources: str) -> list[Rollout]:
+    """The rollouts that sampled a token and have a whole score from every source."""
+    return [
+        rollout
+        for rollout in rollouts
+        if len(rollout.completion.token_ids) > rollout.inherited
+        and all(_is_whole(rollout, source) for source in sources)
+    ]
+
+
+def _is_whole(rollout: Rollout, source: str) -> bool:
+    score = rollout.scores.get(source)
+    if isinstance(score, StepScores) and score.n is not None:
+        return bool((score.n > 0).all())
+    return score is not None and not isinstance(score, Failure)
+
+
+def outcome_values(rollouts: Seq[Rollout]) -> Wide:
+    """[N]: the outcomes of rollouts that have one."""
+    scores = [rollout.scores["outcome"] for rollout in rollouts]
+    return np.array([s.value for s in scores if isinstance(s, OutcomeScore)], dtype=np.float64)
+
+
+def step_values(rollout: Rollout, source: str) -> Wide:
+    """[K]: the step scores of a source that scored every step.
+
+    Raises:
+        TypeError: the source gave another kind of score.
+    """
+    return _values(rollout, source, StepScores)
+
+
+def token_values(rollout: Rollout, source: str) -> Wide:
+    """[T]: the token scores of a source.
+
+    Raises:
+        TypeError: the source gave another kind of score.
+    """
+    return _values(rollout, source, TokenScores)
+
+
+def _values(rollout: Rollout, source: str, kind: type[StepScores] | type[TokenScores]) -> Wide:
+    score = rollout.scores[source]
+    if not isinstance(score, kind):
+        raise TypeError(
+            f"{rollout.rollout_id}: the scores of {source!r} are {type(score).__name__}; this"
+            f" estimator reads {kind.__name__}"
+        )
+    return score.values.astype(np.float64)
+
+
+def step_lengths(rollout: Rollout) -> np.ndarray:
+    """int [K]: tokens of each step."""
+    return np.array([step.end - step.start for step in rollout.steps])
+
+
+def per_token(rollout: Rollout, per_step: Wide) -> Wide:
+    """[K] -> [T]: every token has its step's number."""
+    return np.repeat(per_step, step_lengths(rollout))
+
+
+def throughout(rollouts: Seq[Rollout], values: Wide) -> Credit:
+    """One advantage a rollout, [N], for all of its tokens."""
+    return [
+        (rollout, np.full(len(rollout.completion.token_ids), value))
+        for rollout, value in zip(rollouts, values, strict=True)
+    ]
+
+
+def has_signal(credit: Credit) -> bool:
+    """Whether a trained token of the group has an advantage."""
+    return any(np.abs(column[r.inherited :]).max() > ROUNDING for r, column in credit)
+
+
+def whiten(credits: Seq[Credit]) -> list[Credit]:
+    """(A - mean) / std, both over all trained tokens of the batch's groups with signal.
+
+    Groups without signal stay at exactly 0, and in neither mean nor std.
+    """
+    loud = [credit for credit in credits if has_signal(credit)]
+    tokens = [column[r.inherited :] for credit in loud for r, column in credit]
+    if not tokens:
+        return list(credits)
+    pooled = np.concatenate(tokens)
+    mean, spread = pooled.mean(), pooled.std()
+    scale = 1.0 / spread if spread > ROUNDING else 0.0
+    return [
+        [(r, (column - mean) * scale) for r, column in credit] if has_signal(credit) else credit
+        for credit in credits
+    ]
+
+
+def assemble(credits: Seq[Credit]) -> AdvantageSamples:
+    """Sequences and per-token advantages of the groups with signal.
+
+    Tokens that a branch inherited are trained in the rollout that sampled them, not again here.
+    """
+    loud = [credit for credit in credits if has_signal(credit)]
+    flat = [item for credit in loud for item in credit]
+    sequences = tuple(sequence(rollout, start=rollout.inherited) for rollout, _ in flat)
+    advantages = []
+    for s, (rollout, column) in zip(sequences, flat, strict=True):
+        per_position = np.zeros(len(s.token_ids), dtype=np.float32)
+        per_position[s.loss_mask] = column[rollout.inherited :]
+        advantages.append(per_position)
+    return AdvantageSamples(
+        sequences=sequences,
+        advantages=tuple(advantages),
+        groups=len(loud),
+        groups_without_signal=len(credits) - len(loud),
+    )

@@ -1,0 +1,48 @@
+"""REINFORCE with outcomes that are normalised over the whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from rlstep.advantages.arithmetic import centred
+from rlstep.advantages.assemble import (
+    AdvantageBuilder,
+    Credit,
+    complete,
+    outcome_values,
+    throughout,
+    whiten,
+)
+from rlstep.types import Group
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReinforcePlusPlus(AdvantageBuilder):
+    """(outcome - mean) / std, with the mean and the std of all trained tokens of the batch.
+
+    REINFORCE++ (Hu et al. 2025, arXiv:2501.03262): no group is needed, and a prompt that is always
+    solved still learns, from its distance to the batch. Long rollouts weigh more in the mean. With
+    baseline 'group' its group-sampling form: the group's mean is subtracted first, and groups with
+    equal outcomes give nothing.
+    """
+
+    laws: ClassVar[frozenset[str]] = frozenset({"score_shift_changes_nothing"})
+
+    baseline: Literal["batch", "group"] = "batch"
+    """Whose mean is subtracted before the batch is normalised."""
+
+    def advantages(self, groups: Seq[Group]) -> list[Credit]:
+        known = [complete(group.rollouts, "outcome") for group in groups]
+        outcomes = [outcome_values(rollouts) for rollouts in known]
+        if self.baseline == "group":
+            differences = [centred(values) for values in outcomes]
+        else:
+            cuts = np.cumsum([len(values) for values in outcomes])[:-1]
+            differences = np.split(centred(np.concatenate(outcomes)), cuts) if outcomes else []
+        return whiten(
+            [throughout(rollouts, d) for rollouts, d in zip(known, differences, strict=True)]
+        )

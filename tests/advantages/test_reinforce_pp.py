@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from rlstep.advantages.group import GroupAdvantages
+from rlstep.advantages.reinforce_pp import ReinforcePlusPlus
+from rlstep.advantages.whitened import Whitened
+from tests.advantages.test_group import columns, last, outcome_group
+from tests.builders import make_group, make_rollout
+
+
+def test_the_batch_is_the_baseline():
+    # Outcomes (1, 0) and (1, 1), a token each: mean 3/4, std sqrt(3)/4: 1/sqrt(3) and -sqrt(3).
+    groups = [outcome_group(1, 0), outcome_group(1, 1, prompt="q")]
+    samples = ReinforcePlusPlus().samples(groups)
+    third = 1 / math.sqrt(3)
+    assert last(samples) == pytest.approx([third, -math.sqrt(3), third, third])
+    assert (samples.groups, samples.groups_without_signal) == (2, 0)
+
+
+def test_ragged_rollouts_weigh_by_their_trained_tokens():
+    # Trained tokens: three of outcome 1, one of outcome 0 (the branch's own): mean 3/4 again.
+    group = make_group(
+        make_rollout("a", [[11], [12, 13]], outcome=1.0),
+        make_rollout("x", [[14]]),
+        make_rollout("b", [[11], [15]], outcome=0.0, parent="a", inherited=1),
+    )
+    samples = ReinforcePlusPlus().samples([group])
+    third = 1 / math.sqrt(3)
+    assert columns(samples)[0] == pytest.approx([0, 0, third, third, third])
+    assert columns(samples)[1] == pytest.approx([0, 0, 0, -math.sqrt(3)])
+
+
+def test_the_baseline_form_leaves_out_groups_without_signal():
+    # Less the group's mean: (1/2, -1/2) and (1/4, 1/4, 1/4, -3/4); the equal group is not in the
+    # statistics: mean 0, variance (2/4 + 3/16 + 9/16) / 6 = 5/24.
+    groups = [
+        outcome_group(1, 0),
+        outcome_group(1, 1, 1, 0, prompt="q"),
+        outcome_group(1, 1, prompt="r"),
+    ]
+    samples = ReinforcePlusPlus(baseline="group").samples(groups)
+    expected = np.array([0.5, -0.5, 0.25, 0.25, 0.25, -0.75]) / math.sqrt(5 / 24)
+    assert last(samples) == pytest.approx(expected)
+    assert (samples.groups, samples.groups_without_signal) == (2, 1)
+
+
+def test_the_two_forms_differ():
+    groups = [outcome_group(1, 0), outcome_group(1, 1, 1, 0, prompt="q")]
+    batch, group = (ReinforcePlusPlus(baseline=b).samples(groups) for b in ("batch", "group"))
+    assert last(batch)[0] == last(batch)[2] and last(group)[0] > last(group)[2]
+
+
+def test_a_batch_of_equal_outcomes_gives_nothing():
+    groups = [outcome_group(1, 1), outcome_group(1, prompt="q")]
+    samples = ReinforcePlusPlus().samples(groups)
+    assert samples.sequences == () and samples.groups_without_signal == 2
+    assert ReinforcePlusPlus().samples([]).sequences == ()
+
+
+def test_whitened_is_the_baseline_form_on_centred_outcomes():
+    groups = [outcome_group(1, 0, 0), outcome_group(0, 1, prompt="q")]
+    wrapped = Whitened(of=GroupAdvantages(std="none")).samples(groups)
+    assert last(wrapped) == last(ReinforcePlusPlus(baseline="group").samples(groups))
+    assert Whitened().sources == {"outcome", "critic"}
