@@ -24,29 +24,34 @@ TASK = Arithmetic(operations=8, largest_operand=9, largest_factor=3, limit=20)
 SAMPLING = Sampling(max_tokens=72)
 
 
-def policy(learning_rate: float = 1e-4, warmup_updates: int = 10) -> LearnerConfig:
+def policy(**fields: Any) -> LearnerConfig:
     """The shipped policy under AdamW; warm-up keeps a cold Adam from wrecking a trained model."""
     return LearnerConfig(
         model=ModelConfig(path=POLICY),
-        optimizer=OptimizerConfig(learning_rate=learning_rate, warmup_updates=warmup_updates),
+        optimizer=OptimizerConfig(learning_rate=1e-4, warmup_updates=10),
         mini_batches=2,
         threads=1,
+        **fields,
     )
 
 
-def with_prm() -> dict[str, Any]:
-    """A PRM that starts from the policy's weights and learns from the policy's continuations."""
-    learner = LearnerConfig(
+def scalar_learner() -> LearnerConfig:
+    """For a PRM or a critic: the policy's weights under a scalar head."""
+    return LearnerConfig(
         model=ModelConfig(path=POLICY),
         head="token_classification",
         optimizer=OptimizerConfig(learning_rate=3e-4, warmup_updates=10),
         reference="none",
         mini_batches=4,
-        threads=1,  # policy and PRM train at the same time, on a core each
+        threads=1,  # it trains at the same time as the policy, on a core each
     )
+
+
+def with_prm() -> dict[str, Any]:
+    """A PRM that learns from the policy's own continuations."""
     return {
         "labellers": (MonteCarlo(continuations=4, fraction=0.1),),
-        "step_models": (Prm(learner=learner, loss=StepLabelLoss()),),
+        "step_models": (Prm(learner=scalar_learner(), loss=StepLabelLoss()),),
     }
 
 

@@ -108,4 +108,5 @@ def test_a_job_succeeds_shows_progress_and_stops(cluster: dict[str, str], tmp_pa
     mine += [p for p in psutil.process_iter(["name"]) if "EngineCore" in (p.info["name"] or "")]
     _, alive = psutil.wait_procs(mine, timeout=60)
     assert not alive
-    assert list((runs / "stopped" / "checkpoints").glob("iteration-*/manifest.json"))
+    saved = list((runs / "stopped" / "checkpoints").glob("iteration-*/manifest.json"))
+    assert saved, ray(cluster, "logs", "stopped")[-6000:]

@@ -1,0 +1,131 @@
+"""Every loss and every estimator on the arithmetic task, a line each; ALGORITHM chooses one."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
+from arithmetic_base import SAMPLING, arithmetic, policy, scalar_learner, with_prm
+
+from rlstep.advantages.clip_delta import Clip, Delta
+from rlstep.advantages.gae import Gae
+from rlstep.advantages.group import GroupAdvantages
+from rlstep.advantages.mixture import Mixture
+from rlstep.advantages.pav import Pav
+from rlstep.advantages.prime import Prime
+from rlstep.advantages.process import ProcessAdvantages
+from rlstep.advantages.pure import Pure
+from rlstep.advantages.reinforce_pp import ReinforcePlusPlus
+from rlstep.advantages.rloo import Rloo
+from rlstep.advantages.step_sum import StepSum
+from rlstep.advantages.vine import Vine
+from rlstep.advantages.whitened import Whitened
+from rlstep.config import Config
+from rlstep.labels import CorrectOnly
+from rlstep.losses.bgpo import Bgpo
+from rlstep.losses.bnf import Bnf
+from rlstep.losses.cispo import Cispo
+from rlstep.losses.cross_entropy import CrossEntropy
+from rlstep.losses.dapo import Dapo
+from rlstep.losses.dpo import Dpo
+from rlstep.losses.dpo_nll import DpoNll
+from rlstep.losses.dr_grpo import DrGrpo
+from rlstep.losses.full_step_dpo import FullStepDpo
+from rlstep.losses.grpo import Grpo
+from rlstep.losses.gspo import Gspo
+from rlstep.losses.implicit_outcome import ImplicitOutcomeLoss
+from rlstep.losses.ipo import Ipo
+from rlstep.losses.kto import Kto
+from rlstep.losses.means import ConstantLength
+from rlstep.losses.orpo import Orpo
+from rlstep.losses.policy_gradient import PolicyGradient
+from rlstep.losses.ppo import Ppo
+from rlstep.losses.reinforce import Reinforce
+from rlstep.losses.score_offset_dpo import ScoreOffsetDpo
+from rlstep.losses.simpo import Simpo
+from rlstep.losses.sppo import Sppo
+from rlstep.losses.step_dpo import StepDpo
+from rlstep.losses.value import ValueLoss
+from rlstep.pairs.best_worst import BestWorstPairs
+from rlstep.pairs.first_error import FirstErrorPairs
+from rlstep.pairs.longest_correct import LongestCorrectPairs
+from rlstep.pairs.outcome import OutcomePairs
+from rlstep.pairs.refined import RefinedPairs
+from rlstep.pairs.sibling_steps import SiblingStepPairs
+from rlstep.pairs.tree import TreePairs
+from rlstep.pairs.win_rate import WinRatePairs
+from rlstep.rollouts.independent import Independent
+from rlstep.rollouts.monte_carlo import MonteCarlo
+from rlstep.rollouts.rectify import Rectify
+from rlstep.scoring.critic import Critic
+from rlstep.scoring.implicit_prm import ImplicitPrm
+
+PAIRS, GROUPS = OutcomePairs(), GroupAdvantages()
+SCORED = OutcomePairs(step_source="prm")
+RECTIFY = {"rollouts": Rectify(base=Independent(samples_per_prompt=4, sampling=SAMPLING))}
+VALUES = {"labellers": (MonteCarlo(continuations=4, own_outcome=False),)}
+
+
+def _critic(gae: Gae) -> dict[str, Any]:
+    return {"step_models": (Critic(learner=scalar_learner(), loss=ValueLoss(), gae=gae),)}
+
+
+IMPLICIT = {
+    "step_models": (ImplicitPrm(learner=policy(reference="initial"), loss=ImplicitOutcomeLoss()),)
+}
+
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    # losses
+    "bgpo": {"samples": GROUPS, "loss": Bgpo()},
+    "bnf": {"samples": PAIRS, "loss": Bnf()},
+    "cispo": {"samples": GROUPS, "loss": Cispo()},
+    "cross_entropy": {"samples": CorrectOnly(), "loss": CrossEntropy()},
+    "dapo": {"samples": GROUPS, "loss": Dapo()},
+    "dpo": {"samples": PAIRS, "loss": Dpo()},
+    "dpo_nll": {"samples": PAIRS, "loss": DpoNll()},
+    "dr_grpo": {"samples": GROUPS, "loss": DrGrpo(mean=ConstantLength(length=72))},
+    "full_step_dpo": {"samples": SCORED, "loss": FullStepDpo(), **with_prm()},
+    "full_step_dpo_margin": {
+        "samples": SCORED,
+        "loss": FullStepDpo(form="margin", normalise="mean1"),
+        **with_prm(),
+    },
+    "grpo": {"samples": GROUPS, "loss": Grpo()},
+    "gspo": {"samples": GROUPS, "loss": Gspo()},
+    "ipo": {"samples": PAIRS, "loss": Ipo()},
+    "kto": {"samples": PAIRS, "loss": Kto()},
+    "orpo": {"samples": PAIRS, "loss": Orpo()},
+    "policy_gradient_entropy": {"samples": GROUPS, "loss": PolicyGradient(entropy=0.001)},
+    "ppo": {"samples": GROUPS, "loss": Ppo()},
+    "reinforce": {"samples": GROUPS, "loss": Reinforce()},
+    "score_offset_dpo": {"samples": PAIRS, "loss": ScoreOffsetDpo()},
+    "simpo": {"samples": PAIRS, "loss": Simpo()},
+    "sppo": {"samples": WinRatePairs(), "loss": Sppo()},
+    "step_dpo": {"samples": FirstErrorPairs(), "loss": StepDpo(), **RECTIFY, **with_prm()},
+    # pairs
+    "best_worst": {"samples": BestWorstPairs(), "loss": Dpo()},
+    "longest_correct": {"samples": LongestCorrectPairs(), "loss": Dpo()},
+    "refined": {"samples": RefinedPairs(), "loss": Dpo(), **RECTIFY, **with_prm()},
+    "sibling_steps": {"samples": SiblingStepPairs(), "loss": StepDpo(), **with_prm()},
+    "tree": {"samples": TreePairs(), "loss": Dpo()},
+    # advantages
+    "clip": {"samples": Clip(), "loss": Ppo(), **with_prm()},
+    "delta": {"samples": Delta(), "loss": Ppo(), **with_prm()},
+    "gae_steps": {"samples": Gae(level="step"), "loss": Ppo(), **_critic(Gae(level="step"))},
+    "gae_tokens": {"samples": Gae(), "loss": Ppo(), **_critic(Gae())},
+    "mixture": {"samples": Mixture(), "loss": Ppo(), **with_prm()},
+    "pav": {"samples": Whitened(of=Pav()), "loss": Ppo(), **VALUES},
+    "prime": {"samples": Prime(), "loss": Ppo(), **IMPLICIT},
+    "process": {"samples": ProcessAdvantages(), "loss": Ppo(), **with_prm()},
+    "pure": {"samples": Pure(), "loss": Ppo(), **with_prm()},
+    "reinforce_pp": {"samples": ReinforcePlusPlus(), "loss": Ppo()},
+    "rloo": {"samples": Rloo(), "loss": Ppo()},
+    "step_sum": {"samples": StepSum(), "loss": Ppo(), **with_prm()},
+    "vine": {"samples": Whitened(of=Vine()), "loss": Ppo(), **VALUES},
+}
+
+
+def config() -> Config:
+    small = {"prompts_per_iteration": 16, "iterations": 20}
+    return arithmetic("algorithm", **small, **ALGORITHMS[os.environ["ALGORITHM"]])
