@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,31 +35,39 @@ def decode_with_ends(
         decreases, and its last value is the length of the text.
     """
     ids = [int(i) for i in token_ids]
-
-    def decode(part: list[int]) -> str:
-        return tokenizer.decode(part, skip_special_tokens=True)
-
-    text = decode(ids)
+    decode = _window_decoder(tokenizer)
+    text = tokenizer.decode(ids, skip_special_tokens=True)
     # A special token writes nothing, even twice (a space at the very start writes nothing once).
-    silent = {i for i in set(ids) if not decode([i, i])}
+    silent = {i for i in set(ids) if not decode((i, i))}
     ends = np.zeros(len(ids), np.int32)
     window: list[int] = []  # context tokens, which wrote text[:done], then pending tokens
     context_tokens, context, done, end = 0, "", 0, 0
     for t, token in enumerate(ids):
         if token not in silent:
             window.append(token)
-            piece = decode(window)[len(context) :]
+            piece = decode(tuple(window))[len(context) :]
             fits = text.startswith(piece, done)
             written = len(piece) if fits else _shared(piece, text[done : done + len(piece)])
             end = max(end, done + written)
             if fits and piece:
                 done, window = done + len(piece), window[context_tokens:]
-                context_tokens, context = len(window), decode(window)
+                context_tokens, context = len(window), decode(tuple(window))
             elif len(window) - context_tokens > _LONGEST_WAIT:
                 context_tokens, context, done, window = 0, "", 0, ids[: t + 1]
         ends[t] = end
     ends[-1:] = len(text)
     return text, ends
+
+
+@lru_cache(maxsize=8)
+def _window_decoder(tokenizer: Tokenizer) -> Callable[[tuple[int, ...]], str]:
+    """Decodes windows of a few tokens; most come again and again."""
+
+    @lru_cache(maxsize=1 << 16)
+    def decode(window: tuple[int, ...]) -> str:
+        return tokenizer.decode(list(window), skip_special_tokens=True)
+
+    return decode
 
 
 def _shared(a: str, b: str) -> int:
