@@ -100,6 +100,7 @@ def parameters(model: ModelConfig) -> tuple[int, int] | None:
         return None
     with init_empty_weights():
         empty = AutoModelForCausalLM.from_config(config)
+    empty.tie_weights()  # building on no device leaves a tied head apart
     size = sum(parameter.numel() for parameter in empty.parameters())
     if not model.lora.rank:
         return size, size

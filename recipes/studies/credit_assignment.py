@@ -1,0 +1,241 @@
+"""Does crediting steps pay? Twelve arms at equal updates and base samples on the arithmetic task.
+
+    python recipes/studies/credit_assignment.py --seeds 5 --out /data/study [--json FILE]
+
+Every (arm, seed) is a run of its own on the real stack, in a process of its own; one that is
+complete in `--out` is not run again. All arms of a seed see the same problems in the same order and
+are evaluated on the same held-out ones, so differences are paired by seed.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import numpy as np
+from arithmetic_base import TASK, arithmetic, with_prm
+
+from rlstep.advantages.group import GroupAdvantages
+from rlstep.advantages.process import ProcessAdvantages
+from rlstep.advantages.pure import Pure
+from rlstep.config import Config, EvaluationConfig, GeneratorConfig
+from rlstep.interfaces import RolloutContext, SampleBuilder, StepLabeller
+from rlstep.labels import CorrectOnly
+from rlstep.losses.cross_entropy import CrossEntropy
+from rlstep.losses.dpo import Dpo
+from rlstep.losses.full_step_dpo import FullStepDpo
+from rlstep.losses.ppo import Ppo
+from rlstep.losses.step_dpo import StepDpo
+from rlstep.pairs.first_error import FirstErrorPairs
+from rlstep.pairs.longest_correct import LongestCorrectPairs
+from rlstep.pairs.outcome import OutcomePairs
+from rlstep.rollouts.independent import Independent
+from rlstep.rollouts.rectify import Rectify
+from rlstep.rollouts.requests import request_seed
+from rlstep.tasks.arithmetic import Arithmetic
+from rlstep.types import Group, PairSamples, Rollout, Sampling, StepScores
+
+HARDER = replace(TASK, operations=11)
+"""Longer chains than the policy was trained on; see README for what it solves at the start."""
+SAMPLED = Independent(samples_per_prompt=8, sampling=Sampling(max_tokens=104))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OracleSteps(StepLabeller):
+    """1 for every step before the first error, 0 from it on."""
+
+    source: ClassVar[str] = "oracle"
+
+    task: Arithmetic
+
+    async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
+        return [rollout.with_scores(oracle=self._scores(rollout)) for rollout in rollouts]
+
+    def _scores(self, rollout: Rollout) -> StepScores:
+        steps = len(rollout.steps)
+        error = self.task.first_error(rollout.prompt, [rollout.step_text(i) for i in range(steps)])
+        right = np.arange(steps) < (steps if error is None else error)
+        return StepScores(values=right.astype(np.float32), version=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shuffled(SampleBuilder):
+    """Full-Step-DPO's pairs with the scores of every chain in another order: the control that keeps
+    the numbers and takes away what they are about."""
+
+    makes: ClassVar[type] = PairSamples
+
+    source: str = "prm"
+
+    @property
+    def sources(self) -> frozenset[str]:
+        return frozenset({"outcome", self.source})
+
+    def samples(self, groups: Sequence[Group]) -> PairSamples:
+        mixed = [replace(g, rollouts=tuple(map(self._shuffle, g.rollouts))) for g in groups]
+        return OutcomePairs(step_source=self.source).samples(mixed)
+
+    def _shuffle(self, rollout: Rollout) -> Rollout:
+        scores = rollout.step_scores(self.source)
+        if scores is None:
+            return rollout
+        rng = np.random.default_rng(request_seed(0, f"shuffled/{rollout.rollout_id}"))
+        shuffled = replace(scores, values=rng.permutation(scores.values))
+        return rollout.with_scores(**{self.source: shuffled})
+
+
+def full_step(gamma: float = 2.0) -> FullStepDpo:
+    return FullStepDpo(beta=0.1, gamma=gamma)
+
+
+ARMS: dict[str, dict[str, Any]] = {
+    "sft_correct": {"samples": CorrectOnly(), "loss": CrossEntropy()},
+    "dpo_vp": {"samples": LongestCorrectPairs(), "loss": Dpo()},
+    "dpo": {"samples": OutcomePairs(), "loss": Dpo()},
+    "step_dpo": {
+        "samples": FirstErrorPairs(),
+        "loss": StepDpo(),
+        "rollouts": Rectify(base=SAMPLED),
+        **with_prm(),
+    },
+    "full_step_prm": {
+        "samples": OutcomePairs(step_source="prm"),
+        "loss": full_step(),
+        **with_prm(),
+    },
+    "full_step_oracle": {
+        "samples": OutcomePairs(step_source="oracle"),
+        "loss": full_step(),
+        "labellers": (OracleSteps(task=HARDER),),
+    },
+    "full_step_shuffled": {"samples": Shuffled(), "loss": full_step(), **with_prm()},
+    "full_step_gamma_0": {
+        "samples": OutcomePairs(step_source="prm"),
+        "loss": full_step(0.0),
+        **with_prm(),
+    },
+    "grpo": {"samples": GroupAdvantages(), "loss": Ppo()},
+    "grpo_process": {"samples": ProcessAdvantages(), "loss": Ppo(), **with_prm()},
+    "pure": {"samples": Pure(), "loss": Ppo(), **with_prm()},
+}
+
+
+def config() -> Config:
+    """One run; the environment variable STUDY_ARM says of which arm."""
+    fields = ARMS[os.environ["STUDY_ARM"]]
+    return arithmetic(
+        "credit-assignment",
+        task=HARDER,
+        max_prompt_tokens=64,
+        generator=GeneratorConfig(context=192, kv_cache_mib=128),
+        evaluation=EvaluationConfig(),
+        **{"rollouts": SAMPLED, **fields},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    out: str
+    """Folder of the runs; absolute."""
+    seeds: int = 5
+    iterations: int = 12
+    arms: tuple[str, ...] = tuple(ARMS)
+    json: str = ""
+    """Where to write the table as one object by arm."""
+
+
+def run_all(study: Study) -> None:
+    for seed in range(study.seeds):
+        for arm in study.arms:
+            run = Path(study.out) / f"{arm}-{seed}"
+            if _summary(run) is not None:
+                continue
+            shutil.rmtree(run, ignore_errors=True)  # one that was cut off
+            command = [sys.executable, "-m", "rlstep.cli", "train", __file__]
+            command += ["--name", run.name, "--run-dir", study.out, "--seed", str(seed)]
+            command += ["--iterations", str(study.iterations)]
+            subprocess.run(command, env={**os.environ, "STUDY_ARM": arm}, check=True)
+
+
+def _summary(run: Path) -> dict[str, Any] | None:
+    """Of a complete run."""
+    file = run / "summary.json"
+    summary = json.loads(file.read_text()) if file.exists() else {"complete": False}
+    return summary if summary["complete"] else None
+
+
+def table(study: Study) -> dict[str, dict[str, float]]:
+    """Mean accuracy at the end with its standard error over seeds, and the paired difference to
+    outcome DPO with its own."""
+    ends = {}
+    rows: dict[str, dict[str, float]] = {}
+    for arm in study.arms:
+        found = [_summary(Path(study.out) / f"{arm}-{seed}") for seed in range(study.seeds)]
+        done = [summary for summary in found if summary is not None]
+        ends[arm] = np.array([summary["eval_accuracy_end"] for summary in done])
+        rows[arm] = {
+            "seeds": len(done),
+            "start": statistics.mean(summary["eval_accuracy_start"] for summary in done),
+            "accuracy": float(ends[arm].mean()),
+            "standard_error": _standard_error(ends[arm]),
+            "train_seconds": statistics.mean(summary["train_seconds"] for summary in done),
+        }
+    for arm in study.arms if "dpo" in ends else ():
+        difference = ends[arm] - ends["dpo"]
+        rows[arm]["over_dpo"] = float(difference.mean())
+        rows[arm]["over_dpo_standard_error"] = _standard_error(difference)
+    return rows
+
+
+def _standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+
+
+def show(rows: dict[str, dict[str, float]]) -> None:
+    print(f"{'arm':20} {'seeds':>5} {'start':>6} {'accuracy':>15} {'over DPO':>15} {'seconds':>8}")
+    for arm, row in rows.items():
+        over = row.get("over_dpo", float("nan")), row.get("over_dpo_standard_error", float("nan"))
+        print(
+            f"{arm:20} {row['seeds']:5.0f} {row['start']:6.1%}"
+            f" {row['accuracy']:7.1%} ± {row['standard_error']:5.1%}"
+            f" {over[0]:+7.1%} ± {over[1]:5.1%} {row['train_seconds']:8.0f}"
+        )
+
+
+def plot(rows: dict[str, dict[str, float]], file: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    means = [100 * row["accuracy"] for row in rows.values()]
+    errors = [100 * row["standard_error"] for row in rows.values()]
+    axes.barh(list(rows), means, xerr=errors, color="0.75", ecolor="C0", capsize=3)
+    start = statistics.mean(row["start"] for row in rows.values())
+    axes.axvline(100 * start, color="C3", linewidth=1, label="before training")
+    axes.invert_yaxis()
+    axes.set(xlabel="held-out accuracy, % (± one standard error over seeds)", xlim=(0, 100))
+    axes.legend(loc="lower right")
+    FigureCanvasAgg(figure).print_png(str(file))
+
+
+def main(study: Study) -> None:
+    run_all(study)
+    rows = table(study)
+    show(rows)
+    plot(rows, Path(study.out) / "credit_assignment.png")
+    if study.json:
+        Path(study.json).write_text(json.dumps(rows, indent=2))
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Study))
