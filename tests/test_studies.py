@@ -11,8 +11,8 @@ import pytest
 
 from recipes.studies import credit_assignment as study
 from rlstep.tasks.arithmetic import Arithmetic
-from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_context
-from rlstep.types import Prompt
+from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_completion, fake_context
+from rlstep.types import Prompt, Rollout, Step
 from tests.builders import make_group, make_prompt, make_rollout
 
 
