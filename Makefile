@@ -44,6 +44,7 @@ lint: setup
 bench: setup
 	$(BIN)/python tests/bench/generator.py
 	$(BIN)/python tests/bench/learner.py
+	$(BIN)/python tests/bench/losses.py
 
 # Needs `uv` (any recent one), which is not part of the environment.
 lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import difflib
 import importlib.util
@@ -100,12 +101,13 @@ def run_recipe(
 
             print_plan(config)
             return 0
-        from rlstep.run import run
+        from rlstep.run import prepare
 
-        summary = run(config)
+        run = prepare(config)
     except ValueError as error:
         print(f"rlstep: {error}", file=sys.stderr)
         return 2
+    summary = asyncio.run(run.run())
     return 0 if summary["complete"] else 130
 
 

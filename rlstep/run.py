@@ -27,16 +27,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Train as configured. Returns whether it is complete, and what it took.
+def prepare(config: Config) -> Run:
+    """Everything that can be refused before a process starts, the run's directory last.
 
     Raises:
-        ValueError: the configuration, the data or the model do not fit; no process was started.
-        RuntimeError, TimeoutError: a role failed; names the role and what it did.
+        ValueError: the configuration, the data, a model, the run's name or its checkpoints.
     """
+    from rlstep.actors.models import check_learner
+
     tokenizer = load_tokenizer(config.policy.model.path)
+    check_learner(config.policy, config.loss)
+    for model in config.step_models:
+        check_learner(model.learner, model.loss)
     prompts = load_prompts(config, tokenizer)
-    return asyncio.run(Run(config, tokenizer, prompts).run())
+    root, name = resolve_run_dir(config), config.name
+    open_directory = RunDirectory.reopen if config.resume else RunDirectory.create
+    directory = open_directory(root, name)
+    checkpoints = Checkpoints(directory.checkpoints)
+    saved = checkpoints.latest_valid() if config.resume else None
+    return Run(config, tokenizer, prompts, directory, checkpoints, saved)
 
 
 def load_tokenizer(path: str) -> Tokenizer:
@@ -92,6 +101,10 @@ class Run:
     config: Config
     tokenizer: Tokenizer
     prompts: PromptSet
+    directory: RunDirectory
+    checkpoints: Checkpoints
+    saved: Checkpoint | None
+    """Where to go on from."""
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by Ctrl-C, SIGTERM (`ray job stop`) or the time limit."""
     seconds: float = 0.0
@@ -99,13 +112,12 @@ class Run:
     evaluation."""
 
     async def run(self) -> dict[str, Any]:
-        root, name = resolve_run_dir(self.config), self.config.name
-        resume = self.config.resume
-        self.directory = (
-            RunDirectory.reopen(root, name) if resume else RunDirectory.create(root, name)
-        )
-        self.checkpoints = Checkpoints(self.directory.checkpoints)
-        saved = self.checkpoints.latest_valid() if resume else None
+        """Train as configured. Returns whether it is complete, and what it took.
+
+        Raises:
+            RuntimeError, TimeoutError: a role failed; names the role and what it did.
+        """
+        saved, resume = self.saved, self.config.resume
         state = saved.state if saved else RunState(iteration=0)
         async with AsyncExitStack() as stack:
             reporter = Reporter(

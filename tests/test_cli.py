@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from rlstep.cli import load_recipe, main, run_recipe
-from rlstep.run import load_tokenizer
+from rlstep.config import LearnerConfig, ModelConfig
+from rlstep.losses.step_label import StepLabelLoss
+from rlstep.rollouts.monte_carlo import MonteCarlo
+from rlstep.run import load_tokenizer, prepare
+from rlstep.scoring.prm import Prm
 from rlstep.testing.small import small_config
 
 RECIPE = """\
@@ -236,6 +240,19 @@ def test_more_tokens_than_embeddings(model: Path, tmp_path: Path):
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 2}))
     with pytest.raises(ValueError, match="3 tokens and the model only 2 embeddings"):
         load_tokenizer(str(folder))
+
+
+def test_a_step_models_model_is_checked_before_anything_starts(model: Path, tmp_path: Path):
+    scalar = LearnerConfig(model=ModelConfig(path="/nowhere/prm"), head="token_classification")
+    config = small_config(
+        policy=LearnerConfig(model=ModelConfig(path=str(model))),
+        labellers=(MonteCarlo(),),
+        step_models=(Prm(learner=scalar, loss=StepLabelLoss()),),
+        run_dir=str(tmp_path / "runs"),
+    )
+    with pytest.raises(ValueError, match="model.path is '/nowhere/prm', and there is no such"):
+        prepare(config)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_missing_model_reaches_the_command_line(

@@ -10,30 +10,11 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-from rlstep.actors.models import check_model
+from rlstep.actors.models import check_learner
 from rlstep.actors.publisher import PublishingLearner
 from rlstep.config import LearnerConfig
 from rlstep.interfaces import Loss
 from rlstep.types import Floats, Samples, TokenIds
-
-
-def check_learner(config: LearnerConfig, loss: Loss) -> None:
-    """Refuse, before any actor starts, what could not be trained.
-
-    Raises:
-        ValueError: the model (see `check_model`), or a loss that reads what nobody computes.
-    """
-    check_model(config.model.path)
-    if config.reference == "none" and "ref_logprobs" in loss.reads:
-        raise ValueError(
-            f"learner.reference is 'none', but {type(loss).__name__} reads ref_logprobs;"
-            " the nearest valid value is 'iteration'"
-        )
-    if "entropies" in loss.reads and not (loss.separable and config.head == "language_model"):
-        raise ValueError(
-            f"loss {type(loss).__name__} reads entropies: it must be separable and its"
-            " learner.head 'language_model'"
-        )
 
 
 class LearnerGroup:

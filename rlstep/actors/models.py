@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rlstep.config import LearnerConfig, LoraConfig
+from rlstep.interfaces import Loss
 from rlstep.logprobs import token_logprobs, token_logprobs_and_entropies
 
 
@@ -48,6 +49,25 @@ def check_model(path: str) -> None:
         raise ValueError(
             f"the tokenizer of model.path {path!r} has {len(tokenizer)} tokens and the model only"
             f" {embeddings} embeddings"
+        )
+
+
+def check_learner(config: LearnerConfig, loss: Loss) -> None:
+    """Refuse, before any actor starts, what could not be trained.
+
+    Raises:
+        ValueError: the model (see `check_model`), or a loss that reads what nobody computes.
+    """
+    check_model(config.model.path)
+    if config.reference == "none" and "ref_logprobs" in loss.reads:
+        raise ValueError(
+            f"learner.reference is 'none', but {type(loss).__name__} reads ref_logprobs;"
+            " the nearest valid value is 'iteration'"
+        )
+    if "entropies" in loss.reads and not (loss.separable and config.head == "language_model"):
+        raise ValueError(
+            f"loss {type(loss).__name__} reads entropies: it must be separable and its"
+            " learner.head 'language_model'"
         )
 
 

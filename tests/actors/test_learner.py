@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from rlstep.actors.deepspeed_config import learning_rate_factor
-from rlstep.actors.learner_group import LearnerGroup, check_learner
-from rlstep.actors.models import check_model, load_model
+from rlstep.actors.learner_group import LearnerGroup
+from rlstep.actors.models import check_learner, check_model, load_model
 from rlstep.config import LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
 from rlstep.interfaces import Loss
 from rlstep.losses.ppo import Ppo
