@@ -250,7 +250,7 @@ def test_a_step_models_model_is_checked_before_anything_starts(model: Path, tmp_
         step_models=(Prm(learner=scalar, loss=StepLabelLoss()),),
         run_dir=str(tmp_path / "runs"),
     )
-    with pytest.raises(ValueError, match="model.path is '/nowhere/prm', and there is no such"):
+    with pytest.raises(ValueError, match=r"model\.path is '/nowhere/prm', and there is no such"):
         prepare(config)
     assert not (tmp_path / "runs").exists()
 
