@@ -7,7 +7,6 @@ import asyncio
 import numpy as np
 import psutil
 import pytest
-import ray
 
 from rlstep.actors.generator_group import GeneratorGroup
 from rlstep.actors.weight_sync import WeightSync
@@ -143,10 +142,14 @@ async def test_a_completion_that_lives_through_a_sync_knows_who_wrote_each_token
 
 
 async def test_a_lost_replica_is_recreated_synced_and_probed(
-    ray_cluster: None, models: dict[bool, str]
+    engines: dict[bool, GeneratorGroup], models: dict[bool, str]
 ) -> None:
-    group = GeneratorGroup(generator_config(replicas=2), models[True], {})
-    await group.start()
+    """And its engine's processes end with it."""
+    group = engines[True]
+    process = psutil.Process(await group.actors[0].process_id.remote())
+    engine_processes = process.children(recursive=True)
+    assert engine_processes
+    lost = group.actors[0]
     async with learner_group(models[True]) as learner:
         sync = WeightSync(learner, group, PROBE)
         await sync.start(0)
@@ -158,15 +161,16 @@ async def test_a_lost_replica_is_recreated_synced_and_probed(
         found = {}
         async for item, answer in group.generate(asked):
             if not found:
-                ray.kill(group.actors[0], no_restart=True)
+                process.kill()
             assert item.request_id not in found, "answered twice"
             found[item.request_id] = answer
         assert set(found) == {item.request_id for item in asked}
         assert all(isinstance(answer, tuple) for answer in found.values())
-        assert group.recoveries == 1
+        assert group.recoveries == 1 and group.actors[0] is not lost
         assert await group.versions() == [1, 1]
         assert sync.max_parity_error <= 1e-4
-        await group.close()
+        _, alive = psutil.wait_procs(engine_processes, timeout=30)
+        assert not alive
 
 
 async def test_a_sync_that_keeps_failing_ends_the_run_with_the_generators_name(
@@ -180,16 +184,3 @@ async def test_a_sync_that_keeps_failing_ends_the_run_with_the_generators_name(
             await sync.start(0)
             for _ in range(20):  # a difference of exactly 0 is possible, but not forever
                 await sync.update(pair_samples())
-
-
-async def test_engine_processes_die_with_their_actor(
-    ray_cluster: None, models: dict[bool, str]
-) -> None:
-    group = GeneratorGroup(generator_config(), models[True], {})
-    await group.start()
-    [pid] = await group._each("process_id", [0])
-    engine_processes = psutil.Process(pid).children(recursive=True)
-    assert engine_processes
-    psutil.Process(pid).kill()
-    _, alive = psutil.wait_procs(engine_processes, timeout=30)
-    assert not alive
