@@ -35,10 +35,14 @@ def prepare(config: Config) -> Run:
     """
     from rlstep.actors.models import check_learner
 
+    learners = {"policy": (config.policy, config.loss)}
+    learners |= {f"step_models ({m.source})": (m.learner, m.loss) for m in config.step_models}
+    for name, (learner, loss) in learners.items():
+        try:
+            check_learner(learner, loss)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
     tokenizer = load_tokenizer(config.policy.model.path)
-    check_learner(config.policy, config.loss)
-    for model in config.step_models:
-        check_learner(model.learner, model.loss)
     prompts = load_prompts(config, tokenizer)
     root, name = resolve_run_dir(config), config.name
     open_directory = RunDirectory.reopen if config.resume else RunDirectory.create
@@ -68,7 +72,10 @@ def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
     for reason, number in prompts.dropped.items():
         logger.warning("%s: %d rows dropped: %s", type(config.task).__name__, number, reason)
     if not prompts.train:
-        raise ValueError(f"task {type(config.task).__name__} has no training problem left")
+        raise ValueError(
+            f"task {type(config.task).__name__} has no training problem left; dropped"
+            f" {dict(prompts.dropped)} at max_prompt_tokens {config.max_prompt_tokens}"
+        )
     if config.prompts_per_iteration > len(prompts.train):
         raise ValueError(
             f"prompts_per_iteration is {config.prompts_per_iteration}, but the task has only"
@@ -82,8 +89,10 @@ def resolve_run_dir(config: Config) -> Path:
 
     A submitted job's working directory is a temporary copy, so the default there is the home.
     """
-    if config.run_dir or "RLSTEP_RUN_DIR" in os.environ:
-        return Path(config.run_dir or os.environ["RLSTEP_RUN_DIR"]).expanduser().absolute()
+    if chosen := config.run_dir or os.environ.get("RLSTEP_RUN_DIR"):
+        if not Path(chosen).expanduser().is_absolute():
+            raise ValueError(f"RLSTEP_RUN_DIR is {chosen!r}; it must be absolute, like /data/runs")
+        return Path(chosen).expanduser()
     base = Path.home() if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Path.cwd()
     print(f"run_dir is not set; runs are kept in {base / 'runs'}", flush=True)
     return base / "runs"

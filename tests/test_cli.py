@@ -242,6 +242,11 @@ def test_more_tokens_than_embeddings(model: Path, tmp_path: Path):
         load_tokenizer(str(folder))
 
 
+def test_a_folder_that_holds_no_model(tmp_path: Path):
+    with pytest.raises(ValueError, match="and it cannot be loaded"):
+        load_tokenizer(str(tmp_path))
+
+
 def test_a_step_models_model_is_checked_before_anything_starts(model: Path, tmp_path: Path):
     scalar = LearnerConfig(model=ModelConfig(path="/nowhere/prm"), head="token_classification")
     config = small_config(
@@ -250,7 +255,10 @@ def test_a_step_models_model_is_checked_before_anything_starts(model: Path, tmp_
         step_models=(Prm(learner=scalar, loss=StepLabelLoss()),),
         run_dir=str(tmp_path / "runs"),
     )
-    with pytest.raises(ValueError, match=r"model\.path is '/nowhere/prm', and there is no such"):
+    with pytest.raises(
+        ValueError,
+        match=r"step_models \(prm\): model\.path is '/nowhere/prm', and there is no such",
+    ):
         prepare(config)
     assert not (tmp_path / "runs").exists()
 
@@ -260,7 +268,7 @@ def test_a_missing_model_reaches_the_command_line(
 ):
     assert command(monkeypatch, "train", recipe("small_config()")) == 2
     error = capsys.readouterr().err
-    assert "rlstep: model.path is '/nowhere', and there is no such folder" in error
+    assert "rlstep: policy: model.path is '/nowhere', and there is no such folder" in error
 
 
 @pytest.mark.parametrize(

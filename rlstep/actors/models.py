@@ -37,14 +37,18 @@ def check_model(path: str) -> None:
         raise ValueError(f"model.path is {path!r}, and there is no such folder{hint}")
     from transformers import AutoConfig, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        embeddings = AutoConfig.from_pretrained(path).get_text_config().vocab_size
+    except (OSError, ValueError) as error:  # no such id or file, no network, an unknown format
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"model.path is {path!r}, and it cannot be loaded: {reason}") from error
     for name in ("pad_token", "eos_token"):
         if getattr(tokenizer, name) is None:
             raise ValueError(
                 f"the tokenizer of model.path {path!r} has no {name}; set tokenizer.{name} and save"
                 " the tokenizer there"
             )
-    embeddings = AutoConfig.from_pretrained(path).get_text_config().vocab_size
     if len(tokenizer) > embeddings:
         raise ValueError(
             f"the tokenizer of model.path {path!r} has {len(tokenizer)} tokens and the model only"

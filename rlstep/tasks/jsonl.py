@@ -116,7 +116,10 @@ class Jsonl(Task):
             problem, ids = messages[-1]["content"], encoder.conversation(messages)
         else:
             problem = row.text(self.prompt_column)
-            ids = encoder.problem(problem)
+            try:
+                ids = encoder.problem(problem)
+            except Exception as error:  # all that the tokenizers library (0.22) raises
+                raise row.error(self.prompt_column, f"cannot be tokenized: {error}") from error
         meta = {**row.values, "problem": problem, "suffix": self.template.suffix}
         if len(ids) > max_prompt_tokens:
             if self.too_long == "drop":

@@ -68,10 +68,19 @@ def read_jsonl(path: str) -> Iterator[Row]:
 
 
 def read_dataset(name: str, subset: str, split: str) -> Iterator[Row]:
-    """Rows of one split of a Hugging Face dataset (an id, or a folder of data files)."""
+    """Rows of one split of a Hugging Face dataset (an id, or a folder of data files).
+
+    Raises:
+        ValueError: it cannot be loaded.
+    """
     from datasets import load_dataset
 
-    rows = load_dataset(name, subset or None, split=split)
+    try:
+        rows = load_dataset(name, subset or None, split=split)
+    except OSError as error:  # no such file or id, or no network
+        raise ValueError(
+            f"task.path is {name!r}: no .jsonl file, and no dataset that can be loaded: {error}"
+        ) from error
     for number, values in enumerate(rows, 1):
         assert isinstance(values, dict)
         yield Row(values=values, source=f"{name}[{split}]", line=number)

@@ -116,6 +116,9 @@ def _leading_ids(tokenizer: Any) -> list[int]:
 
     (What some put after it, an end-of-sequence token, would end the prompt.)
     """
-    bare, full = tokenizer.encode("x", add_special_tokens=False), tokenizer.encode("x")
+    # A text that every tokenizer can encode: one of its own tokens.
+    texts = (tokenizer.decode([i], skip_special_tokens=True) for i in range(len(tokenizer)))
+    probe = next(text for text in texts if text.strip())
+    bare, full = tokenizer.encode(probe, add_special_tokens=False), tokenizer.encode(probe)
     start = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
     return full[:start]

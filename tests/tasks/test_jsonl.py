@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tokenizers import processors
 
+from rlstep.tasks.arithmetic import arithmetic_tokenizer
 from rlstep.tasks.jsonl import Jsonl
 from rlstep.tasks.templates import PromptTemplate, continuation_ids
 from tests.real_tokenizers import byte_level_tokenizer, sentencepiece_tokenizer
@@ -34,6 +35,20 @@ def rows(number):
 
 def load(path, make=byte_level_tokenizer, longest=64, **fields):
     return Jsonl(path=path, **fields).load(make(), longest)
+
+
+def test_a_tokenizer_of_a_few_characters(write):
+    """Its vocabulary has no letters and no unknown token: a letter is an error with an address."""
+    [prompt] = load(write([{"prompt": "2+3", "answer": 5}]), make=arithmetic_tokenizer).train
+    assert prompt.text == "2+3"
+    broken = write([{"prompt": "2+3", "answer": 5}, {"prompt": "2+x", "answer": 5}])
+    with pytest.raises(ValueError, match="line 2, field 'prompt': cannot be tokenized"):
+        load(broken, make=arithmetic_tokenizer)
+
+
+def test_what_is_no_file_and_no_dataset(tmp_path):
+    with pytest.raises(ValueError, match=r"no \.jsonl file, and no dataset that can be loaded"):
+        load(str(tmp_path))
 
 
 # --- what a prompt becomes
