@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,8 +19,10 @@ from rlstep.config import Config
 from rlstep.evaluation import evaluate_policy, evaluate_prm
 from rlstep.interfaces import PromptSet, StepOracle, Tokenizer
 from rlstep.loop import train
+from rlstep.metrics import Record
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory
+from rlstep.types import Group
 
 if TYPE_CHECKING:
     from rlstep.actors.roles import RunRoles
@@ -190,9 +193,7 @@ class Run:
     async def _iterate(self, state: RunState, started: float) -> None:
         self.state, self.saved_at = state, state.iteration
         config = self.config
-        done = train(
-            config, self.roles, self.prompts.train, self.reporter.iteration, state.iteration
-        )
+        done = train(config, self.roles, self.prompts.train, self._report, state.iteration)
         async with aclosing(done):
             async for iteration in done:
                 self.seconds = time.monotonic() - started
@@ -203,6 +204,18 @@ class Run:
                     return
                 if _due(iteration, config.evaluation.every) and iteration < config.iterations:
                     await self._evaluate(iteration)
+
+    def _report(self, record: Record, groups: Sequence[Group]) -> None:
+        try:
+            self.reporter.iteration(record, groups)
+        except Exception:
+            if not self.stopped.is_set():
+                raise
+            # `ray job stop` (2.60) signals every child of the driver, wandb's service among them.
+            # The iteration is done all the same, and its checkpoint is still to be written.
+            logger.exception(
+                "iteration %d could not be reported while stopping", record["iteration"]
+            )
 
     def _state(self, iteration: int) -> RunState:
         return RunState(
