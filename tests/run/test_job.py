@@ -56,7 +56,7 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 def ray(cluster: dict[str, str], *arguments: str) -> str:
     """One `ray job` command; tried again until the cluster answers."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + DEADLINE_S
     while True:
         finished = subprocess.run(
             [RAY, "job", *arguments], env=cluster, capture_output=True, text=True, cwd=ROOT
