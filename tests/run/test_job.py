@@ -41,6 +41,8 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
         [
             *(RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={free_port()}"),
             *(f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"),
+            # Its default is one port for every cluster of a machine; without it no job starts.
+            f"--dashboard-agent-listen-port={free_port()}",
         ],
         env=environment,
         stdout=subprocess.DEVNULL,
