@@ -52,16 +52,6 @@ class Candidate:
     rejected_score: float
 
 
-def needs_source(source: str) -> None:
-    """Refuse a builder without step scores to read.
-
-    Raises:
-        ValueError: the source is ''.
-    """
-    if not source:
-        raise ValueError("pairs.source is ''; name the step scores, for instance 'prm'")
-
-
 def in_order(group: Group) -> list[Rollout]:
     """Sorted by sample: the pairs depend on nothing that finished first."""
     return sorted(group.rollouts, key=lambda r: (r.sample_index, r.rollout_id))

@@ -6,7 +6,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlstep.checks import at_least
+from rlstep.checks import at_least, named
 from rlstep.interfaces import SampleBuilder
 from rlstep.pairs.assemble import (
     Aggregate,
@@ -15,7 +15,6 @@ from rlstep.pairs.assemble import (
     assemble,
     candidates,
     in_order,
-    needs_source,
     score_of,
     whole,
 )
@@ -41,7 +40,7 @@ class BestWorstPairs(SampleBuilder):
     """Least difference of the pair's scores."""
 
     def __post_init__(self) -> None:
-        needs_source(self.source)
+        named("pairs.source", self.source)
         at_least("pairs.min_margin", self.min_margin, 0.0)
 
     @property

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from rlstep.checks import at_least
+from rlstep.checks import at_least, named
 from rlstep.interfaces import SampleBuilder
-from rlstep.pairs.assemble import Candidate, assemble, in_order, needs_source
+from rlstep.pairs.assemble import Candidate, assemble, in_order
 from rlstep.sequences import is_correct, sequence
 from rlstep.types import Group, PairSamples, Rollout, StepScores
 
@@ -50,7 +50,7 @@ class FirstErrorPairs(SampleBuilder):
 
     def __post_init__(self) -> None:
         at_least("pairs.max_pairs", self.max_pairs, 0)
-        needs_source(self.source)
+        named("pairs.source", self.source)
 
     @property
     def sources(self) -> frozenset[str]:

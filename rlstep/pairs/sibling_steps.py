@@ -6,7 +6,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlstep.checks import at_least
+from rlstep.checks import at_least, named
 from rlstep.interfaces import SampleBuilder
 from rlstep.pairs.assemble import (
     Candidate,
@@ -15,7 +15,6 @@ from rlstep.pairs.assemble import (
     assemble,
     candidates,
     in_order,
-    needs_source,
 )
 from rlstep.pairs.divergence import Divergence, divergences
 from rlstep.sequences import sequence
@@ -45,7 +44,7 @@ class SiblingStepPairs(SampleBuilder):
     """Least difference of the two step scores."""
 
     def __post_init__(self) -> None:
-        needs_source(self.source)
+        named("pairs.source", self.source)
         at_least("pairs.max_pairs", self.max_pairs, 0)
         at_least("pairs.min_margin", self.min_margin, 0.0)
 
