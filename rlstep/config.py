@@ -14,7 +14,7 @@ from rlstep.interfaces import (
     Loss,
     RolloutStrategy,
     SampleBuilder,
-    StepLabeller,
+    Labeller,
     StepModel,
     StepSplitter,
     Task,
@@ -159,8 +159,8 @@ class Config:
     verifier: Verifier
     generator: GeneratorConfig = GeneratorConfig()
     scorer: ScorerConfig = ScorerConfig()
-    labellers: tuple[StepLabeller, ...] = ()
-    """Where step scores come from beside the step models: Monte-Carlo continuations."""
+    labellers: tuple[Labeller, ...] = ()
+    """What scores rollouts beside the verifier and the step models: Monte-Carlo continuations."""
     step_models: tuple[StepModel, ...] = ()
     """Models that score steps or tokens and are trained in the loop: PRM, critic, implicit PRM."""
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -177,19 +177,21 @@ class RolloutContext:
         return f"{self.purpose}{self.iteration}"
 
 
-class StepLabeller(ABC):
-    """Scores steps by other means than a model that is trained in the run.
+class Labeller(ABC):
+    """Scores rollouts by other means than the verifier or a model that is trained in the run.
 
-    What it finds trains the step models, and can be what the samples are built of.
+    Monte-Carlo step values train the step models; rewards for form, judges of steps and remote
+    services score beside the verifier. A run's labellers are asked one after the other, so a later
+    one may read what an earlier one found.
     """
 
-    source: ClassVar[str]
+    source: str
     """The name of its scores."""
 
     @abstractmethod
     async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
-        """The same rollouts, in order, each with StepScores of this source (n = 0 where a step was
-        not labelled)."""
+        """The same rollouts, in order, each with a Score of this source: StepScores (n = 0 where a
+        step was not labelled), an OutcomeScore, or a Failure."""
 
 
 class StepModel(ABC):

@@ -48,7 +48,7 @@ def defined() -> set[type]:
 
 def test_the_plug_points_are_those_of_the_interfaces():
     names = {point.__name__ for point in PLUG_POINTS}
-    assert names >= {"Task", "StepSplitter", "Verifier", "RolloutStrategy", "StepLabeller"}
+    assert names >= {"Task", "StepSplitter", "Verifier", "RolloutStrategy", "Labeller"}
     assert names >= {"SampleBuilder", "Loss"}
     assert interfaces.GenerateRole not in PLUG_POINTS  # a protocol: a role, no plug-in
 

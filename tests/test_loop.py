@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from rlstep.config import Config, LearnerConfig, ModelConfig
-from rlstep.interfaces import RolloutContext, StepLabeller
+from rlstep.interfaces import RolloutContext, Labeller
 from rlstep.loop import drop_stale, regroup, train
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.pairs.outcome import OutcomePairs
@@ -136,7 +136,7 @@ async def test_a_batch_without_a_pair_trains_nothing_and_goes_on():
 
 
 @dataclass(frozen=True, kw_only=True)
-class EveryRollout(StepLabeller):
+class EveryRollout(Labeller):
     """Every step was continued once, and right. It sees no PRM score: labels come from the policy
     alone."""
 

@@ -26,7 +26,7 @@ from rlstep.advantages.group import GroupAdvantages
 from rlstep.advantages.process import ProcessAdvantages
 from rlstep.advantages.pure import Pure
 from rlstep.config import Config, EvaluationConfig, GeneratorConfig
-from rlstep.interfaces import RolloutContext, SampleBuilder, StepLabeller
+from rlstep.interfaces import RolloutContext, SampleBuilder, Labeller
 from rlstep.labels import CorrectOnly
 from rlstep.losses.cross_entropy import CrossEntropy
 from rlstep.losses.dpo import Dpo
@@ -48,7 +48,7 @@ SAMPLED = Independent(samples_per_prompt=8, sampling=Sampling(max_tokens=104))
 
 
 @dataclass(frozen=True, kw_only=True)
-class OracleSteps(StepLabeller):
+class OracleSteps(Labeller):
     """1 for every step before the first error, 0 from it on."""
 
     source: ClassVar[str] = "oracle"

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from rlstep.checks import at_least
-from rlstep.interfaces import RolloutContext, StepLabeller
+from rlstep.interfaces import RolloutContext, Labeller
 from rlstep.rollouts.requests import Branch, branch, branch_rollouts, request_seed
 from rlstep.types import Failure, Rollout, StepScores, Verdict
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MonteCarlo(StepLabeller):
+class MonteCarlo(Labeller):
     """Labels steps by continuing from them (Math-Shepherd, Wang et al. 2023, arXiv:2312.08935).
 
     For a step, `n` continuations of the prefix that ends with it, `k` of them correct. A truncated
