@@ -1,4 +1,4 @@
-"""Does crediting steps pay? Twelve arms at equal updates and base samples on the arithmetic task.
+"""Does crediting steps pay? Eleven arms at equal updates and base samples on the arithmetic task.
 
     python recipes/studies/credit_assignment.py --seeds 5 --out /data/study [--json FILE]
 
@@ -20,12 +20,12 @@ from typing import Any, ClassVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
-from arithmetic_base import TASK, arithmetic, with_prm
+from arithmetic_base import SAMPLING, TASK, arithmetic, with_prm
 
 from rlstep.advantages.group import GroupAdvantages
 from rlstep.advantages.process import ProcessAdvantages
 from rlstep.advantages.pure import Pure
-from rlstep.config import Config, EvaluationConfig, GeneratorConfig
+from rlstep.config import Config, EvaluationConfig
 from rlstep.interfaces import RolloutContext, SampleBuilder, Labeller
 from rlstep.labels import CorrectOnly
 from rlstep.losses.cross_entropy import CrossEntropy
@@ -40,11 +40,11 @@ from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.rectify import Rectify
 from rlstep.rollouts.requests import request_seed
 from rlstep.tasks.arithmetic import Arithmetic
-from rlstep.types import Group, PairSamples, Rollout, Sampling, StepScores
+from rlstep.types import Group, PairSamples, Rollout, StepScores
 
-HARDER = replace(TASK, operations=11)
-"""Longer chains than the policy was trained on; see README for what it solves at the start."""
-SAMPLED = Independent(samples_per_prompt=8, sampling=Sampling(max_tokens=104))
+HARDER = replace(TASK, limit=22)
+"""Larger numbers than the policy was trained on: it solves 30 % of these problems at the start."""
+SAMPLED = Independent(samples_per_prompt=8, sampling=SAMPLING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +133,6 @@ def config() -> Config:
     return arithmetic(
         "credit-assignment",
         task=HARDER,
-        max_prompt_tokens=64,
-        generator=GeneratorConfig(context=192, kv_cache_mib=128),
         evaluation=EvaluationConfig(),
         **{"rollouts": SAMPLED, **fields},
     )
@@ -145,7 +143,7 @@ class Study:
     out: str
     """Folder of the runs; absolute."""
     seeds: int = 5
-    iterations: int = 12
+    iterations: int = 8
     arms: tuple[str, ...] = tuple(ARMS)
     json: str = ""
     """Where to write the table as one object by arm."""
