@@ -11,10 +11,10 @@ from typing import Literal
 
 from rlstep.checks import at_least, check_types
 from rlstep.interfaces import (
+    Labeller,
     Loss,
     RolloutStrategy,
     SampleBuilder,
-    Labeller,
     StepModel,
     StepSplitter,
     Task,

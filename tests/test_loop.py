@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from rlstep.config import Config, LearnerConfig, ModelConfig
-from rlstep.interfaces import RolloutContext, Labeller
+from rlstep.interfaces import Labeller, RolloutContext
 from rlstep.loop import drop_stale, regroup, train
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.pairs.outcome import OutcomePairs

@@ -26,7 +26,7 @@ from rlstep.advantages.group import GroupAdvantages
 from rlstep.advantages.process import ProcessAdvantages
 from rlstep.advantages.pure import Pure
 from rlstep.config import Config, EvaluationConfig
-from rlstep.interfaces import RolloutContext, SampleBuilder, Labeller
+from rlstep.interfaces import Labeller, RolloutContext, SampleBuilder
 from rlstep.labels import CorrectOnly
 from rlstep.losses.cross_entropy import CrossEntropy
 from rlstep.losses.dpo import Dpo

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from rlstep.checks import at_least
-from rlstep.interfaces import RolloutContext, Labeller
+from rlstep.interfaces import Labeller, RolloutContext
 from rlstep.rollouts.requests import Branch, branch, branch_rollouts, request_seed
 from rlstep.types import Failure, Rollout, StepScores, Verdict
 
