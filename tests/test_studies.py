@@ -38,13 +38,18 @@ def test_shuffled_scores_are_the_same_numbers_elsewhere() -> None:
 
 def test_the_table_worked_by_hand(tmp_path: Path) -> None:
     # dpo ends at 0.5 and 0.7, mean 0.6, s.e. 0.1; grpo at 0.6 and 0.9: differences 0.1 and 0.2,
-    # mean 0.15, std 0.070711 / sqrt(2) = 0.05.
+    # mean 0.15, std 0.070711 / sqrt(2) = 0.05. Sampled while training: 0.2 and 0.4, mean 0.3,
+    # the row of an evaluation aside.
     ends = {"dpo-0": 0.5, "dpo-1": 0.7, "grpo-0": 0.6, "grpo-1": 0.9}
     for name, end in ends.items():
         (tmp_path / name).mkdir()
         summary = {"complete": True, "eval_accuracy_start": 0.3, "eval_accuracy_end": end}
         (tmp_path / name / "summary.json").write_text(json.dumps({**summary, "train_seconds": 60}))
+        rows = [{"eval/accuracy": 0.9}, {"rollout/accuracy": 0.2}, {"rollout/accuracy": 0.4}]
+        (tmp_path / name / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
     rows = study.table(study.Study(out=str(tmp_path), seeds=2, arms=("dpo", "grpo")))
+    assert rows["grpo"]["while_training"] == pytest.approx(0.3)
+    assert rows["grpo"]["while_training_standard_error"] == pytest.approx(0.0)
     assert rows["dpo"]["accuracy"] == pytest.approx(0.6)
     assert rows["dpo"]["standard_error"] == pytest.approx(0.1)
     assert rows["grpo"]["over_dpo"] == pytest.approx(0.15)

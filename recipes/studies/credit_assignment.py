@@ -169,20 +169,29 @@ def _summary(run: Path) -> dict[str, Any] | None:
     return summary if summary["complete"] else None
 
 
+def _while_training(run: Path) -> float:
+    """Mean accuracy of the sampled rollouts over all iterations: how soon a method learns."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return statistics.mean(row["rollout/accuracy"] for row in rows if "rollout/accuracy" in row)
+
+
 def table(study: Study) -> dict[str, dict[str, float]]:
-    """Mean accuracy at the end with its standard error over seeds, and the paired difference to
-    outcome DPO with its own."""
+    """Mean accuracy at the end and while training, each with its standard error over seeds, and the
+    paired difference of the first to outcome DPO's with its own."""
     ends = {}
     rows: dict[str, dict[str, float]] = {}
     for arm in study.arms:
-        found = [_summary(Path(study.out) / f"{arm}-{seed}") for seed in range(study.seeds)]
-        done = [summary for summary in found if summary is not None]
+        runs = [Path(study.out) / f"{arm}-{seed}" for seed in range(study.seeds)]
+        done = [summary for run in runs if (summary := _summary(run)) is not None]
+        sampled = np.array([_while_training(run) for run in runs])
         ends[arm] = np.array([summary["eval_accuracy_end"] for summary in done])
         rows[arm] = {
             "seeds": len(done),
             "start": statistics.mean(summary["eval_accuracy_start"] for summary in done),
             "accuracy": float(ends[arm].mean()),
             "standard_error": _standard_error(ends[arm]),
+            "while_training": float(sampled.mean()),
+            "while_training_standard_error": _standard_error(sampled),
             "train_seconds": statistics.mean(summary["train_seconds"] for summary in done),
         }
     for arm in study.arms if "dpo" in ends else ():
@@ -197,13 +206,17 @@ def _standard_error(values: np.ndarray) -> float:
 
 
 def show(rows: dict[str, dict[str, float]]) -> None:
-    print(f"{'arm':20} {'seeds':>5} {'start':>6} {'accuracy':>15} {'over DPO':>15} {'seconds':>8}")
+    print(
+        f"{'arm':20} {'seeds':>5} {'start':>6} {'accuracy':>15} {'over DPO':>15}"
+        f" {'while training':>15} {'seconds':>8}"
+    )
     for arm, row in rows.items():
         over = row.get("over_dpo", float("nan")), row.get("over_dpo_standard_error", float("nan"))
         print(
             f"{arm:20} {row['seeds']:5.0f} {row['start']:6.1%}"
             f" {row['accuracy']:7.1%} ± {row['standard_error']:5.1%}"
-            f" {over[0]:+7.1%} ± {over[1]:5.1%} {row['train_seconds']:8.0f}"
+            f" {over[0]:+7.1%} ± {over[1]:5.1%} {row['while_training']:7.1%}"
+            f" ± {row['while_training_standard_error']:5.1%} {row['train_seconds']:8.0f}"
         )
 
 
