@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
+from typing import ClassVar
 
 from rlstep.checks import at_least, between, positive
 from rlstep.interfaces import RolloutContext, RolloutStrategy
@@ -108,6 +109,8 @@ class OmegaPrm(RolloutStrategy):
     strategy and not a labeller, because most of what it labels are rollouts that it makes itself.
     """
 
+    sources: ClassVar[frozenset[str]] = frozenset({"monte_carlo"})
+
     base: Independent = Independent()
     tree: TreePolicy = TreePolicy()
     continuations: int = 8
@@ -123,18 +126,15 @@ class OmegaPrm(RolloutStrategy):
     def sampling(self) -> Sampling:  # type: ignore[override]  # the base strategy's field
         return self.base.sampling
 
-    sources = frozenset({"monte_carlo"})
-
     async def collect(
         self, prompts: Sequence[Prompt], context: RolloutContext
     ) -> AsyncIterator[Group]:
         """Trees grow at the same time, each from when its prompt's samples are there."""
         async with Continuations(context) as continuations:
-            growing = [
-                asyncio.create_task(self._grow(group, continuations))
-                async for group in self.base.collect(prompts, context)
-            ]
+            growing: list[asyncio.Task[Group]] = []
             try:
+                async for group in self.base.collect(prompts, context):
+                    growing.append(asyncio.create_task(self._grow(group, continuations)))
                 for grown in asyncio.as_completed(growing):
                     yield await grown
             finally:
