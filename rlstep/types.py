@@ -79,13 +79,16 @@ class Request:
     """What a generator is asked: `n` completions of one prefix."""
 
     request_id: str
-    """Unique within a run; it also fixes which generator serves the request."""
+    """Unique within a run."""
     prefix_ids: TokenIds
     """int32 [P + inherited completion tokens]."""
     n: int
     seed: int
-    """Per request; the n children differ by their index."""
+    """Per request; child i of the n is drawn with the seed plus i."""
     sampling: Sampling
+    affinity: str = ""
+    """Requests with the same one are served by the same generator and share its prefix cache; ''
+    stands for the request_id."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,6 +118,9 @@ class Completion:
     """The stop token id or string, None for the end-of-sequence token."""
     versions: tuple[VersionSpan, ...]
     """Partition of [0, T)."""
+    cached: int = 0
+    """Tokens of the request's prefix that came from the generator's prefix cache; all others were
+    prefilled for this completion."""
 
     @property
     def truncated(self) -> bool:

@@ -93,15 +93,20 @@ class GeneratorWorker:
             done.put_nowait(error)
 
     async def _complete(self, request: Request) -> tuple[Completion, ...]:
-        prompt: Any = {"prompt_token_ids": request.prefix_ids.tolist()}
+        prompt = {"type": "token", "prompt_token_ids": request.prefix_ids.tolist()}
+        # Each child by itself: of n children, vLLM 0.32 says for one only what it found cached.
+        children = (replace(request, n=1, seed=request.seed + i) for i in range(request.n))
+        return tuple(await asyncio.gather(*(self._child(prompt, child) for child in children)))
+
+    async def _child(self, prompt: Any, request: Request) -> Completion:
         parameters = sampling_parameters(request)
         final = None
         async for output in self._engine.generate(prompt, parameters, request.request_id):
             final = output
         assert final is not None and final.finished, f"{request.request_id}: no final output"
-        return tuple(self._completion(child) for child in final.outputs)
+        return self._completion(final.outputs[0], final.num_cached_tokens or 0)
 
-    def _completion(self, output: Any) -> Completion:
+    def _completion(self, output: Any, cached: int) -> Completion:
         token_ids = np.asarray(output.token_ids, dtype=np.int32)
         logprobs = np.asarray(output.logprobs.logprobs, dtype=np.float32)
         assert len(logprobs) == len(token_ids), "vLLM returned more than the sampled logprob"
@@ -117,6 +122,7 @@ class GeneratorWorker:
                 VersionSpan(version=int(span.version), start=span.start, end=span.end)
                 for span in output.weight_versions
             ),
+            cached=cached,
         )
 
     async def pause(self) -> None:

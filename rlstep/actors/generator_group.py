@@ -23,7 +23,7 @@ Item = tuple[Request, "tuple[Completion, ...] | Failure"]
 class GeneratorGroup:
     """Every replica of the generator role (implements `interfaces.GenerateRole`).
 
-    A request's replica is fixed by its id. A replica that dies, or does not answer within the
+    A request's replica is fixed by its affinity. A replica that dies, or does not answer within the
     deadline, is recreated and synced; its unanswered requests are asked once more.
 
     Args:
@@ -62,7 +62,8 @@ class GeneratorGroup:
         answers: asyncio.Queue[Item | Exception] = asyncio.Queue()
         shares: dict[int, list[Request]] = {}
         for request in requests:
-            replica = zlib.crc32(request.request_id.encode()) % len(self.actors)
+            affinity = request.affinity or request.request_id
+            replica = zlib.crc32(affinity.encode()) % len(self.actors)
             shares.setdefault(replica, []).append(request)
         streams = [
             asyncio.create_task(self._serve(replica, share, answers))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -13,10 +12,9 @@ import numpy as np
 
 from rlstep.checks import at_least
 from rlstep.interfaces import Labeller, RolloutContext
-from rlstep.rollouts.requests import Branch, branch, branch_rollouts, request_seed
-from rlstep.types import Failure, Rollout, StepScores, Verdict
-
-logger = logging.getLogger(__name__)
+from rlstep.rollouts.continuations import Continuations, Tally, with_counts
+from rlstep.rollouts.requests import request_seed
+from rlstep.types import Rollout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,28 +45,30 @@ class MonteCarlo(Labeller):
 
     async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
         """The same rollouts, in order, with 'monte_carlo' StepScores (n = 0 where not labelled)."""
-        counts = {r.rollout_id: np.zeros((3, len(r.steps)), dtype=np.int32) for r in rollouts}
-        if self.own_outcome:
-            for rollout in rollouts:
-                _count(counts[rollout.rollout_id], _own_steps(rollout), rollout)
+        counts = {r.rollout_id: self._own(r) for r in rollouts}
         chosen = self._choose(rollouts, context)
-        shared = _share_prefixes(chosen, self.continuations, context)
-        branches = {origin.request.request_id: origin for origin, _ in shared}
-        targets = {origin.request.request_id: steps for origin, steps in shared}
-        failures: Counter[str] = Counter()
-        async for request, answer in context.generator.generate(
-            [origin.request for origin in branches.values()]
-        ):
-            if isinstance(answer, Failure):
-                failures[answer.reason] += 1  # the steps keep the counts they have
-                continue
-            made = branch_rollouts(branches[request.request_id], answer, context)
-            for continuation in await context.scorer.verify(made):
-                for rollout_id, step in targets[request.request_id]:
-                    _count(counts[rollout_id], step, continuation)
-        if failures:
-            logger.warning("prefixes not continued, of %d: %s", len(shared), dict(failures))
-        return [_with_counts(rollout, counts[rollout.rollout_id]) for rollout in rollouts]
+        async with Continuations(context) as continuations:
+            drawn = await asyncio.gather(
+                *(continuations.tally(rollout, step + 1, self._more) for rollout, step in chosen)
+            )
+        for (rollout, step), tally in zip(chosen, drawn, strict=True):
+            own = counts[rollout.rollout_id]
+            own[step] = own.get(step, Tally()) + tally
+        return [with_counts(rollout, counts[rollout.rollout_id]) for rollout in rollouts]
+
+    def _more(self, n: int, k: int, asked: int) -> int:
+        return self.continuations - asked
+
+    def _own(self, rollout: Rollout) -> dict[int, Tally]:
+        """The rollout's own outcome, for the steps whose prefix it continues by its own sampling.
+
+        A branch drew nothing before its last inherited step: what came there is its parent's, and
+        was chosen for how the parent went on.
+        """
+        if not self.own_outcome:
+            return {}
+        first = sum(step.end < rollout.inherited for step in rollout.steps)
+        return dict.fromkeys(range(first, len(rollout.steps)), Tally.of(rollout))
 
     def _choose(
         self, rollouts: Sequence[Rollout], context: RolloutContext
@@ -78,49 +78,3 @@ class MonteCarlo(Labeller):
         rng = np.random.default_rng(request_seed(context.seed, f"{context.scope}/monte_carlo"))
         picked = rng.permutation(len(steps))[: ceil(self.fraction * len(steps))]
         return [steps[i] for i in sorted(picked)]
-
-
-def _share_prefixes(
-    chosen: Sequence[tuple[Rollout, int]], n: int, context: RolloutContext
-) -> list[tuple[Branch, list[tuple[str, int]]]]:
-    """One branch for all steps of the batch that end the same prefix, with those steps."""
-    found: dict[bytes, tuple[Branch, list[tuple[str, int]]]] = {}
-    for rollout, step in chosen:
-        key = rollout.prefix_ids(step + 1).tobytes()
-        if key not in found:
-            origin = branch(rollout, step + 1, n, "mc", rollout.sampling, context)
-            found[key] = (origin, [])
-        found[key][1].append((rollout.rollout_id, step))
-    return list(found.values())
-
-
-def _own_steps(rollout: Rollout) -> slice:
-    """The steps whose prefix the rollout continues by its own sampling.
-
-    A branch drew nothing before its last inherited step: what came there is its parent's, and was
-    chosen for how the parent went on.
-    """
-    return slice(sum(step.end < rollout.inherited for step in rollout.steps), None)
-
-
-def _count(counts: np.ndarray, steps: int | slice, continuation: Rollout) -> None:
-    """Add one continuation to rows n, k, truncated; one without a verdict says nothing."""
-    if continuation.outcome is None:
-        return
-    correct = continuation.outcome.verdict is Verdict.CORRECT
-    truncated = continuation.completion.truncated
-    counts[:, steps] += np.array([1, correct and not truncated, truncated]).reshape(
-        (3, 1) if isinstance(steps, slice) else 3
-    )
-
-
-def _with_counts(rollout: Rollout, counts: np.ndarray) -> Rollout:
-    n, k, truncated = counts
-    scores = StepScores(
-        values=(k / np.maximum(n, 1)).astype(np.float32),
-        version=rollout.oldest_version,
-        n=n,
-        k=k,
-        truncated=truncated,
-    )
-    return rollout.with_scores(monte_carlo=scores)

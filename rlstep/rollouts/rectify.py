@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from rlstep.checks import at_least
-from rlstep.interfaces import RolloutContext, RolloutStrategy
+from rlstep.interfaces import Labeller, RolloutContext, RolloutStrategy
 from rlstep.pairs.first_error import first_error
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
@@ -25,8 +25,8 @@ class Rectify(RolloutStrategy):
 
     base: Independent = Independent()
     source: str = "prm"
-    """'prm', or 'monte_carlo' to label every step of the wrong rollouts by continuations."""
-    monte_carlo: MonteCarlo = MonteCarlo()
+    """'prm', or 'monte_carlo' to label the wrong rollouts by continuations."""
+    monte_carlo: Labeller = MonteCarlo()
     """How steps are labelled where source is 'monte_carlo'."""
     threshold: float = 0.5
     """A step that scores under it is wrong."""

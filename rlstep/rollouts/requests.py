@@ -41,6 +41,7 @@ def prompt_request(prompt: Prompt, n: int, sampling: Sampling, context: RolloutC
         n=n,
         seed=request_seed(context.seed, f"{context.scope}/{prompt.prompt_id}"),
         sampling=sampling,
+        affinity=prompt.prompt_id,
     )
 
 
@@ -102,6 +103,7 @@ def branch(
             max_tokens=max(1, sampling.max_tokens - inherited),
             min_tokens=max(0, sampling.min_tokens - inherited),
         ),
+        affinity=parent.prompt.prompt_id,
     )
     return Branch(parent=parent, steps=steps, request=request)
 
@@ -151,6 +153,7 @@ def _joined(
         finish_reason=continuation.finish_reason,
         stop_reason=continuation.stop_reason,
         versions=(*inherited, *written),
+        cached=continuation.cached,
     )
 
 

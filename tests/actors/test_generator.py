@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,6 +48,29 @@ async def test_a_seed_fixes_a_request_and_only_that_request(engines: Engines) ->
     for one, same in zip(first, again, strict=True):
         assert np.array_equal(one.token_ids, same.token_ids)
     assert len({completion.token_ids.tobytes() for completion in (*first, *other)}) == 8
+
+
+async def test_every_child_says_what_it_found_cached(engines: Engines) -> None:
+    """Blocks of 32: of 70 tokens, two blocks are shared and 6 tokens are each child's own."""
+    group = part_of(engines[False], 1)
+    prefix = np.random.default_rng(1).integers(3, 43, 110).astype(np.int32)
+    first = await completions(group, request("cached/a", prefix[:70], n=3))
+    assert [completion.cached for completion in first] == [0, 64, 64]
+    [longer] = await completions(group, request("cached/b", prefix))
+    assert longer.cached == 64
+    [again] = await completions(group, request("cached/c", prefix))
+    assert again.cached == 96
+    [aligned] = await completions(group, request("cached/d", prefix[:64]))
+    assert aligned.cached == 32  # the last token is computed, and with it its block
+
+
+async def test_requests_of_one_affinity_share_a_replicas_cache(engines: Engines) -> None:
+    group = part_of(engines[False], 2)
+    prefix = np.random.default_rng(2).integers(3, 43, 70).astype(np.int32)
+    asked = [replace(request(f"affine/{i}", prefix), affinity="p") for i in range(6)]
+    assert len({zlib.crc32(item.request_id.encode()) % 2 for item in asked}) == 2
+    found = [(await completions(group, item))[0].cached for item in asked]
+    assert found == [0, 64, 64, 64, 64, 64]
 
 
 async def test_stop_tokens_stop_strings_and_length(engines: Engines) -> None:

@@ -104,6 +104,9 @@ def test_a_branch_asks_for_the_parents_tokens():
     assert origin.request.sampling.max_tokens == 64 - 13
     assert origin.request.n == 3
     assert origin.request.request_id == "0/p/0/fix2"
+    # To the generator that sampled the parent, which may still have its keys and values.
+    asked = prompt_request(small_prompt("p"), 1, SAMPLING, context())
+    assert origin.request.affinity == asked.affinity == "p"
 
 
 def test_branches_of_other_steps_and_purposes_have_their_own_seeds():
@@ -149,6 +152,13 @@ def test_branch_rollouts_go_on_where_the_parent_was_cut():
     assert np.array_equal(logprobs[:6], parent.completion.logprobs[:6])
     assert np.array_equal(logprobs[6:], answer[0].logprobs)
     assert first.seed == origin.request.seed
+
+
+def test_a_branch_says_what_its_own_request_found_cached():
+    origin = branch(rollout(), 1, 1, "fix", SAMPLING, context())
+    answer = replace(fake_completion("#10"), cached=7)
+    (made,) = branch_rollouts(origin, (answer,), context())
+    assert made.completion.cached == 7
 
 
 def test_version_spans_join():
