@@ -58,9 +58,7 @@ def random_policy(folder: str, seed: int, tokenizer: Any, **sizes: int) -> str:
     return folder
 
 
-def make_policy(
-    options: Sft, fresh: Callable[[str], str], batches: Iterable[LabelSamples]
-) -> None:
+def make_policy(options: Sft, fresh: Callable[[str], str], batches: Iterable[LabelSamples]) -> None:
     """Train and export.
 
     Args:

@@ -28,8 +28,8 @@ class OracleSteps(Labeller):
     def __post_init__(self) -> None:
         if not isinstance(self.task, StepOracle):
             raise ValueError(
-                f"oracle_steps.task is {self.task!r}, which cannot tell right steps from wrong ones;"
-                " it needs a task with a method first_error, such as Arithmetic or Logic"
+                f"oracle_steps.task is {self.task!r}, which cannot tell right steps from wrong"
+                " ones; it needs a task with a method first_error, such as Arithmetic or Logic"
             )
 
     async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:

@@ -33,7 +33,6 @@ import numpy as np
 
 from rlstep.checks import at_least, between
 from rlstep.interfaces import Labeller, PromptSet, RolloutContext, Task, Tokenizer
-from rlstep.tasks.synthetic import closed_tokenizer
 from rlstep.tasks.syllogism import (
     Statement,
     blend,
@@ -43,6 +42,7 @@ from rlstep.tasks.syllogism import (
     read,
     way,
 )
+from rlstep.tasks.synthetic import closed_tokenizer
 from rlstep.types import Prompt, Rollout, StepScores
 
 T = TypeVar("T")
@@ -300,9 +300,7 @@ class Logic(Task):
             for text, answer in answers.items()
         ]
 
-    def _problem(
-        self, among: Sequence[str], rng: np.random.Generator
-    ) -> tuple[Problem, str]:
+    def _problem(self, among: Sequence[str], rng: np.random.Generator) -> tuple[Problem, str]:
         terms = self.premises + 1 + self.distractors
         drawn = [among[i] for i in rng.choice(len(among), terms, replace=False)]
         subject, predicate, *more = drawn

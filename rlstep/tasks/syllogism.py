@@ -80,13 +80,16 @@ def follows(first: Statement, second: Statement, conclusion: Statement) -> bool:
     middle term is distributed in a premise, and so is what the conclusion distributes; as many
     premises as conclusions are negative, and particular.
     """
+    if (
+        first.negative + second.negative != conclusion.negative
+        or first.particular + second.particular != conclusion.particular
+    ):
+        return False
     middle = first.terms & second.terms
     return (
         len(middle) == 1
         and conclusion.terms == first.terms ^ second.terms
         and middle | conclusion.distributed <= first.distributed | second.distributed
-        and first.negative + second.negative == conclusion.negative
-        and first.particular + second.particular == conclusion.particular
     )
 
 

@@ -56,9 +56,7 @@ def solution_samples(
     return LabelSamples(sequences=sequences, targets=ones, weights=ones)
 
 
-def _sequence(
-    sequence_id: str, prompt: Prompt, steps: Seq[str], tokenizer: Tokenizer
-) -> Sequence:
+def _sequence(sequence_id: str, prompt: Prompt, steps: Seq[str], tokenizer: Tokenizer) -> Sequence:
     assert tokenizer.eos_token_id is not None, "the tokenizer has no end-of-sequence token"
     encoded = [tokenizer.encode(step, add_special_tokens=False) for step in steps]
     encoded[-1] = [*encoded[-1], tokenizer.eos_token_id]

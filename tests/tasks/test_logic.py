@@ -166,8 +166,8 @@ def test_deleting_any_premise_of_the_proof_breaks_it(premises, distractors, seed
     assert len(proof) == premises
     for deleted in given_lines:
         left = [line for line in given_lines if line != deleted]
-        shown = {answer for answer, claim in {"yes": question, "no": contradictory(question)}.items()
-                 if entails(left, claim)}  # fmt: skip
+        claims = {"yes": question, "no": contradictory(question)}
+        shown = {answer for answer, claim in claims.items() if entails(left, claim)}
         needed = deleted in proof or prompt.answer == "unknown"
         assert shown == (set() if needed else {prompt.answer})
 

@@ -27,7 +27,12 @@ MOODS = {
 }
 MAJOR = {1: "mp", 2: "pm", 3: "mp", 4: "pm"}
 MINOR = {1: "sm", 2: "sm", 3: "ms", 4: "ms"}
-WORDS = {"A": "All {} are {}", "E": "No {} are {}", "I": "Some {} are {}", "O": "Some {} are not {}"}
+WORDS = {
+    "A": "All {} are {}",
+    "E": "No {} are {}",
+    "I": "Some {} are {}",
+    "O": "Some {} are not {}",
+}
 
 
 def statement(text: str) -> Statement:
