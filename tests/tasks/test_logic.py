@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlstep.scoring.exact_answer import ExactAnswer
+from rlstep.tasks import logic
 from rlstep.tasks.logic import (
     ANSWER_LINE,
     ANSWERS,
@@ -98,6 +99,15 @@ def problem(text: str) -> Prompt:
 )  # fmt: skip
 def test_the_oracle_finds_the_first_wrong_step(text, steps, first_error):
     assert TASK.first_error(problem(text), steps) == first_error
+
+
+def test_the_example_of_the_documentation_is_right():
+    assert logic.__doc__ is not None
+    shown = [line.strip() + "\n" for line in logic.__doc__.splitlines() if line[:4] == "    "]
+    question = next(i for i, line in enumerate(shown) if line.endswith("?\n")) + 1
+    prompt, steps = problem("".join(shown[:question])), shown[question:]
+    assert worked_solution(prompt, np.random.default_rng(0), 0.0) == [*steps[:-1], "#no"]
+    assert TASK.first_error(prompt, steps) is None
 
 
 @pytest.mark.parametrize(
