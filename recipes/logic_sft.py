@@ -1,13 +1,15 @@
-"""Makes the logic policy: supervised training on worked solutions of mixed quality.
+"""Makes the policy that the logic recipes begin with, from worked solutions of mixed quality.
 
-    python recipes/logic_sft.py --out /tmp/logic
+    python recipes/logic_sft.py                      into the folder where they look for it
+    python recipes/logic_sft.py --out /tmp/policy    elsewhere; then name it with
+                                                     --policy.model.path /tmp/policy
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from logic_process_grpo import TASK
+from logic_process_grpo import POLICY, TASK
 from sft_base import Sft, make_policy, random_policy
 
 from rlstep.tasks.logic import logic_tokenizer, worked_solution
@@ -17,6 +19,7 @@ from rlstep.types import LabelSamples
 
 @dataclass(frozen=True, kw_only=True)
 class LogicSft(Sft):
+    out: str = POLICY
     updates: int = 1500
     batch: int = 32
     learning_rate: float = 2e-3
