@@ -1,8 +1,9 @@
-"""Makes the policy that the logic recipes begin with, from worked solutions of mixed quality.
+"""Makes the policy that the logic recipe begins with, from worked solutions of mixed quality.
 
-    python recipes/logic_sft.py                      into the folder where they look for it
-    python recipes/logic_sft.py --out /tmp/policy    elsewhere; then name it with
-                                                     --policy.model.path /tmp/policy
+    python recipes/logic_sft.py [--out FOLDER]
+
+Without a folder it is written to where the recipe looks for it; name any other to the recipe with
+`--policy.model.path FOLDER`.
 """
 
 from collections.abc import Iterator
