@@ -36,15 +36,20 @@ from rlstep.losses.step_dpo import StepDpo
 from rlstep.pairs.first_error import FirstErrorPairs
 from rlstep.pairs.longest_correct import LongestCorrectPairs
 from rlstep.pairs.outcome import OutcomePairs
+from rlstep.rollouts.first_error_search import FirstErrorSearch
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.rectify import Rectify
 from rlstep.rollouts.requests import request_seed
+from rlstep.rollouts.stopping import BetaStopping
 from rlstep.scoring.oracle_steps import OracleSteps
 from rlstep.types import Group, PairSamples, Rollout
 
 HARDER = replace(TASK, limit=22)
 """Larger numbers than the policy was trained on: it solves 30 % of these problems at the start."""
 SAMPLED = Independent(samples_per_prompt=8, sampling=SAMPLING)
+LOW = 0.2
+"""Step-DPO: from a wrong step on fewer continuations than this succeed. Right steps of so weak a
+policy are far under a half, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +87,14 @@ ARMS: dict[str, dict[str, Any]] = {
     "dpo_vp": {"samples": LongestCorrectPairs(), "loss": Dpo()},
     "dpo": {"samples": OutcomePairs(), "loss": Dpo()},
     "step_dpo": {
-        "samples": FirstErrorPairs(),
+        "samples": FirstErrorPairs(source="monte_carlo", threshold=LOW),
         "loss": StepDpo(),
-        "rollouts": Rectify(base=SAMPLED),
-        **with_prm(),
+        "rollouts": Rectify(
+            base=SAMPLED,
+            source="monte_carlo",
+            monte_carlo=FirstErrorSearch(stopping=BetaStopping(threshold=LOW)),
+            threshold=LOW,
+        ),
     },
     "full_step_prm": {
         "samples": OutcomePairs(step_source="prm"),

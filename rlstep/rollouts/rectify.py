@@ -11,7 +11,7 @@ from rlstep.pairs.first_error import first_error
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.rollouts.requests import Branch, branch, branch_rollouts
-from rlstep.types import Failure, Group, Prompt, Rollout, Sampling, StepScores, Verdict
+from rlstep.types import Failure, Group, Prompt, Rollout, Sampling, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Rectify(RolloutStrategy):
     rectifications: int = 4
     """Continuations from before each located error."""
     max_errors: int = 2
-    """Located errors per prompt that are rectified."""
+    """Wrong rollouts of a prompt whose first error is looked for and rectified."""
 
     def __post_init__(self) -> None:
         at_least("rollouts.rectifications", self.rectifications, 1)
@@ -57,7 +57,7 @@ class Rectify(RolloutStrategy):
     ) -> AsyncIterator[Group]:
         groups = [group async for group in self.base.collect(prompts, context)]
         groups.sort(key=lambda group: group.prompt.prompt_id)
-        wrong = [r for group in groups for r in group.rollouts if _is_wrong(r)]
+        wrong = [r for group in groups for r in self._wrong(group)]
         scored = {r.rollout_id: r for r in await self._score(wrong, context)}
         origins = [
             branch(rollout, step, self.rectifications, "fix", self.base.sampling, context)
@@ -78,18 +78,14 @@ class Rectify(RolloutStrategy):
             return await self.monte_carlo.label(wrong, context)
         return await context.scorer.score_steps(wrong)
 
+    def _wrong(self, group: Group) -> list[Rollout]:
+        return [rollout for rollout in group.rollouts if _is_wrong(rollout)][: self.max_errors]
+
     def _locate(self, rollouts: Sequence[Rollout]) -> list[tuple[Rollout, int]]:
-        """(rollout, first wrong step), at most `max_errors` of each prompt."""
-        found: list[tuple[Rollout, int]] = []
-        taken: dict[str, int] = {}
-        for rollout in rollouts:
-            scores = rollout.step_scores(self.source)
-            error = first_error(scores, self.threshold) if isinstance(scores, StepScores) else None
-            prompt_id = rollout.prompt.prompt_id
-            if error is not None and taken.get(prompt_id, 0) < self.max_errors:
-                taken[prompt_id] = taken.get(prompt_id, 0) + 1
-                found.append((rollout, error))
-        return found
+        """(rollout, first wrong step), where the scores show one."""
+        scored = ((rollout, rollout.step_scores(self.source)) for rollout in rollouts)
+        found = ((r, first_error(s, self.threshold)) for r, s in scored if s is not None)
+        return [(rollout, error) for rollout, error in found if error is not None]
 
 
 def _is_wrong(rollout: Rollout) -> bool:

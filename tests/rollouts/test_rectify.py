@@ -78,8 +78,8 @@ async def test_at_most_max_errors_a_prompt():
 async def test_right_rollouts_are_left_alone():
     groups, _ = await collect(Rectify(base=BASE))
     assert branches(groups["b"]) == []
-    # Only wrong rollouts are scored, and the others are still in their places.
-    assert ["prm" in r.scores for r in groups["a"].rollouts[:4]] == [False, True, True, True]
+    # Only the first two wrong rollouts are scored, and the others are still in their places.
+    assert ["prm" in r.scores for r in groups["a"].rollouts[:4]] == [False, True, True, False]
     assert [r.rollout_id for r in groups["a"].rollouts[:4]] == [f"0/a/{i}" for i in range(4)]
 
 
