@@ -115,6 +115,7 @@ def test_the_example_of_the_documentation_is_right():
     [
         "",
         "All a are b?\n",
+        "All a are b\nAll a are b?\n",  # nothing to eliminate
         "All a are b\nAll b are c\n",
         "All a are b\nAll b are c\nAll a are c?",
         "All a are b\nAll b is c\nAll a are c?\n",
