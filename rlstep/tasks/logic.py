@@ -303,7 +303,7 @@ class Logic(Task):
 
     def _problem(self, among: Sequence[str], rng: np.random.Generator) -> tuple[Problem, str]:
         terms = self.premises + 1 + self.distractors
-        drawn = [among[i] for i in rng.choice(len(among), terms, replace=False)]
+        drawn = [among[int(i)] for i in rng.choice(len(among), terms, replace=False)]
         subject, predicate, *more = drawn
         conclusion = Statement(_coin(rng), _coin(rng), subject, predicate)
         tree = [conclusion]
