@@ -31,7 +31,7 @@ class Sft:
     threads: int = 1
 
 
-def random_policy(folder: str, seed: int, tokenizer: Any, **sizes: int) -> str:
+def random_policy(folder: str, seed: int, tokenizer: Any, **sizes: Any) -> str:
     """A small Llama with random weights and a task's tokenizer; `sizes` are its config's.
 
     Not a Qwen2: transformers 5.19 replaces any tokenizer in a qwen2 folder by Qwen2's own, which

@@ -93,14 +93,14 @@ class Problem:
         return "".join(f"{premise}\n" for premise in self.premises) + f"{self.question}?\n"
 
     @cached_property
-    def chain(self) -> list[Statement]:
+    def chain(self) -> tuple[Statement, ...]:
         """The premises that lead from the question's subject to its predicate, in order.
 
         Whatever is to be said of the two follows from these or not at all.
         """
         found = way(self.premises, self.question.subject, self.question.predicate)
         assert found is not None, "nothing leads from the question's subject to its predicate"
-        return found
+        return tuple(found)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -119,20 +119,21 @@ def read_problem(text: str) -> Problem:
     raise ValueError(
         f"prompt.text is {text!r}; a logic problem has premises on lines like 'All bakoq are"
         " demuq', a question like 'Some bakoq are demuq?' and one way from its subject to its"
-        " predicate, beside which every premise is universal"
+        " predicate, of two premises or more, beside which every premise is universal"
     )
 
 
 def _has_one_way(problem: Problem) -> bool:
-    """Whether the premises are a tree, and those beside the chain universal: a particular one says
-    that its terms have members, which the chain alone would not know."""
+    """Whether the premises are a tree with a middle term to eliminate, and those beside the chain
+    universal: a particular one says that its terms have members, which the chain does not know."""
     start, end = problem.question.subject, problem.question.predicate
     terms = {term for premise in problem.premises for term in premise.terms}
     if not {start, end} <= terms or len(terms) != len(problem.premises) + 1:
         return False
     if any(way(problem.premises, start, term) is None for term in terms):
         return False
-    return not any(p.particular for p in problem.premises if p not in problem.chain)
+    beside = set(problem.premises) - set(problem.chain)
+    return len(problem.chain) > 1 and not any(premise.particular for premise in beside)
 
 
 class Deduction:
@@ -302,7 +303,7 @@ class Logic(Task):
 
     def _problem(self, among: Sequence[str], rng: np.random.Generator) -> tuple[Problem, str]:
         terms = self.premises + 1 + self.distractors
-        drawn = [among[i] for i in rng.choice(len(among), terms, replace=False)]
+        drawn = [among[int(i)] for i in rng.choice(len(among), terms, replace=False)]
         subject, predicate, *more = drawn
         conclusion = Statement(_coin(rng), _coin(rng), subject, predicate)
         tree = [conclusion]
