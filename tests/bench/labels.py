@@ -72,8 +72,7 @@ from rlstep.types import (
 
 STEPS, CONTINUATIONS, CHAINS = 10, 8, 4
 """Steps of a chain, continuations of a prefix, chains of a prompt."""
-PROMPT_TOKENS, STEP_TOKENS, SPARE_TOKENS = (200, 232), (40, 48), 64
-FILLERS = 14
+PROMPT_TOKENS, STEP_TOKENS, SPARE_TOKENS, FILLERS = (200, 232), (40, 48), 64, 14
 SKILL, LUCK, THRESHOLD = 0.97, 0.03, 0.4
 TASK = Arithmetic(operations=STEPS - 1, largest_operand=9, largest_factor=3, limit=99)
 CONFIG = GeneratorConfig(context=1024, kv_cache_mib=512, threads=1, deadline_s=1800.0)
@@ -111,7 +110,6 @@ def make_model(folder: str) -> Any:
         num_key_value_heads=2,
         max_position_embeddings=CONFIG.context,
         eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -319,8 +317,7 @@ async def measure(problems: int, folder: str) -> tuple[list[Row], list[int]]:
 
     from rlstep.actors.generator_group import GeneratorGroup
 
-    tokenizer = make_model(folder)
-    chains = make_chains(problems, tokenizer)
+    chains = make_chains(problems, tokenizer := make_model(folder))
     ray.init(address="local", logging_level=logging.WARNING)
     group = GeneratorGroup(CONFIG, folder, {})
     await group.start()
@@ -333,13 +330,17 @@ async def measure(problems: int, folder: str) -> tuple[list[Row], list[int]]:
         iteration=0,
         seed=0,
     )
-    warm_up = chains[:1]
-    naive(engine, warm_up, context)
-    await through_the_role("cached", group, warm_up, context)
-    rows = [naive(engine, chains, context)]
-    rows += [await through_the_role(name, group, chains, context) for name in ESTIMATORS]
-    await group.close()
-    ray.shutdown()
+    try:
+        naive(engine, chains[:1], context)  # warms up
+        await through_the_role("cached", group, chains[:1], context)
+        rows = [naive(engine, chains, context)]
+        for name in ESTIMATORS:
+            print(f"{rows[-1].name} took {rows[-1].seconds:.1f} s", flush=True)
+            rows.append(await through_the_role(name, group, chains, context))
+    finally:
+        engine.llm_engine.engine_core.shutdown()  # vLLM 0.32 leaves its process to wait for at exit
+        await group.close()
+        ray.shutdown()
     texts = [[chain.step_text(i) for i in range(STEPS)] for chain in chains]
     truth = [TASK.first_error(c.prompt, text) for c, text in zip(chains, texts, strict=True)]
     return rows, [error for error in truth if error is not None]
