@@ -24,6 +24,10 @@ SIZES = {
     "initializer_range": 0.2,  # so that scores are far from 0.5
 }
 
+QWEN_ROWS = 20_032
+"""Embeddings: more than tokens, as the released models have. (transformers 5 reads the tokenizer of
+any Qwen2 folder as Qwen2's, and adds that one's end token.)"""
+
 
 def math_shepherd(folder: Path) -> str:
     """A Mistral with Mistral's vocabulary: a language model."""
@@ -46,13 +50,13 @@ def qwen_math_prm(folder: Path) -> str:
 
     tokenizer = qwen_like()
     torch.manual_seed(2)
-    config = Qwen2Config(vocab_size=len(tokenizer), tie_word_embeddings=False, **SIZES)
+    config = Qwen2Config(vocab_size=QWEN_ROWS, tie_word_embeddings=False, **SIZES)
     base = Qwen2Model(config)
     width = config.hidden_size
     head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
     weights = {f"model.{name}": value for name, value in base.state_dict().items()}
     weights |= {f"score.{name}": 3 * value for name, value in head.state_dict().items()}
-    weights["lm_head.weight"] = torch.zeros(len(tokenizer), width)  # released, and read by nobody
+    weights["lm_head.weight"] = torch.zeros(QWEN_ROWS, width)  # released, and read by nobody
     save_file({n: w.contiguous() for n, w in weights.items()}, folder / "model.safetensors")
     code = "modeling_qwen2_rm"
     entries = {
@@ -77,7 +81,7 @@ def classifier(folder: Path, labels: int) -> str:
 
     tokenizer = qwen_like()
     torch.manual_seed(3)
-    config = Qwen2Config(vocab_size=len(tokenizer), num_labels=labels, **SIZES)
+    config = Qwen2Config(vocab_size=QWEN_ROWS, num_labels=labels, **SIZES)
     model = Qwen2ForTokenClassification(config)
     with torch.no_grad():
         model.score.bias.copy_(torch.arange(labels) + 0.5)  # vLLM loads it by a way of its own
