@@ -49,18 +49,24 @@ def _learner_row(name: str, config: LearnerConfig, gpus: float) -> tuple[str, st
 
 
 def _step_model_row(model: StepModel, gpus: float) -> tuple[str, str, str, str, str]:
-    """A learner's, or for a frozen model one of its weights alone."""
+    learner, engine = model.learner, model.engine
     if model.loss is not None:
-        return _learner_row(f"{model.source} learner", model.learner, gpus)
-    size, learner, engine = _all(model.learner.model), model.learner, model.engine
-    width = 2 if learner.model.dtype == "bfloat16" else 4
+        return _learner_row(f"{model.source} learner", learner, gpus)
+    size = _all(learner.model)
+    need = None if size is None else frozen_bytes(model, size)
     if engine is None:
-        spread = learner.world_size if learner.zero_stage >= 3 else 1
-        need = None if size is None else size * width / spread
         return _row(f"{model.source} (frozen)", learner.world_size, gpus, size, need)
-    need = None if size is None else size * width / engine.tensor_parallel_size
     cache = engine.kv_cache_mib / 1024
     return _row(f"{model.source} (pooling)", engine.replicas, gpus, size, need, cache)
+
+
+def frozen_bytes(model: StepModel, parameters: int) -> float:
+    """Bytes one actor holds of a model that is only read: its weights, or its share of them."""
+    learner, engine = model.learner, model.engine
+    width = 2 if learner.model.dtype == "bfloat16" else 4
+    if engine is not None:
+        return parameters * width / engine.tensor_parallel_size
+    return parameters * width / (learner.world_size if learner.zero_stage >= 3 else 1)
 
 
 def learner_bytes(config: LearnerConfig, parameters: int, trained: int) -> float:

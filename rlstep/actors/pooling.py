@@ -135,13 +135,14 @@ class PoolingGroup:
 
     async def _call(self, replica: int, verb: str, *arguments: Any) -> Any:
         call = getattr(self.actors[replica], verb).remote(*arguments)
+        place = f"pooling {self.name!r} replica {replica}: {verb}"
         try:
             return await asyncio.wait_for(call, self._deadline_s)
         except TimeoutError as error:
-            raise TimeoutError(
-                f"pooling {self.name!r} replica {replica}: {verb} did not finish within"
-                f" {self._deadline_s:g} s"
-            ) from error
+            raise TimeoutError(f"{place} did not finish within {self._deadline_s:g} s") from error
+        except Exception as error:  # raised as it is, with its place
+            error.add_note(place)
+            raise
 
 
 ARCHITECTURES = {

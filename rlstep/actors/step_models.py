@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +13,8 @@ from rlstep.actors.pooling import PoolingGroup
 from rlstep.inputs import at_steps, to_model
 from rlstep.interfaces import Reader, StepModel
 from rlstep.types import Failure, Floats, Rollout, Score, TokenIds
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,19 @@ class StepModelRole:
             else self.model.read_out(rollout, at_steps(rollout, given, next(rows)), version)
             for rollout, given in zip(rollouts, inputs, strict=True)
         ]
+
+    def _warn(self, failures: Sequence[Failure], rollouts: int) -> None:
+        """What cannot be read has no score, which nobody should find out by accident."""
+        if failures:
+            reasons = dict(Counter(failure.reason for failure in failures))
+            logger.warning(
+                "%s: %d of %d rollouts could not be read: %s (%s)",
+                self.model.source,
+                len(failures),
+                rollouts,
+                reasons,
+                failures[0].detail,
+            )
 
     async def _predict(self, sequences: list[TokenIds]) -> list[Floats]:
         return await self.learner.predict(sequences, log_ratios=self.model.log_ratios)

@@ -39,13 +39,13 @@ class FrozenPrm(StepModel):
 
     def reader(self, tokenizer: Any) -> Reader:
         path = self.learner.model.path
-        model, most = load_tokenizer(path), context_of(path)
+        most = context_of(path)
         if self.engine is not None:
             most = min(most, self.engine.context)
-        if self.layout is not None:
-            return bounded(self.layout.reader(tokenizer, model), most)
-        needs_vocabulary("step_models (FrozenPrm)", tokenizer, model)
-        return bounded(own_inputs, most)
+        if self.layout is None:
+            needs_vocabulary("step_models (FrozenPrm)", tokenizer, path)
+            return bounded(own_inputs, most)
+        return bounded(self.layout.reader(tokenizer, load_tokenizer(path)), most)
 
     def samples(self, rollouts: Sequence[Rollout]) -> Samples:
         raise NotImplementedError("a FrozenPrm is not trained")

@@ -43,11 +43,10 @@ class Prm(StepModel):
 
     def reader(self, tokenizer: Any) -> Reader | None:
         path = self.learner.model.path
-        model = load_tokenizer(path)
-        if self.layout is not None:
-            return bounded(self.layout.reader(tokenizer, model), context_of(path))
-        needs_vocabulary("step_models (Prm)", tokenizer, model)
-        return None
+        if self.layout is None:
+            needs_vocabulary("step_models (Prm)", tokenizer, path)
+            return None
+        return bounded(self.layout.reader(tokenizer, load_tokenizer(path)), context_of(path))
 
     def samples(self, rollouts: Sequence[Rollout]) -> LabelSamples:
         return step_labels(rollouts)

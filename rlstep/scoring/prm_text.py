@@ -47,16 +47,16 @@ def same_vocabulary(a: Any, b: Any) -> bool:
     return a.get_vocab() == b.get_vocab()
 
 
-def needs_vocabulary(name: str, policy: Any, model: Any) -> None:
+def needs_vocabulary(name: str, policy: Any, path: str) -> None:
     """Refuse a model that would read the policy's ids as other tokens.
 
     Raises:
-        ValueError: the two tokenizers differ.
+        ValueError: its tokenizer is not the policy's.
     """
-    if not same_vocabulary(policy, model):
+    if not same_vocabulary(policy, load_tokenizer(path)):
         raise ValueError(
-            f"{name}.learner.model has another tokenizer than the policy: give {name}.layout,"
-            " for instance StepTags(), which encodes the text anew"
+            f"{name}.learner.model.path is {path!r}, whose tokenizer is not the policy's, and it"
+            " reads the policy's tokens; a PRM can be given a layout, for instance StepTags()"
         )
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from rlstep.types import TokenIds
+from rlstep.actors.frozen_rank import FrozenRank
+from rlstep.config import LearnerConfig
+from rlstep.types import Floats, TokenIds
 from tests.real_tokenizers import sentencepiece_tokenizer
 from tests.solutions import qwen_like, solution
 
@@ -29,14 +34,16 @@ QWEN_ROWS = 20_032
 any Qwen2 folder as Qwen2's, and adds that one's end token.)"""
 
 
-def math_shepherd(folder: Path) -> str:
-    """A Mistral with Mistral's vocabulary: a language model."""
+def math_shepherd(folder: Path, *, pad: bool = False) -> str:
+    """A Mistral with Mistral's vocabulary, a language model; without a pad token, as released."""
     from transformers import MistralConfig, MistralForCausalLM
 
     torch.manual_seed(1)
     config = MistralConfig(vocab_size=32_000, tie_word_embeddings=False, **SIZES)
     MistralForCausalLM(config).save_pretrained(folder)
-    sentencepiece_tokenizer().save_pretrained(folder)
+    tokenizer = copy.deepcopy(sentencepiece_tokenizer())
+    tokenizer.pad_token = tokenizer.unk_token if pad else None
+    tokenizer.save_pretrained(folder)
     return str(folder)
 
 
@@ -104,7 +111,21 @@ def ragged(vocabulary: int, number: int = 12) -> list[TokenIds]:
     return [random.integers(3, vocabulary, n).astype(np.int32) for n in lengths]
 
 
-def softmax_of_two(logits: Tensor, good: int, bad: int) -> Tensor:
-    """P(good) of the two, float64."""
-    pair = logits[..., [good, bad]].double()
-    return pair.softmax(-1)[..., 0]
+@contextmanager
+def frozen(settings: LearnerConfig) -> Iterator[FrozenRank]:
+    """One rank in this process: the actor's class without the actor."""
+    rank = FrozenRank(settings, name="test", rank=0, device="cpu", seed=0, timeout_s=60.0)
+    try:
+        rank.join(*rank.address())
+        yield rank
+    finally:
+        rank.close()
+
+
+def rows(by_position: dict[int, Floats]) -> list[Floats]:
+    return [by_position[i] for i in range(len(by_position))]
+
+
+def apart(a: Sequence[Any], b: Sequence[Any]) -> float:
+    """Largest difference."""
+    return max(float(np.abs(x - y).max()) for x, y in zip(a, b, strict=True))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rlstep.actors.frozen_rank import FrozenRank
 from rlstep.actors.learner_group import LearnerGroup
 from rlstep.actors.models import check_learner, load_model
 from rlstep.config import LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
@@ -29,7 +26,16 @@ from rlstep.scoring.qwen_math_prm import QwenMathPrmLayout
 from rlstep.scoring.step_tags import StepTags
 from rlstep.types import LabelSamples, StepInputs
 from tests.actors.learner_kit import running
-from tests.actors.prm_kit import ROLLOUTS, classifier, math_shepherd, qwen_math_prm, ragged
+from tests.actors.prm_kit import (
+    ROLLOUTS,
+    apart,
+    classifier,
+    frozen,
+    math_shepherd,
+    qwen_math_prm,
+    ragged,
+    rows,
+)
 from tests.builders import make_counts
 from tests.real_tokenizers import byte_level_tokenizer
 
@@ -56,25 +62,6 @@ def config(path: str, head: Any, **fields: Any) -> LearnerConfig:
         "optimizer": OptimizerConfig(learning_rate=1e-2),
     }
     return LearnerConfig(**(values | fields))
-
-
-@contextmanager
-def frozen(settings: LearnerConfig) -> Iterator[FrozenRank]:
-    """One rank in this process."""
-    rank = FrozenRank(settings, name="test", rank=0, device="cpu", seed=0, timeout_s=60.0)
-    try:
-        rank.join(*rank.address())
-        yield rank
-    finally:
-        rank.close()
-
-
-def rows(by_position: dict[int, Any]) -> list[Any]:
-    return [by_position[i] for i in range(len(by_position))]
-
-
-def apart(a: Any, b: Any) -> float:
-    return max(float(np.abs(x - y).max()) for x, y in zip(a, b, strict=True))
 
 
 @torch.no_grad()

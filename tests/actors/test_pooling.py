@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstep.actors.learner_group import LearnerGroup
+from rlstep.actors.frozen_rank import FrozenRank
 from rlstep.actors.pooling import PoolingGroup, check_architecture
 from rlstep.actors.step_models import StepModelRole
 from rlstep.config import LearnerConfig, ModelConfig, PoolingConfig
 from rlstep.scoring.frozen_prm import FrozenPrm
 from rlstep.scoring.math_shepherd import MathShepherdLayout
 from rlstep.scoring.qwen_math_prm import QwenMathPrmLayout
-from rlstep.types import Failure, Rollout, Score, StepScores
-from tests.actors.prm_kit import ROLLOUTS, classifier, math_shepherd, qwen_math_prm, ragged
+from rlstep.types import Failure, Rollout, Score, StepScores, TokenIds
+from tests.actors.prm_kit import (
+    ROLLOUTS,
+    apart,
+    classifier,
+    frozen,
+    math_shepherd,
+    qwen_math_prm,
+    ragged,
+    rows,
+)
 from tests.real_tokenizers import byte_level_tokenizer
 from tests.solutions import qwen_like, solution
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 ENGINE = PoolingConfig(context=128, kv_cache_mib=32)
 LONG = solution("Why?", *["Because it is so, as I have said before. " * 4] * 4, name="long")
@@ -32,74 +42,67 @@ def config(path: str, head: Any) -> LearnerConfig:
     return LearnerConfig(model=ModelConfig(path=path), head=head, threads=1, token_budget=200)
 
 
-async def scores(prm: FrozenPrm, policy: Any, rollouts: list[Rollout]) -> tuple[Any, list[Score]]:
-    """Predictions of random ids, and the scores of rollouts, by the engine that it names."""
-    learner = (
-        await LearnerGroup.start(prm.learner, None, name="prm", seed=0, deadline_s=240.0)
-        if prm.engine is None
-        else await PoolingGroup.start(prm.learner, prm.engine, name="prm", deadline_s=240.0)
-    )
+class Forward:
+    """A Hugging Face forward in this process, for what calls a learner."""
+
+    def __init__(self, rank: FrozenRank) -> None:
+        self.rank = rank
+
+    async def predict(self, sequences: Sequence[TokenIds], *, log_ratios: bool = False) -> Any:
+        return rows(self.rank.predict(sequences, log_ratios))
+
+
+async def both_engines(
+    prm: FrozenPrm, policy: Any, rollouts: list[Rollout], engine: PoolingConfig = ENGINE
+) -> list[Score]:
+    """vLLM's scores of the rollouts, once they and its predictions of random ids are found to be
+    those of the Hugging Face forward."""
+    pooled, ids = replace(prm, engine=engine), ragged(20_000)
+    group = await PoolingGroup.start(prm.learner, engine, name="prm", deadline_s=500.0)
     try:
-        role = StepModelRole(prm, learner, prm.reader(policy))
-        return await learner.predict(ragged(20_000)), await role.score(rollouts, 0)
+        with frozen(prm.learner) as rank:
+            forward: Any = Forward(rank)
+            mine = await StepModelRole(prm, forward, prm.reader(policy)).score(rollouts, 0)
+            theirs = await StepModelRole(pooled, group, pooled.reader(policy)).score(rollouts, 0)
+            assert apart(rows(rank.predict(ids)), await group.predict(ids)) < 1e-4
     finally:
-        await learner.close()
-
-
-async def both_engines(prm: FrozenPrm, policy: Any, rollouts: list[Rollout]) -> list[Any]:
-    return await asyncio.gather(
-        scores(prm, policy, rollouts), scores(replace(prm, engine=ENGINE), policy, rollouts)
-    )
-
-
-def same(ours: tuple[Any, list[Score]], theirs: tuple[Any, list[Score]]) -> list[Score]:
-    for mine, row in zip(ours[0], theirs[0], strict=True):
-        assert row.dtype == np.float32 and np.abs(mine - row).max() < 1e-4
-    for mine, score in zip(ours[1], theirs[1], strict=True):
-        if isinstance(mine, StepScores):
-            assert isinstance(score, StepScores)
-            assert np.abs(mine.values - score.values).max() < 1e-4
+        await group.close()
+    for one, other in zip(mine, theirs, strict=True):
+        if isinstance(one, StepScores) and isinstance(other, StepScores):
+            assert apart([one.values], [other.values]) < 1e-4
         else:
-            assert score == mine
-    return theirs[1]
+            assert one == other
+    return theirs
 
 
 async def test_math_shepherd_scores_alike_on_both_engines(ray_cluster, tmp_path: Path):
     learner = config(math_shepherd(tmp_path), "two_token")
     prm = FrozenPrm(learner=learner, layout=MathShepherdLayout())
-    found = same(*await both_engines(prm, byte_level_tokenizer(), [*ROLLOUTS, LONG]))
-    assert [len(s.values) for s in found[:-1] if isinstance(s, StepScores)] == [2, 3, 1]
+    found = await both_engines(prm, byte_level_tokenizer(), [*ROLLOUTS, LONG])
     assert isinstance(found[-1], Failure) and found[-1].reason == "too_long"
-    values = np.concatenate([s.values for s in found[:-1] if isinstance(s, StepScores)])
-    assert values.std() > 0.05
+    values = [score.values for score in found if isinstance(score, StepScores)]
+    assert [len(row) for row in values] == [2, 3, 1] and np.concatenate(values).std() > 0.05
 
 
 async def test_qwen_math_prm_scores_alike_on_both_engines(ray_cluster, tmp_path: Path):
     learner = config(qwen_math_prm(tmp_path), "process_reward")
     prm = FrozenPrm(learner=learner, layout=QwenMathPrmLayout())
-    found = same(*await both_engines(prm, byte_level_tokenizer(), [*ROLLOUTS, LONG]))
-    assert [type(s) for s in found] == [StepScores] * 3 + [Failure]
+    found = await both_engines(prm, byte_level_tokenizer(), [*ROLLOUTS, LONG])
+    assert [type(score) for score in found] == [StepScores] * 3 + [Failure]
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("head", "labels"), [("token_classification", 1), ("two_label", 2)])
+@pytest.mark.parametrize(
+    ("head", "labels", "replicas"), [("token_classification", 1, 1), ("two_label", 2, 2)]
+)
 async def test_linear_heads_score_alike_on_both_engines(
-    ray_cluster, tmp_path: Path, head: str, labels: int
+    ray_cluster, tmp_path: Path, head: str, labels: int, replicas: int
 ):
     prm = FrozenPrm(learner=config(classifier(tmp_path, labels), head))
-    found = same(*await both_engines(prm, qwen_like(), ROLLOUTS))
-    assert [type(s) for s in found] == [StepScores] * 3
-
-
-@pytest.mark.slow
-async def test_replicas_share_the_sequences(ray_cluster, tmp_path: Path):
-    prm = FrozenPrm(learner=config(classifier(tmp_path, 1), "token_classification"))
-    two = replace(prm, engine=replace(ENGINE, replicas=2))
-    one, other = await asyncio.gather(
-        scores(prm, qwen_like(), ROLLOUTS), scores(two, qwen_like(), ROLLOUTS)
-    )
-    same(one, other)
+    engine = replace(ENGINE, replicas=replicas)
+    found = await both_engines(prm, qwen_like(), ROLLOUTS, engine)
+    assert [type(score) for score in found] == [StepScores] * 3
 
 
 def test_a_folder_without_the_head_is_refused(tmp_path: Path):

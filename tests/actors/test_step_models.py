@@ -64,11 +64,12 @@ async def test_own_tokens_are_read_at_the_steps_ends():
     assert scores.values.tolist() == pytest.approx([0.529964, 0.532454], abs=1e-6)
 
 
-async def test_tags_are_read_where_they_stand_and_failures_keep_their_place():
+async def test_tags_are_read_where_they_stand_and_failures_keep_their_place(caplog):
     scorer, learner = role(PRM, with_tags)
     first, failed, last = await scorer.score([ROLLOUT, LONG, ROLLOUT], 0)
     assert learner.asked == [[1, 2, 11, 12, 50, 13, 50]] * 2
     assert failed == Failure(reason="too_long")
+    assert "prm: 1 of 3 rollouts could not be read: {'too_long': 1}" in caplog.text
     for scores in (first, last):  # sigmoid(0.5) = 0.622459, at both tags
         assert isinstance(scores, StepScores)
         assert scores.values.tolist() == pytest.approx([0.622459] * 2, abs=1e-6)
