@@ -37,9 +37,9 @@ class StepModelRole:
             ]
         # Tokenizing is work, and the loop serves others meanwhile.
         inputs = await asyncio.to_thread(lambda: [read(rollout) for rollout in rollouts])
-        rows = iter(
-            await self._predict([x.token_ids for x in inputs if not isinstance(x, Failure)])
-        )
+        self._warn([given for given in inputs if isinstance(given, Failure)], len(rollouts))
+        readable = [given.token_ids for given in inputs if not isinstance(given, Failure)]
+        rows = iter(await self._predict(readable) if readable else [])
         return [
             given
             if isinstance(given, Failure)

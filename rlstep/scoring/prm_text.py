@@ -42,21 +42,22 @@ def bounded(read: Reader, most: int) -> Reader:
     return within
 
 
-def same_vocabulary(a: Any, b: Any) -> bool:
-    """Whether ids of one tokenizer mean the same to the other."""
-    return a.get_vocab() == b.get_vocab()
+def shares_ids(policy: Any, model: Any) -> bool:
+    """Whether every id of the policy's tokenizer means the same to the model's."""
+    return policy.get_vocab().items() <= model.get_vocab().items()
 
 
 def needs_vocabulary(name: str, policy: Any, path: str) -> None:
     """Refuse a model that would read the policy's ids as other tokens.
 
     Raises:
-        ValueError: its tokenizer is not the policy's.
+        ValueError: its tokenizer has other ids.
     """
-    if not same_vocabulary(policy, load_tokenizer(path)):
+    if not shares_ids(policy, load_tokenizer(path)):
         raise ValueError(
-            f"{name}.learner.model.path is {path!r}, whose tokenizer is not the policy's, and it"
-            " reads the policy's tokens; a PRM can be given a layout, for instance StepTags()"
+            f"{name}.learner.model.path is {path!r}, whose tokenizer has other ids than the"
+            " policy's, and it reads the policy's tokens; a PRM can be given a layout, for instance"
+            " StepTags()"
         )
 
 

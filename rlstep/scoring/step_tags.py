@@ -7,16 +7,16 @@ from typing import Any
 
 from rlstep.inputs import tagged
 from rlstep.interfaces import Reader, StepLayout
-from rlstep.scoring.prm_text import Tag, problem_text, same_vocabulary, step_texts
+from rlstep.scoring.prm_text import Tag, problem_text, shares_ids, step_texts
 from rlstep.tasks.templates import leading_ids
 from rlstep.types import Rollout, StepInputs
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepTags(StepLayout):
-    """One tag behind every step, where the step is read out (arXiv:2312.08935, section 3.4).
+    """One tag behind every step, where the step is read out (as in arXiv:2312.08935).
 
-    A PRM with the policy's vocabulary reads the policy's own tokens with the tag between them. Any
+    A PRM that knows the policy's ids reads the policy's own tokens with the tag between them. Any
     other one reads problem, newline and steps, each encoded by its own tokenizer. The policy never
     sees a tag.
     """
@@ -35,9 +35,11 @@ class StepTags(StepLayout):
 
         def anew(rollout: Rollout) -> StepInputs:
             problem = model.encode(
-                problem_text(rollout) + "\n", add_special_tokens=False, split_special_tokens=True
+                problem_text(rollout).strip() + "\n",
+                add_special_tokens=False,
+                split_special_tokens=True,
             )
             steps = (tag.text(model, text) for text in step_texts(rollout))
             return tagged([*leading, *tag.escape(problem)], steps, tag.id)
 
-        return own if same_vocabulary(policy, model) else anew
+        return own if shares_ids(policy, model) else anew

@@ -75,6 +75,11 @@ async def test_tags_are_read_where_they_stand_and_failures_keep_their_place(capl
         assert scores.values.tolist() == pytest.approx([0.622459] * 2, abs=1e-6)
 
 
+async def test_nothing_is_asked_where_nothing_can_be_read():
+    scorer, learner = role(PRM, with_tags)
+    assert await scorer.score([LONG], 0) == [Failure(reason="too_long")] and learner.asked == []
+
+
 async def test_a_layouts_labels_are_trained_at_its_tags():
     trainer, learner = role(PRM, with_tags)
     assert await trainer.train([ROLLOUT, LONG]) == {"updates": 1.0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlstep.config import LearnerConfig, ModelConfig
 from rlstep.interfaces import Reader, StepLayout
+from rlstep.losses.implicit_outcome import ImplicitOutcomeLoss
+from rlstep.losses.step_label import StepLabelLoss
+from rlstep.losses.value import ValueLoss
+from rlstep.scoring.critic import Critic
+from rlstep.scoring.frozen_prm import FrozenPrm
+from rlstep.scoring.implicit_prm import ImplicitPrm
 from rlstep.scoring.math_shepherd import MathShepherdLayout
+from rlstep.scoring.prm import Prm
 from rlstep.scoring.prm_text import bounded, numbered, one_token
 from rlstep.scoring.qwen_math_prm import QwenMathPrmLayout
 from rlstep.scoring.step_tags import StepTags
 from rlstep.types import Failure, Rollout, StepInputs
-from tests.real_tokenizers import sentencepiece_tokenizer
+from tests.real_tokenizers import byte_level_tokenizer, sentencepiece_tokenizer
 from tests.solutions import qwen_like, solution
 
 MISTRAL = sentencepiece_tokenizer()
@@ -131,6 +140,40 @@ def test_an_own_tag_stands_between_the_policys_own_tokens():
     tag, end = QWEN.convert_tokens_to_ids("Ġgood"), rollout.steps[0].end
     assert inputs.token_ids.tolist() == [*prompt, *ids[:end], tag, *ids[end:], tag]
     assert inputs.read_at.tolist() == [len(prompt) + end, len(prompt) + len(ids) + 1]
+
+
+def test_a_prm_may_have_tokens_that_the_policy_lacks():
+    rollout = solution("2+3?\n", "2+3=5\n")
+    tag, ids = QWEN.convert_tokens_to_ids("<extra_0>"), rollout.completion.token_ids.tolist()
+    assert tag not in byte_level_tokenizer().get_vocab().values()
+    inputs = read(StepTags(tag="<extra_0>").reader(byte_level_tokenizer(), QWEN), rollout)
+    assert inputs.token_ids.tolist() == [*rollout.prompt.token_ids.tolist(), *ids, tag]
+    # The other way about, the policy could write what the PRM cannot read: the text is encoded.
+    anew = read(StepTags(tag=" good").reader(QWEN, byte_level_tokenizer()), rollout)
+    assert byte_level_tokenizer().decode(anew.token_ids.tolist()) == "2+3?\n2+3=5\n good"
+
+
+@pytest.mark.parametrize("kind", [FrozenPrm, Prm, Critic, ImplicitPrm])
+def test_a_model_that_would_read_other_tokens_is_refused(tmp_path: Path, kind: Any):
+    MISTRAL.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "mistral"}')
+    model = ModelConfig(path=str(tmp_path))
+    scalar = LearnerConfig(model=model, head="token_classification")
+    fields = {
+        FrozenPrm: {"learner": scalar},
+        Prm: {"learner": scalar, "loss": StepLabelLoss()},
+        Critic: {"learner": scalar, "loss": ValueLoss()},
+        ImplicitPrm: {
+            "learner": LearnerConfig(model=model, reference="initial"),
+            "loss": ImplicitOutcomeLoss(),
+        },
+    }
+    with pytest.raises(
+        ValueError, match=rf"\({kind.__name__}\)\.learner\.model\.path is .* other ids"
+    ):
+        kind(**fields[kind]).reader(QWEN)
+    if kind in (FrozenPrm, Prm):  # a layout encodes the text for it
+        assert kind(**fields[kind], layout=StepTags()).reader(QWEN) is not None
 
 
 def test_another_vocabulary_reads_the_text_step_by_step():
