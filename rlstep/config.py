@@ -24,6 +24,7 @@ from rlstep.learner_config import LearnerConfig
 from rlstep.learner_config import LoraConfig as LoraConfig
 from rlstep.learner_config import ModelConfig as ModelConfig
 from rlstep.learner_config import OptimizerConfig as OptimizerConfig
+from rlstep.learner_config import PoolingConfig as PoolingConfig
 from rlstep.types import AdvantageSamples
 
 
@@ -94,15 +95,24 @@ class ScorerConfig:
         at_least("scorer.deadline_s", self.deadline_s, 0.01)
 
 
-def needs_head(name: str, model: StepModel, head: str, takes: type) -> None:
+SCORE_HEADS = ("token_classification", "two_label", "two_token", "process_reward")
+"""Heads that give a token one number whose sigmoid is a score."""
+
+
+def needs_head(name: str, model: StepModel, head: str | tuple[str, ...], takes: type) -> None:
     """Refuse a step model with the wrong kind of head, or with a loss of other samples.
+
+    Args:
+        head: the valid one, or all that are.
 
     Raises:
         ValueError: naming the field and its valid value.
     """
-    if model.learner.head != head:
-        raise ValueError(f"{name}.learner.head is {model.learner.head!r}; it must be {head!r}")
-    if model.loss.takes is not takes:
+    heads = (head,) if isinstance(head, str) else head
+    if model.learner.head not in heads:
+        valid = " or ".join(map(repr, heads))
+        raise ValueError(f"{name}.learner.head is {model.learner.head!r}; it must be {valid}")
+    if model.loss is not None and model.loss.takes is not takes:
         raise ValueError(
             f"{name}.loss {type(model.loss).__name__} takes {model.loss.takes.__name__}, not"
             f" {takes.__name__}"

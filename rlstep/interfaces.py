@@ -8,11 +8,11 @@ Adding one is a new file and its test; a recipe imports it. There is no registry
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
-from rlstep.learner_config import LearnerConfig
+from rlstep.learner_config import LearnerConfig, PoolingConfig
 from rlstep.types import (
     Completion,
     Counts,
@@ -27,6 +27,7 @@ from rlstep.types import (
     Sampling,
     Score,
     Step,
+    StepInputs,
     TokenIds,
 )
 
@@ -194,6 +195,27 @@ class Labeller(ABC):
         step was not labelled), an OutcomeScore, or a Failure."""
 
 
+Reader: TypeAlias = Callable[[Rollout], StepInputs | Failure]
+"""A rollout to what a step model reads of it, or why it cannot ('too_long')."""
+
+
+class StepLayout(ABC):
+    """How a PRM wants a solution written: which tokens it reads, and where each step is read out.
+
+    Text in the problem or the steps is data: no tag and no special token comes out of it.
+    """
+
+    @abstractmethod
+    def reader(self, policy: Any, model: Any) -> Reader:
+        """The layout for two Hugging Face tokenizers, the policy's and the model's.
+
+        Every read-out is the position of one token; there are as many as the rollout has steps.
+
+        Raises:
+            ValueError: the model's tokenizer does not know the layout's tokens.
+        """
+
+
 class StepModel(ABC):
     """A model that scores rollouts and learns from them: a PRM, a critic, an implicit PRM.
 
@@ -204,11 +226,31 @@ class StepModel(ABC):
     source: str
     """The name of its scores, of its metrics and of its part of a checkpoint."""
     learner: LearnerConfig
-    loss: Loss
+    loss: Loss | None
+    """None: the model is never trained."""
+    every: int = 1
+    """It is trained in every so many-th iteration, on that iteration's rollouts."""
+    engine: PoolingConfig | None = None
+    """vLLM in place of the learner, for a model that is never trained."""
     reads: ClassVar[frozenset[str]] = frozenset({"outcome"})
     """Scores its training needs; a run that does not produce them is refused."""
     log_ratios: ClassVar[bool] = False
     """Whether it reads, of a language model, logprobs minus its reference's."""
+
+    def reader(self, tokenizer: Any) -> Reader | None:
+        """What it reads of a rollout, or None: the policy's own tokens, all of them.
+
+        Where it reads others, its `samples` and its `read_out` stay in the policy's tokens all the
+        same: labels at the steps' last tokens are moved to where the steps are read out, and the
+        predictions from there back, with NaN everywhere else.
+
+        Args:
+            tokenizer: the policy's.
+
+        Raises:
+            ValueError: the tokenizers or the layout do not fit; before any process starts.
+        """
+        return None
 
     @abstractmethod
     def samples(self, rollouts: Sequence[Rollout]) -> Samples:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from rlstep.checks import at_least
+from rlstep.checks import at_least, between, positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,16 @@ class LearnerConfig:
     """One model under DeepSpeed. The policy, a PRM and a critic are all learners."""
 
     model: ModelConfig
-    head: Literal["language_model", "token_classification"] = "language_model"
-    """A token-classification head starts at zero, so an untrained PRM scores every step 0.5."""
+    head: Literal[
+        "language_model", "token_classification", "two_label", "two_token", "process_reward"
+    ] = "language_model"
+    """What the model gives every token: the logprob of it, or a number whose sigmoid is a score.
+    'token_classification' has one label; 'two_label' is the second label's logit minus the first's
+    (heads of one linear layer, which start at zero: an untrained PRM scores every step 0.5);
+    'two_token' is a language model's logit of one token minus another's; 'process_reward' is
+    Qwen2.5-Math-PRM's head of two layers, which a folder must have."""
+    label_tokens: tuple[str, str] = (" +", " -")
+    """Texts of the good and the bad token of a 'two_token' head, each one token of its model."""
     optimizer: OptimizerConfig = OptimizerConfig()
     reference: Literal["iteration", "initial", "none"] = "iteration"
     """Whose logprobs are ref_logprobs: the learner's own before its first update on a batch, or the
@@ -99,3 +107,34 @@ class LearnerConfig:
         at_least("learner.mini_batches", self.mini_batches, 1)
         at_least("learner.epochs", self.epochs, 1)
         at_least("learner.threads", self.threads, 1)
+        if self.head == "two_token" and self.label_tokens[0] == self.label_tokens[1]:
+            raise ValueError(f"learner.label_tokens is {self.label_tokens}; the two must differ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolingConfig:
+    """vLLM engines that read whole sequences, for models that are never trained."""
+
+    replicas: int = 1
+    """Independent engines, each with the whole model."""
+    tensor_parallel_size: int = 1
+    context: int = 4096
+    """Most tokens of one sequence."""
+    concurrency: int = 64
+    """Most sequences in one scheduling round, per replica."""
+    prefill_tokens: int = 16384
+    """Most tokens of one scheduling round."""
+    kv_cache_mib: int = 256
+    """Memory for keys and values; 0 lets vLLM take gpu_memory_utilization of the GPU."""
+    gpu_memory_utilization: float = 0.9
+    """Share of a GPU's memory for engine and cache, where kv_cache_mib is 0."""
+    enforce_eager: bool = True
+    """False compiles and captures graphs: slower to start, faster on GPUs."""
+
+    def __post_init__(self) -> None:
+        for name in ("replicas", "tensor_parallel_size", "context", "concurrency"):
+            at_least(f"engine.{name}", getattr(self, name), 1)
+        at_least("engine.prefill_tokens", self.prefill_tokens, 1)
+        at_least("engine.kv_cache_mib", self.kv_cache_mib, 0)
+        positive("engine.gpu_memory_utilization", self.gpu_memory_utilization)
+        between("engine.gpu_memory_utilization", self.gpu_memory_utilization, 0.0, 1.0)

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from rlstep.config import Config, LearnerConfig, ModelConfig
+from rlstep.interfaces import StepModel
 
 _GIB = 1 << 30
 
@@ -37,10 +38,7 @@ def rows(config: Config) -> list[tuple[str, str, str, str, str]]:
         _row("generator", config.generator.replicas, place.generator_gpus, size, engine, cache),
         _learner_row("policy learner", config.policy, place.policy_gpus),
     ]
-    table += [
-        _learner_row(f"{model.source} learner", model.learner, place.step_model_gpus)
-        for model in config.step_models
-    ]
+    table += [_step_model_row(model, place.step_model_gpus) for model in config.step_models]
     return [*table, _row("scorer", config.scorer.replicas, 0.0, None, None)]
 
 
@@ -48,6 +46,27 @@ def _learner_row(name: str, config: LearnerConfig, gpus: float) -> tuple[str, st
     sizes = parameters(config.model)
     need = None if sizes is None else learner_bytes(config, *sizes)
     return _row(name, config.world_size, gpus, _all(config.model), need)
+
+
+def _step_model_row(model: StepModel, gpus: float) -> tuple[str, str, str, str, str]:
+    learner, engine = model.learner, model.engine
+    if model.loss is not None:
+        return _learner_row(f"{model.source} learner", learner, gpus)
+    size = _all(learner.model)
+    need = None if size is None else frozen_bytes(model, size)
+    if engine is None:
+        return _row(f"{model.source} (frozen)", learner.world_size, gpus, size, need)
+    cache = engine.kv_cache_mib / 1024
+    return _row(f"{model.source} (pooling)", engine.replicas, gpus, size, need, cache)
+
+
+def frozen_bytes(model: StepModel, parameters: int) -> float:
+    """Bytes one actor holds of a model that is only read: its weights, or its share of them."""
+    learner, engine = model.learner, model.engine
+    width = 2 if learner.model.dtype == "bfloat16" else 4
+    if engine is not None:
+        return parameters * width / engine.tensor_parallel_size
+    return parameters * width / (learner.world_size if learner.zero_stage >= 3 else 1)
 
 
 def learner_bytes(config: LearnerConfig, parameters: int, trained: int) -> float:

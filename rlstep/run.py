@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlstep.checkpoint import Checkpoint, Checkpoints, RunState
-from rlstep.config import Config
+from rlstep.config import Config, LearnerConfig
 from rlstep.evaluation import evaluate_policy, evaluate_prm
-from rlstep.interfaces import PromptSet, StepOracle, Tokenizer
+from rlstep.interfaces import Loss, PromptSet, StepOracle, Tokenizer
 from rlstep.loop import train
 from rlstep.metrics import Record
 from rlstep.reporting.reporter import Reporter
@@ -38,7 +38,9 @@ def prepare(config: Config) -> Run:
     """
     from rlstep.actors.models import check_learner
 
-    learners = {"policy": (config.policy, config.loss)}
+    learners: dict[str, tuple[LearnerConfig, Loss | None]] = {
+        "policy": (config.policy, config.loss)
+    }
     learners |= {f"step_models ({m.source})": (m.learner, m.loss) for m in config.step_models}
     for name, (learner, loss) in learners.items():
         try:
@@ -46,6 +48,8 @@ def prepare(config: Config) -> Run:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     tokenizer = load_tokenizer(config.policy.model.path)
+    for model in config.step_models:
+        model.reader(tokenizer)  # refuses what does not fit; the roles make their own
     prompts = load_prompts(config, tokenizer)
     root, name = resolve_run_dir(config), config.name
     open_directory = RunDirectory.reopen if config.resume else RunDirectory.create

@@ -22,6 +22,7 @@ from rlstep.config import (
     ModelConfig,
     OptimizerConfig,
     PlacementConfig,
+    PoolingConfig,
     ScorerConfig,
 )
 from rlstep.losses.dpo import Dpo
@@ -32,6 +33,7 @@ from rlstep.pairs.outcome import OutcomePairs
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.rollouts.rectify import Rectify
+from rlstep.scoring.frozen_prm import FrozenPrm
 from rlstep.scoring.prm import Prm
 from rlstep.testing.small import small_config
 from rlstep.types import Sampling
@@ -285,12 +287,23 @@ def test_a_strategy_may_bring_the_scores():
             "step_models (Prm).learner.head is 'language_model'; it must be 'token_classification'",
         ),
         ({"loss": Dpo()}, "step_models (Prm).loss Dpo takes PairSamples, not LabelSamples"),
+        ({"every": 0}, "step_models (Prm).every is 0; the smallest valid value is 1"),
     ],
 )
 def test_a_prm_that_cannot_be_one(fields: dict[str, Any], message: str):
     with pytest.raises(ValueError) as caught:
         prm(**fields)
     assert message in str(caught.value)
+
+
+def test_a_frozen_prm_scores_without_labels_and_needs_a_head_that_scores():
+    frozen = FrozenPrm(learner=learner(head="two_token"), source="shepherd")
+    config = small_config(samples=OutcomePairs(step_source="shepherd"), step_models=(frozen,))
+    assert config.step_models[0].loss is None
+    with pytest.raises(
+        ValueError, match=r"\(FrozenPrm\)\.learner\.head is 'language_model'; it mu"
+    ):
+        FrozenPrm(learner=learner())
 
 
 # --- numbers -------------------------------------------------------------------------------------
@@ -327,6 +340,11 @@ def test_numbers_of_the_run(name: str, value: float, smallest: float):
         (learner, "learner", "epochs", 0, 1),
         (learner, "learner", "threads", 0, 1),
         (learner, "learner", "skipped_updates_limit", 0, 1),
+        (PoolingConfig, "engine", "replicas", 0, 1),
+        (PoolingConfig, "engine", "context", 0, 1),
+        (PoolingConfig, "engine", "concurrency", 0, 1),
+        (PoolingConfig, "engine", "prefill_tokens", 0, 1),
+        (PoolingConfig, "engine", "kv_cache_mib", -1, 0),
         (OptimizerConfig, "optimizer", "learning_rate", NAN, 0.0),
         (OptimizerConfig, "optimizer", "weight_decay", -0.1, 0.0),
         (OptimizerConfig, "optimizer", "gradient_clip", -1, 0.0),

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from rlstep.config import GeneratorConfig, LearnerConfig, LoraConfig, ModelConfig, PlacementConfig
-from rlstep.plan import learner_bytes, parameters, rows
+from rlstep.config import (
+    GeneratorConfig,
+    LearnerConfig,
+    LoraConfig,
+    ModelConfig,
+    PlacementConfig,
+    PoolingConfig,
+)
+from rlstep.plan import frozen_bytes, learner_bytes, parameters, rows
+from rlstep.scoring.frozen_prm import FrozenPrm
 from rlstep.testing.small import small_config
 
 M = 1_000_000
@@ -108,3 +117,21 @@ def test_rows_by_role(model: str):
         ("policy learner", "2", "1", "952", "0.00"),
         ("scorer", "1", "0", "-", "unknown"),
     ]
+
+
+def test_a_frozen_model_is_its_weights_alone(model: str):
+    learner = LearnerConfig(
+        model=ModelConfig(path=model, dtype="bfloat16"), head="two_token", world_size=2
+    )
+    frozen = FrozenPrm(learner=learner, source="a")
+    engine = PoolingConfig(replicas=3, kv_cache_mib=512)
+    pooling = FrozenPrm(learner=learner, engine=engine, source="b")
+    config = small_config(step_models=(frozen, pooling))
+    assert rows(config)[2:4] == [
+        ("a (frozen)", "2", "0", "952", "0.00"),
+        ("b (pooling)", "3", "0", "952", "0.50"),  # the cache
+    ]
+    # bfloat16: 2 bytes a parameter, whole or on two ranks, or on four GPUs of one engine.
+    sharded = replace(frozen, learner=replace(learner, zero_stage=3))
+    split = replace(pooling, engine=replace(engine, tensor_parallel_size=4))
+    assert [frozen_bytes(each, M) for each in (frozen, sharded, split)] == [2 * M, M, M / 2]

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
+from rlstep.actors.frozen_rank import FrozenRank
 from rlstep.actors.models import check_learner
 from rlstep.actors.publisher import PublishingLearner
 from rlstep.config import LearnerConfig
@@ -18,7 +19,10 @@ from rlstep.types import Floats, Samples, TokenIds
 
 
 class LearnerGroup:
-    """All ranks of one learner (implements `interfaces.LearnerRole`). Made by `start`."""
+    """All ranks of one learner (implements `interfaces.LearnerRole`). Made by `start`.
+
+    One without a loss is frozen: it predicts, and has no other verb.
+    """
 
     def __init__(self, name: str, actors: Sequence[Any], deadline_s: float) -> None:
         self.name = name
@@ -30,7 +34,7 @@ class LearnerGroup:
     async def start(
         cls,
         config: LearnerConfig,
-        loss: Loss,
+        loss: Loss | None,
         *,
         name: str,
         seed: int,
@@ -40,6 +44,7 @@ class LearnerGroup:
         """Start every rank and load the model.
 
         Args:
+            loss: None for a model that is never trained.
             name: the role's name, for messages: 'policy', 'prm', 'critic'.
             deadline_s: the longest any verb may take, the start included.
             actor_options: Ray options of each rank (GPUs, placement).
@@ -51,12 +56,13 @@ class LearnerGroup:
         check_learner(config, loss)
         options = {"num_cpus": 0, **(actor_options or {})}
         variables = {"OMP_NUM_THREADS": str(config.threads), "TOKENIZERS_PARALLELISM": "false"}
-        kind = ray.remote(PublishingLearner).options(runtime_env={"env_vars": variables}, **options)
+        arguments = (config,) if loss is None else (config, loss)
+        kind = ray.remote(FrozenRank if loss is None else PublishingLearner)
+        kind = kind.options(runtime_env={"env_vars": variables}, **options)
         device = "cuda" if options.get("num_gpus") else "cpu"
         actors = [
             kind.remote(
-                config,
-                loss,
+                *arguments,
                 name=name,
                 rank=rank,
                 device=device,

@@ -1,4 +1,4 @@
-"""One rank of a learner: a model under DeepSpeed, its start and end, its predictions, its files.
+"""One rank of a model: its start, its predictions; and under DeepSpeed its files and end.
 
 Dimensions: n sequences of a micro-batch, L tokens.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from rlstep.actors.deepspeed_config import (
     make_scheduler,
     zero_stage,
 )
+from rlstep.actors.heads import make_head
 from rlstep.batching import micro_batches
 from rlstep.config import LearnerConfig
 from rlstep.interfaces import Loss
@@ -35,45 +36,38 @@ TAG = "learner"
 """The one checkpoint in a saved directory."""
 
 
-class LearnerRank:
-    """One rank. Every verb but `predict` and `address` is collective: all ranks call it alike.
+class Place(TypedDict):
+    """Who and where a rank is."""
 
-    Args:
-        name: the role's name, for messages.
-        rank: 0 .. world_size - 1.
-        device: 'cpu' or 'cuda'; a rank sees one GPU.
-        seed: of everything random.
-        timeout_s: how long a collective operation waits for the other ranks.
-    """
+    name: str
+    """The role's, for messages."""
+    rank: int
+    """0 .. world_size - 1."""
+    device: str
+    """'cpu' or 'cuda'; a rank sees one GPU."""
+    seed: int
+    """Of everything random."""
+    timeout_s: float
+    """How long a collective operation waits for the other ranks."""
 
-    def __init__(
-        self,
-        config: LearnerConfig,
-        loss: Loss,
-        *,
-        name: str,
-        rank: int,
-        device: str,
-        seed: int,
-        timeout_s: float,
-    ) -> None:
+
+class ModelRank:
+    """One rank of a model: its start, and its predictions."""
+
+    def __init__(self, config: LearnerConfig, **place: Unpack[Place]) -> None:
         self.config = config
-        self.loss = loss
-        self.name = name
-        self.rank = rank
-        self.device = torch.device(device)
-        self.updates = 0
-        self.skipped_in_a_row = 0
+        self.name = place["name"]
+        self.rank = place["rank"]
+        self.device = torch.device(place["device"])
         self.engine: Any = None
-        """DeepSpeed's engine, once joined; the model is its `module`."""
-        self.frozen: nn.Module | None = None
-        """The first model, where it is the reference and no adapter can be switched off."""
-        self._seed = seed
-        self._timeout = timedelta(seconds=timeout_s)
+        """What is called for predictions, once joined: DeepSpeed's engine, or a frozen model."""
+        self._seed = place["seed"]
+        self._timeout = timedelta(seconds=place["timeout_s"])
         self._meeting_point: Any = None
-        if device == "cpu":
+        if self.device.type == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"
             torch.set_num_threads(config.threads)
+        self._head = make_head(config)
 
     # --- start and end ---------------------------------------------------------------------------
 
@@ -88,8 +82,8 @@ class LearnerRank:
             host, port, self.config.world_size, first, self._timeout, wait_for_workers=False
         )
 
-    def join(self, host: str, port: int) -> None:
-        """Meet the other ranks, load the model, start DeepSpeed."""
+    def meet(self, host: str, port: int) -> None:
+        """Meet the other ranks."""
         os.environ.update(
             RANK=str(self.rank),
             WORLD_SIZE=str(self.config.world_size),
@@ -110,59 +104,18 @@ class LearnerRank:
         # DeepSpeed's shared-memory all-reduce is compiled in the actor and spins without a deadline
         # where another rank has died; gloo does neither.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        model = models.load_model(self.config, self._seed).to(self.device)
-        optimizer = make_optimizer(self.config, model)
-        self.engine, *_ = deepspeed.initialize(
-            model=model,
-            optimizer=optimizer,
-            lr_scheduler=make_scheduler(self.config, optimizer),  # type: ignore[arg-type]
-            config=deepspeed_config(self.config),
-        )
-        if self._wants_frozen():
-            self.frozen = self._load_frozen()
 
-    def _wants_frozen(self) -> bool:
-        return (
-            self.config.reference == "initial"
-            and "ref_logprobs" in self.loss.reads
-            and self.config.model.lora.rank == 0
-        )
-
-    def _load_frozen(self) -> nn.Module:
-        """A second model, sharded where the first one is."""
+    def load_frozen(self, *, complete: bool) -> Any:
+        """A model that is only read, sharded at ZeRO-3; see `models.load_model`."""
         import deepspeed
 
-        model = models.load_model(self.config, self._seed).eval().requires_grad_(False)
+        model = models.load_model(self.config, self._seed, complete=complete)
+        model = model.eval().requires_grad_(False)
         if zero_stage(self.config) < 3:
             return model.to(self.device)
         return deepspeed.initialize(model=model, config=frozen_config(self.config))[0]
 
-    def close(self) -> None:
-        import deepspeed
-
-        self.engine.destroy()
-        deepspeed.comm.destroy_process_group()
-
     # --- predictions -----------------------------------------------------------------------------
-
-    def predict(self, token_ids: Sequence[TokenIds], log_ratios: bool = False) -> dict[int, Floats]:
-        """This rank's part: float32 [L] by position in `token_ids`; with `log_ratios` minus the
-        first model's."""
-        rows = self._own_rows(token_ids, self.engine)
-        if log_ratios:
-            with self.first_model() as model:
-                first = self._own_rows(token_ids, model)
-            rows = {position: row - first[position] for position, row in rows.items()}
-        return {position: row.cpu().numpy() for position, row in rows.items()}
-
-    @contextmanager
-    def first_model(self) -> Iterator[Any]:
-        """What the model was before any update: the frozen copy, or the adapters switched off."""
-        if self.frozen is not None:
-            yield self.frozen
-        else:
-            with models.adapters_off(self.engine.module):
-                yield self.engine
 
     def forward(
         self,
@@ -178,16 +131,15 @@ class LearnerRank:
         ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
         for i, row in enumerate(rows):
             ids[i, : len(row)] = torch.as_tensor(np.asarray(row, dtype=np.int64))
-        scalar = self.config.head == "token_classification"
         return models.predict_tokens(
-            model, ids.to(self.device), lengths.to(self.device), scalar, entropies
+            model, ids.to(self.device), lengths.to(self.device), self._head, entropies
         )
 
     def parts(self, lengths: Sequence[int]) -> list[list[int]]:
         return micro_batches(lengths, self.config.token_budget, self.config.world_size)[self.rank]
 
     @torch.no_grad()
-    def _own_rows(self, token_ids: Sequence[TokenIds], model: Any) -> dict[int, Tensor]:
+    def own_rows(self, token_ids: Sequence[TokenIds], model: Any) -> dict[int, Tensor]:
         """Predictions of the sequences that fall to this rank, by position."""
         lengths = [len(row) for row in token_ids]
         rows: dict[int, Tensor] = {}
@@ -196,11 +148,72 @@ class LearnerRank:
             rows |= {p: row[: lengths[p]] for p, row in zip(positions, values, strict=False)}
         return rows
 
+
+class LearnerRank(ModelRank):
+    """One rank under DeepSpeed. Every verb but `predict` and `address` is collective: all ranks
+    call it alike."""
+
+    def __init__(self, config: LearnerConfig, loss: Loss, **place: Unpack[Place]) -> None:
+        super().__init__(config, **place)
+        self.loss = loss
+        self.updates = 0
+        self.skipped_in_a_row = 0
+        self.frozen: nn.Module | None = None
+        """The first model, where it is the reference and no adapter can be switched off."""
+
+    def join(self, host: str, port: int) -> None:
+        """Meet the other ranks, load the model, start DeepSpeed."""
+        self.meet(host, port)
+        import deepspeed
+
+        model = models.load_model(self.config, self._seed).to(self.device)
+        optimizer = make_optimizer(self.config, model)
+        self.engine, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            lr_scheduler=make_scheduler(self.config, optimizer),  # type: ignore[arg-type]
+            config=deepspeed_config(self.config),
+        )
+        if self._wants_frozen():
+            self.frozen = self.load_frozen(complete=False)
+
+    def _wants_frozen(self) -> bool:
+        return (
+            self.config.reference == "initial"
+            and "ref_logprobs" in self.loss.reads
+            and self.config.model.lora.rank == 0
+        )
+
+    def close(self) -> None:
+        import deepspeed
+
+        self.engine.destroy()
+        deepspeed.comm.destroy_process_group()
+
+    def predict(self, token_ids: Sequence[TokenIds], log_ratios: bool = False) -> dict[int, Floats]:
+        """This rank's part: float32 [L] by position in `token_ids`; with `log_ratios` minus the
+        first model's."""
+        rows = self.own_rows(token_ids, self.engine)
+        if log_ratios:
+            with self.first_model() as model:
+                first = self.own_rows(token_ids, model)
+            rows = {position: row - first[position] for position, row in rows.items()}
+        return {position: row.cpu().numpy() for position, row in rows.items()}
+
+    @contextmanager
+    def first_model(self) -> Iterator[Any]:
+        """What the model was before any update: the frozen copy, or the adapters switched off."""
+        if self.frozen is not None:
+            yield self.frozen
+        else:
+            with models.adapters_off(self.engine.module):
+                yield self.engine
+
     def all_rows(self, token_ids: Sequence[TokenIds], model: Any) -> list[Floats]:
         """Predictions of all sequences, on every rank."""
         ends = np.cumsum([0] + [len(row) for row in token_ids])
         flat = torch.zeros(int(ends[-1]), device=self.device)
-        for position, row in self._own_rows(token_ids, model).items():
+        for position, row in self.own_rows(token_ids, model).items():
             flat[ends[position] : ends[position + 1]] = row
         dist.all_reduce(flat)  # one rank wrote each entry, the others add 0
         return np.split(flat.cpu().numpy(), ends[1:-1])

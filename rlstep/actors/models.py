@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlstep.actors.heads import Head, label_token_ids, make_head
 from rlstep.config import LearnerConfig, LoraConfig
 from rlstep.interfaces import Loss
-from rlstep.logprobs import token_logprobs, token_logprobs_and_entropies
+from rlstep.logprobs import token_logprobs_and_entropies
 
 
 def check_model(path: str) -> None:
@@ -29,6 +30,17 @@ def check_model(path: str) -> None:
         ValueError: a path that looks local is no folder, or the tokenizer lacks a pad or
             end-of-sequence token, or has more tokens than the model.
     """
+    tokenizer = _check_folder(path)
+    for name in ("pad_token", "eos_token"):
+        if getattr(tokenizer, name) is None:
+            raise ValueError(
+                f"the tokenizer of model.path {path!r} has no {name}; set tokenizer.{name} and save"
+                " the tokenizer there"
+            )
+
+
+def _check_folder(path: str) -> Any:
+    """The tokenizer of a model whose tokenizer and configuration fit; see `check_model`."""
     if _looks_local(path) and not Path(path).is_dir():
         parent = Path(path).parent
         names = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
@@ -38,31 +50,38 @@ def check_model(path: str) -> None:
     from transformers import AutoConfig, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        embeddings = AutoConfig.from_pretrained(path).get_text_config().vocab_size
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:  # no such id or file, no network, an unknown format
         reason = str(error).partition("\n")[0]
         raise ValueError(f"model.path is {path!r}, and it cannot be loaded: {reason}") from error
-    for name in ("pad_token", "eos_token"):
-        if getattr(tokenizer, name) is None:
-            raise ValueError(
-                f"the tokenizer of model.path {path!r} has no {name}; set tokenizer.{name} and save"
-                " the tokenizer there"
-            )
+    embeddings = config.get_text_config().vocab_size
     if len(tokenizer) > embeddings:
         raise ValueError(
             f"the tokenizer of model.path {path!r} has {len(tokenizer)} tokens and the model only"
             f" {embeddings} embeddings"
         )
+    return tokenizer
 
 
-def check_learner(config: LearnerConfig, loss: Loss) -> None:
-    """Refuse, before any actor starts, what could not be trained.
+def check_learner(config: LearnerConfig, loss: Loss | None) -> None:
+    """Refuse, before any actor starts, what could not be trained, or for no loss be read.
 
     Raises:
-        ValueError: the model (see `check_model`), or a loss that reads what nobody computes.
+        ValueError: the model (see `check_model`; a frozen one needs no pad or end token), label
+            tokens that its tokenizer splits, or a loss that reads what nobody computes.
     """
-    check_model(config.model.path)
+    if loss is None:
+        _check_folder(config.model.path)
+    else:
+        check_model(config.model.path)
+    if config.head == "two_token":
+        label_token_ids(config)
+    if loss is not None:
+        _check_reads(config, loss)
+
+
+def _check_reads(config: LearnerConfig, loss: Loss) -> None:
     if config.reference == "none" and "ref_logprobs" in loss.reads:
         raise ValueError(
             f"learner.reference is 'none', but {type(loss).__name__} reads ref_logprobs;"
@@ -80,39 +99,39 @@ def _looks_local(path: str) -> bool:
     return path.startswith(("/", ".", "~")) or path.count("/") > 1
 
 
-def load_model(config: LearnerConfig, seed: int) -> nn.Module:
+def load_model(config: LearnerConfig, seed: int, *, complete: bool = False) -> nn.Module:
     """The model of one rank, on the CPU, in training mode, deterministic (no dropout).
+
+    Args:
+        complete: whether the folder must have the head, too: the model is not to be trained.
 
     Raises:
         ValueError: the folder lacks weights of the model.
     """
-    import transformers
-
     torch.manual_seed(seed)
-    scalar = config.head == "token_classification"
-    kind: Any = transformers.AutoModelForCausalLM
-    if scalar:
-        kind = transformers.AutoModelForTokenClassification
-    model, info = kind.from_pretrained(
+    head = make_head(config)
+    model, info = head.model_class.from_pretrained(
         config.model.path,
         dtype=getattr(torch, config.model.dtype),
         attn_implementation=config.model.attention,
         output_loading_info=True,
-        **({"num_labels": 1} if scalar else {}),
+        trust_remote_code=False,
+        **({"num_labels": head.labels} if head.labels else {}),
     )
-    _start_head_at_zero(model, set(info["missing_keys"]), scalar, config.model.path)
+    new_head = head.may_be_new and not complete
+    _start_head_at_zero(model, set(info["missing_keys"]), new_head, config.model.path)
     _turn_dropout_off(model)
     if config.model.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.model.lora.rank:
-        model = _with_adapters(model, config.model.lora, scalar)
+        model = _with_adapters(model, config.model.lora, bool(head.labels))
     return model.train()
 
 
-def _start_head_at_zero(model: Any, missing: set[str], scalar: bool, path: str) -> None:
-    """Weights that the folder lacks are an untrained scalar head, or an error."""
+def _start_head_at_zero(model: Any, missing: set[str], new_head: bool, path: str) -> None:
+    """Weights that the folder lacks are an untrained head, or an error."""
     body = f"{model.base_model_prefix}."
-    lost = sorted(name for name in missing if not scalar or name.startswith(body))
+    lost = sorted(name for name in missing if not new_head or name.startswith(body))
     if lost:
         raise ValueError(f"model.path {path!r} lacks {len(lost)} weights of the model: {lost[:3]}")
     with torch.no_grad():
@@ -129,7 +148,7 @@ def _turn_dropout_off(model: nn.Module) -> None:
             module.attention_dropout = 0.0  # type: ignore[assignment]  # a number, not a module
 
 
-def _with_adapters(model: Any, lora: LoraConfig, scalar: bool) -> nn.Module:
+def _with_adapters(model: Any, lora: LoraConfig, classifier: bool) -> nn.Module:
     import peft
 
     return peft.get_peft_model(
@@ -138,7 +157,7 @@ def _with_adapters(model: Any, lora: LoraConfig, scalar: bool) -> nn.Module:
             r=lora.rank,
             lora_alpha=lora.alpha,  # type: ignore[arg-type]  # only ever divided by r
             target_modules=list(lora.target_modules),
-            task_type=peft.TaskType.TOKEN_CLS if scalar else peft.TaskType.CAUSAL_LM,
+            task_type=peft.TaskType.TOKEN_CLS if classifier else peft.TaskType.CAUSAL_LM,
         ),
     )
 
@@ -149,15 +168,15 @@ def adapters_off(module: nn.Module) -> AbstractContextManager[Any]:
 
 
 def predict_tokens(
-    model: nn.Module, token_ids: Tensor, lengths: Tensor, scalar: bool, entropies: bool = False
+    model: nn.Module, token_ids: Tensor, lengths: Tensor, head: Head, entropies: bool = False
 ) -> Tensor:
-    """One number a token: its logprob, or the scalar head's output there; two with entropies.
+    """One number a token: its logprob, or what the head says there; two with entropies.
 
     Args:
         model: called with right-padded ids; may be the DeepSpeed engine.
         token_ids: int64 [N, L].
         lengths: int64 [N].
-        scalar: whether the model has a scalar head.
+        head: what the model was loaded with.
         entropies: whether a language model's entropies (see `interfaces.Loss`) are wanted as well.
 
     Returns:
@@ -166,11 +185,9 @@ def predict_tokens(
     positions = torch.arange(token_ids.shape[1], device=token_ids.device)
     mask = (positions < lengths[:, None]).long()
     logits = model(input_ids=token_ids, attention_mask=mask, use_cache=False).logits
-    if scalar:
-        return logits[..., 0].float()
     if entropies:
         return torch.stack(token_logprobs_and_entropies(logits, token_ids), -1)
-    return token_logprobs(logits, token_ids)
+    return head.read(logits, token_ids)
 
 
 def base_model(module: nn.Module) -> Any:

@@ -14,7 +14,9 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from rlstep.actors.generator_group import GeneratorGroup
 from rlstep.actors.learner_group import LearnerGroup
+from rlstep.actors.pooling import PoolingGroup
 from rlstep.actors.scorer import ScorerGroup
+from rlstep.actors.step_models import StepModelRole
 from rlstep.actors.weight_sync import WeightSync
 from rlstep.config import Config, LearnerConfig
 from rlstep.interfaces import Loss, RolloutContext, StepModel, Tokenizer
@@ -47,15 +49,13 @@ class RunRoles:
             config.generator, config.policy.model.path, options["generator"]
         )
         self._started.append(self.generators)
-        wanted = [("policy", config.policy, config.loss, options["policy"])]
-        wanted += [
-            (model.source, model.learner, model.loss, options["step_models"])
-            for model in config.step_models
-        ]
-        _, (self.policy, *models) = await asyncio.gather(
-            self.generators.start(), asyncio.gather(*(self._learner(*each) for each in wanted))
+        _, self.policy, self.step_models = await asyncio.gather(
+            self.generators.start(),
+            self._learner("policy", config.policy, config.loss, options["policy"]),
+            asyncio.gather(
+                *(self._step_model(model, options["step_models"]) for model in config.step_models)
+            ),
         )
-        self.step_models = list(zip(config.step_models, models, strict=True))
         self.scorer = ScorerGroup(config.scorer, config.verifier, self.step_models, {})
         self._started.append(self.scorer)
         if resume_from is not None:
@@ -65,8 +65,23 @@ class RunRoles:
         self.sync = WeightSync(self.policy, self.generators, prompt)
         await self.sync.start(version)
 
+    async def _step_model(self, model: StepModel, options: dict[str, Any]) -> StepModelRole:
+        read = model.reader(self._tokenizer)
+        if model.engine is None:
+            learner = await self._learner(model.source, model.learner, model.loss, options)
+            return StepModelRole(model, learner, read)
+        pooling = await PoolingGroup.start(
+            model.learner,
+            model.engine,
+            name=model.source,
+            deadline_s=self._config.deadline_s,
+            actor_options=options,
+        )
+        self._started.append(pooling)
+        return StepModelRole(model, pooling, read)
+
     async def _learner(
-        self, name: str, config: LearnerConfig, loss: Loss, options: dict[str, Any]
+        self, name: str, config: LearnerConfig, loss: Loss | None, options: dict[str, Any]
     ) -> LearnerGroup:
         group = await LearnerGroup.start(
             config,
@@ -86,7 +101,7 @@ class RunRoles:
             "generator": (config.generator.replicas, place.generator_gpus),
             "policy": (config.policy.world_size, place.policy_gpus),
             "step_models": (
-                sum(model.learner.world_size for model in config.step_models),
+                sum(actors_of(model) for model in config.step_models),
                 place.step_model_gpus,
             ),
         }
@@ -133,10 +148,7 @@ class RunRoles:
         try:
             shares = await asyncio.gather(
                 self._update(samples),
-                *(
-                    self._train_model(model, learner, rollouts)
-                    for model, learner in self.step_models
-                ),
+                *(self._train_model(role, rollouts) for role in self.step_models),
             )
             return {name: value for share in shares for name, value in share.items()}
         finally:
@@ -147,18 +159,23 @@ class RunRoles:
         return {name if "/" in name else f"train/{name}": v for name, v in metrics.items()}
 
     async def _train_model(
-        self, model: StepModel, learner: LearnerGroup, rollouts: Sequence[Rollout]
+        self, role: StepModelRole, rollouts: Sequence[Rollout]
     ) -> dict[str, float]:
-        metrics = await learner.train(model.samples(rollouts))
-        self.scorer.versions[model.source] += int(metrics["updates"])
-        return {f"{model.source}/{name}": value for name, value in metrics.items()}
+        source, metrics = role.model.source, await role.train(rollouts)
+        self.scorer.versions[source] += int(metrics.get("updates", 0.0))
+        return {f"{source}/{name}": value for name, value in metrics.items()}
 
     async def save(self, directory: Path) -> None:
         await self._each_learner("save", directory)
 
     async def _each_learner(self, verb: str, directory: Path) -> None:
+        """Of those that are trained: a frozen model is in its own folder already."""
         learners = {"policy": self.policy}
-        learners |= {model.source: learner for model, learner in self.step_models}
+        learners |= {
+            role.model.source: role.learner
+            for role in self.step_models
+            if role.model.loss is not None
+        }
         await asyncio.gather(
             *(getattr(learner, verb)(str(directory / name)) for name, learner in learners.items())
         )
@@ -173,6 +190,11 @@ class RunRoles:
                 errors.append(error)
         if errors:
             raise errors[0]
+
+
+def actors_of(model: StepModel) -> int:
+    """How many actors a step model is spread over."""
+    return model.learner.world_size if model.engine is None else model.engine.replicas
 
 
 class _Placed:

@@ -8,9 +8,9 @@ from typing import Any
 
 import ray
 
-from rlstep.actors.learner_group import LearnerGroup
+from rlstep.actors.step_models import StepModelRole
 from rlstep.config import ScorerConfig
-from rlstep.interfaces import StepModel, Verifier
+from rlstep.interfaces import Verifier
 from rlstep.scoring.verifier_pool import Item, Outcome, VerifierPool
 from rlstep.types import Rollout
 
@@ -33,7 +33,7 @@ class ScorerGroup:
 
     Args:
         verifier: judges final answers.
-        models: every step model with the learner that holds it.
+        models: every step model with what computes its predictions.
         actor_options: Ray options of each replica.
     """
 
@@ -41,12 +41,12 @@ class ScorerGroup:
         self,
         config: ScorerConfig,
         verifier: Verifier,
-        models: Sequence[tuple[StepModel, LearnerGroup]],
+        models: Sequence[StepModelRole],
         actor_options: dict[str, Any],
     ) -> None:
         options = {"num_cpus": 0, "max_concurrency": 100, **actor_options}
         kind = ray.remote(ScorerWorker).options(**options)
-        self.versions = {model.source: 0 for model, _ in models}
+        self.versions = {role.model.source: 0 for role in models}
         """Updates each step model has made; travels with every score."""
         self._config = config
         self._models = models
@@ -80,19 +80,12 @@ class ScorerGroup:
         scored = list(rollouts)
         if not scored:
             return []
-        sequences = [r.prefix_ids(len(r.steps)) for r in rollouts]
-        rows = await asyncio.gather(
-            *(
-                learner.predict(sequences, log_ratios=model.log_ratios)
-                for model, learner in self._models
-            )
+        sources = [role.model.source for role in self._models]
+        columns = await asyncio.gather(
+            *(role.score(rollouts, self.versions[role.model.source]) for role in self._models)
         )
-        for (model, _), predictions in zip(self._models, rows, strict=True):
-            name, version = model.source, self.versions[model.source]
-            scored = [
-                rollout.with_scores(**{name: model.read_out(rollout, row, version)})
-                for rollout, row in zip(scored, predictions, strict=True)
-            ]
+        for source, scores in zip(sources, columns, strict=True):
+            scored = [r.with_scores(**{source: s}) for r, s in zip(scored, scores, strict=True)]
         return scored
 
     async def close(self) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from rlstep.advantages.gae import Gae
 from rlstep.config import LearnerConfig, needs_head
-from rlstep.interfaces import Loss, StepModel
+from rlstep.interfaces import Loss, Reader, StepModel
+from rlstep.scoring.prm_text import needs_vocabulary
 from rlstep.types import Failure, Floats, LabelSamples, Rollout, Score, StepScores, TokenScores
 
 
@@ -34,6 +35,10 @@ class Critic(StepModel):
 
     def __post_init__(self) -> None:
         needs_head("step_models (Critic)", self, "token_classification", LabelSamples)
+
+    def reader(self, tokenizer: Any) -> Reader | None:
+        needs_vocabulary("step_models (Critic)", tokenizer, self.learner.model.path)
+        return None
 
     def samples(self, rollouts: Sequence[Rollout]) -> LabelSamples:
         return self.gae.value_labels(rollouts)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from rlstep.config import LearnerConfig, needs_head
-from rlstep.interfaces import Loss, StepModel
+from rlstep.interfaces import Loss, Reader, StepModel
+from rlstep.scoring.prm_text import needs_vocabulary
 from rlstep.sequences import sequence
 from rlstep.types import Failure, Floats, LabelSamples, Rollout, Score, TokenScores
 
@@ -41,6 +42,10 @@ class ImplicitPrm(StepModel):
             )
         if (beta := getattr(self.loss, "beta", None)) != self.beta:
             raise ValueError(f"{name}.beta is {self.beta}, but its loss has beta {beta}")
+
+    def reader(self, tokenizer: Any) -> Reader | None:
+        needs_vocabulary("step_models (ImplicitPrm)", tokenizer, self.learner.model.path)
+        return None
 
     def samples(self, rollouts: Sequence[Rollout]) -> LabelSamples:
         """Whole completions, each token with the outcome as its target."""

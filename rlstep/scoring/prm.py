@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from rlstep.config import LearnerConfig, needs_head
-from rlstep.interfaces import Loss, StepModel
+from rlstep.checks import at_least
+from rlstep.config import SCORE_HEADS, LearnerConfig, needs_head
+from rlstep.inputs import last_tokens
+from rlstep.interfaces import Loss, Reader, StepLayout, StepModel
 from rlstep.labels import step_labels
+from rlstep.scoring.prm_text import bounded, context_of, load_tokenizer, needs_vocabulary
 from rlstep.types import Failure, Floats, LabelSamples, Rollout, Score, StepScores
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prm(StepModel):
-    """A step's score is the sigmoid of a scalar head at the step's last token.
+    """A step's score is the sigmoid of a head's number at the step's last token, or at its tag.
 
     Trained on Monte-Carlo labels of the policy's own continuations: no oracle, no human and no
     larger model is asked (Math-Shepherd, Wang et al. 2023, arXiv:2312.08935, the soft estimate).
@@ -25,19 +28,40 @@ class Prm(StepModel):
     reads: ClassVar[frozenset[str]] = frozenset({"monte_carlo"})
 
     learner: LearnerConfig
-    """With head 'token_classification'; it usually starts from the policy's own weights."""
+    """With any head that scores ('token_classification', 'two_token', ...). It usually starts from
+    the policy's own weights; a folder that `rlstep.supervised.fit` trained is a warm start."""
     loss: Loss
+    layout: StepLayout | None = None
+    """None: it reads the policy's own tokens, each step at its last one."""
+    every: int = 1
+    """Train in every so many-th iteration; labels of the iterations between are not used."""
     source: str = "prm"
 
     def __post_init__(self) -> None:
-        needs_head("step_models (Prm)", self, "token_classification", LabelSamples)
+        needs_head("step_models (Prm)", self, SCORE_HEADS, LabelSamples)
+        at_least("step_models (Prm).every", self.every, 1)
+
+    def reader(self, tokenizer: Any) -> Reader | None:
+        path = self.learner.model.path
+        if self.layout is None:
+            needs_vocabulary("step_models (Prm)", tokenizer, path)
+            return None
+        return bounded(self.layout.reader(tokenizer, load_tokenizer(path)), context_of(path))
 
     def samples(self, rollouts: Sequence[Rollout]) -> LabelSamples:
         return step_labels(rollouts)
 
     def read_out(self, rollout: Rollout, predictions: Floats, version: int) -> Score:
-        last = len(rollout.prompt.token_ids) + np.array([s.end - 1 for s in rollout.steps], int)
-        picked = predictions[last].astype(np.float64)
-        if not np.isfinite(picked).all():
-            return Failure(reason="not_finite", detail=f"{self.source} version {version}")
-        return StepScores(values=(1 / (1 + np.exp(-picked))).astype(np.float32), version=version)
+        return sigmoid_at_steps(rollout, predictions, self.source, version)
+
+
+def sigmoid_at_steps(rollout: Rollout, predictions: Floats, source: str, version: int) -> Score:
+    """Scores in [0, 1] of logits at the steps' last tokens.
+
+    Args:
+        predictions: float32 [P + T].
+    """
+    picked = predictions[last_tokens(rollout)].astype(np.float64)
+    if not np.isfinite(picked).all():
+        return Failure(reason="not_finite", detail=f"{source} version {version}")
+    return StepScores(values=(1 / (1 + np.exp(-picked))).astype(np.float32), version=version)

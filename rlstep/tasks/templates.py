@@ -47,7 +47,7 @@ class PromptEncoder:
         special = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
         longest_first = sorted(special, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        self._leading = _leading_ids(tokenizer)
+        self._leading = leading_ids(tokenizer)
 
     def problem(self, problem: str) -> list[int]:
         """Token ids of the prompt for one problem."""
@@ -111,7 +111,7 @@ def continuation_ids(tokenizer: Any, text: str, *, special_tokens: bool = False)
     return ids[len(newline) :] if ids[: len(newline)] == newline else encode(text)
 
 
-def _leading_ids(tokenizer: Any) -> list[int]:
+def leading_ids(tokenizer: Any) -> list[int]:
     """What the tokenizer puts before a text by itself: a beginning-of-sequence token, or nothing.
 
     (What some put after it, an end-of-sequence token, would end the prompt.)

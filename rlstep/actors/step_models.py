@@ -1,0 +1,78 @@
+"""A step model with what computes its predictions: scoring and training rollouts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlstep.actors.learner_group import LearnerGroup
+from rlstep.actors.pooling import PoolingGroup
+from rlstep.inputs import at_steps, to_model
+from rlstep.interfaces import Reader, StepModel
+from rlstep.types import Failure, Floats, Rollout, Score, TokenIds
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StepModelRole:
+    """One step model of a run."""
+
+    model: StepModel
+    learner: LearnerGroup | PoolingGroup
+    read: Reader | None
+    """See `StepModel.reader`. It holds tokenizers, so no two calls may run at once."""
+
+    async def score(self, rollouts: Sequence[Rollout], version: int) -> list[Score]:
+        """The model's score of every rollout, in order."""
+        if (read := self.read) is None:
+            own = [rollout.prefix_ids(len(rollout.steps)) for rollout in rollouts]
+            rows = await self._predict(own)
+            return [
+                self.model.read_out(rollout, row, version)
+                for rollout, row in zip(rollouts, rows, strict=True)
+            ]
+        # Tokenizing is work, and the loop serves others meanwhile.
+        inputs = await asyncio.to_thread(lambda: [read(rollout) for rollout in rollouts])
+        self._warn([given for given in inputs if isinstance(given, Failure)], len(rollouts))
+        readable = [given.token_ids for given in inputs if not isinstance(given, Failure)]
+        rows = iter(await self._predict(readable) if readable else [])
+        return [
+            given
+            if isinstance(given, Failure)
+            else self.model.read_out(rollout, at_steps(rollout, given, next(rows)), version)
+            for rollout, given in zip(rollouts, inputs, strict=True)
+        ]
+
+    def _warn(self, failures: Sequence[Failure], rollouts: int) -> None:
+        """What cannot be read has no score, which nobody should find out by accident."""
+        if failures:
+            reasons = dict(Counter(failure.reason for failure in failures))
+            logger.warning(
+                "%s: %d of %d rollouts could not be read: %s (%s)",
+                self.model.source,
+                len(failures),
+                rollouts,
+                reasons,
+                failures[0].detail,
+            )
+
+    async def _predict(self, sequences: list[TokenIds]) -> list[Floats]:
+        return await self.learner.predict(sequences, log_ratios=self.model.log_ratios)
+
+    async def train(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
+        """Train the model on rollouts that it has scored, and return its metrics.
+
+        There are none where it is never trained, or not in this iteration (which the rollouts say).
+        """
+        if isinstance(self.learner, PoolingGroup) or self.model.loss is None:
+            return {}
+        if rollouts and (rollouts[0].iteration + 1) % self.model.every:
+            return {}
+        samples = self.model.samples(rollouts)
+        if (read := self.read) is not None:
+            samples = await asyncio.to_thread(to_model, samples, rollouts, read)
+        return await self.learner.train(samples)
