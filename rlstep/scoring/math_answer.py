@@ -26,6 +26,7 @@ from rlstep.types import OutcomeScore, Verdict
 
 _LONGEST = 1000  # characters; a longer "answer" is compared as text only
 _DEEPEST = 50  # brackets inside one another; deeper ones as well
+_DECIMALS = 6  # to which numbers are rounded where one is a decimal, as by Math-Verify
 _MATHEMATICS = re.compile(r"(?:(?!__|\.[a-zA-Z_])[\sa-zA-Z0-9+\-*/^_=<>!|()\[\]{}.,;:%&\\])*")
 
 _HASHES = re.compile(r"####[ \t]*(?=[-+.$\\({\[0-9])(.*)")  # not a Markdown heading of words
@@ -77,7 +78,8 @@ _RULES = {
 class MathAnswer(Verifier):
     r"""Finds the final answer by the first rule that applies, and compares it with the reference.
 
-    An answer is correct if it is the reference as text, or as a plain number, or if Math-Verify
+    An answer is correct if it is the reference as text, or as a plain number (to 6 decimals where
+    one of the two is written as a decimal), or if of others Math-Verify
     finds the two equal whichever of them it takes for the reference. It is unparsable if no rule
     applies, if what was found is empty (an empty or unfinished box), or if it is neither the
     reference's text nor mathematics. Units beside a bare number ('18 dollars') are dropped.
@@ -152,12 +154,10 @@ def _compare_values(found: str, reference: str) -> Verdict:
     if same_text(found, reference):
         return Verdict.CORRECT
     value, target = number(found), number(reference)
-    if value is not None and target is not None:
-        if value == target:
-            return Verdict.CORRECT
-        if value.denominator == target.denominator == 1:
-            return Verdict.WRONG
-    return _compare_symbolically(found, reference)
+    if value is None or target is None:
+        return _compare_symbolically(found, reference)
+    rounded = "." in found + reference and round(value, _DECIMALS) == round(target, _DECIMALS)
+    return Verdict.CORRECT if value == target or rounded else Verdict.WRONG
 
 
 def _beside(answer: str, other: str) -> str:

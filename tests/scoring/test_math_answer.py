@@ -76,7 +76,11 @@ COMPARISONS = [
     (r"\$18", "18", CORRECT),
     ("-3", "3", WRONG),
     ("0.33", "1/3", WRONG),
-    ("0.333333", "1/3", CORRECT),  # Math-Verify rounds to 6 decimals where one side is a decimal
+    ("0.333333", "1/3", CORRECT),  # rounded to 6 decimals where one side is a decimal
+    ("0.33333", "1/3", WRONG),
+    ("2/6", "1/3", CORRECT),
+    ("3333333/10000000", "1/3", WRONG),  # neither is a decimal
+    ("2.5", "3", WRONG),
     ("1.8 million", "1.8", WRONG),
     # units
     ("18 dollars", "18", CORRECT),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from rlstep.scoring.answer_text import plain
 from rlstep.scoring.math_answer import MathAnswer
 from rlstep.scoring.verifier_pool import VerifierPool
 from rlstep.types import Failure, OutcomeScore, Verdict
@@ -86,6 +87,13 @@ def pool():
     assert children() <= before  # no worker outlives its pool, whatever was fed to it
 
 
+@pytest.fixture(scope="module")
+def patient_pool():
+    """With the deadline that a run has: for what must not need it, on a busy machine as well."""
+    with VerifierPool(MathAnswer(), workers=2) as pool:
+        yield pool
+
+
 async def test_blow_ups_end_in_time_and_fail_alone(pool):
     items = [(rf"\boxed{{{text}}}", SYMBOLIC) for text in BLOW_UPS]
     benign = (rf"\boxed{{{SYMBOLIC}}}", SYMBOLIC)
@@ -133,7 +141,7 @@ def mutated(text: str, rng: random.Random) -> str:
     return text
 
 
-async def test_mutated_answers_never_crash_the_verifier(pool):
+async def test_mutated_answers_never_crash_the_verifier(patient_pool):
     seeds = [
         r"\frac{14}{3}",
         r"\left( 3, \frac{\pi}{2} \right)",
@@ -147,7 +155,7 @@ async def test_mutated_answers_never_crash_the_verifier(pool):
     ]
     rng = random.Random(0)
     items = [(f"The answer is {mutated(rng.choice(seeds), rng)}", "90") for _ in range(500)]
-    outcomes = await pool.verify(items)
+    outcomes = await patient_pool.verify(items)
     failures = [o for o in outcomes if isinstance(o, Failure)]
     assert {o.reason for o in failures} <= {"timeout"}
     assert len(failures) <= 0.01 * len(items)
@@ -250,7 +258,7 @@ async def check_random_latex(watch: Watch, number: int, canary: Path) -> None:
         if i % 10 == 0:
             at = draw.randint(0, len(found))
             found = found[:at] + code + found[at:]
-        await watch.verify(rf"\boxed{{{found}}}", reference.strip() or "x")
+        await watch.verify(rf"\boxed{{{found}}}", plain(reference) or "x")
     assert not canary.exists()
 
 
@@ -278,7 +286,7 @@ async def check_symmetry(pool: VerifierPool, number: int) -> None:
         )
     ways = []
     for one, other in ((0, 1), (1, 0)):
-        items = [(rf"\boxed{{{pair[one]}}}", pair[other].strip() or "x") for pair in pairs]
+        items = [(rf"\boxed{{{pair[one]}}}", plain(pair[other]) or "x") for pair in pairs]
         ways.append(await pool.verify(items))
     compared = equal = 0
     for pair, first, second in zip(pairs, *ways, strict=True):
@@ -289,14 +297,14 @@ async def check_symmetry(pool: VerifierPool, number: int) -> None:
     assert compared >= 0.9 * number and equal >= 0.1 * number
 
 
-async def test_verdicts_are_symmetric(pool):
-    await check_symmetry(pool, 300)
+async def test_verdicts_are_symmetric(patient_pool):
+    await check_symmetry(patient_pool, 300)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-async def test_10000_verdicts_are_symmetric(pool):
-    await check_symmetry(pool, 10_000)
+async def test_10000_verdicts_are_symmetric(patient_pool):
+    await check_symmetry(patient_pool, 10_000)
 
 
 # --- odd text ------------------------------------------------------------------------------------
@@ -321,10 +329,10 @@ ODD = [
 ]
 
 
-async def test_odd_text_has_a_clean_result(pool):
+async def test_odd_text_has_a_clean_result(patient_pool):
     items = [(frame % odd, "5") for odd in ODD for frame in (*FRAMES, "%s")]
     items += [("#### 5", odd) for odd in ODD if odd.strip()]
-    for (text, reference), outcome in zip(items, await pool.verify(items), strict=True):
+    for (text, reference), outcome in zip(items, await patient_pool.verify(items), strict=True):
         assert isinstance(outcome, OutcomeScore), (text[:50], reference[:50], outcome)
-    (outcome,) = await pool.verify([("#### 5", " ")])  # the task's mistake, not the model's
+    (outcome,) = await patient_pool.verify([("#### 5", " ")])  # the task's mistake, not the model's
     assert isinstance(outcome, Failure) and "reference answer is empty" in outcome.detail
