@@ -207,7 +207,7 @@ def _constrains(one: str, other: str) -> bool:
 
 
 def _undefined(expression: Any) -> bool:
-    """Whether it is 1/0 or 0/0, which equals nothing; Math-Verify raises where it is a reference."""
+    """Whether it is 1/0 or 0/0, which equal nothing; as a reference, Math-Verify raises on them."""
     from sympy import nan, zoo
 
     return expression in (nan, zoo)

@@ -106,6 +106,19 @@ async def test_a_hanging_item_takes_its_deadline_and_no_more():
             assert 2.0 <= took <= 1.2 * 2.0 + 3 * start_up_s, took
 
 
+async def test_a_killed_worker_is_replaced_before_anybody_asks():
+    with VerifierPool(Misbehaving(), workers=1, deadline_s=DEADLINE_S) as single:
+        first = single.pids()
+        assert brief(await single.verify([("stop", "")])) == ["timeout"]
+        until = time.monotonic() + 60.0
+        while not single.pids() or single.pids() == first:
+            assert time.monotonic() < until
+            await asyncio.sleep(0.01)
+        second = single.pids()
+        assert brief(await single.verify([("a", "a")])) == ["a"]
+        assert single.pids() == second
+
+
 async def test_a_worker_killed_from_outside_costs_nothing(pool):
     for pid in pool.pids():
         os.kill(pid, signal.SIGKILL)
