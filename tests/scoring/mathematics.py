@@ -129,7 +129,7 @@ _NOISE = [
 ]
 
 
-def random_latex(draw: random.Random, depth: int = 4) -> str:
+def random_latex(draw: random.Random, depth: int) -> str:
     """An expression out of a grammar, or the nonsense that one broken piece makes of it."""
     text = _expression(draw, depth)
     if draw.random() < 0.2:
