@@ -70,6 +70,11 @@ async def test_no_items(pool):
         ("float", "crashed", "returned float, not OutcomeScore"),
         ("nan", "crashed", "value nan"),
         ("half", "crashed", "value 0.5"),
+        ("huge", "crashed", "value 1e+308"),
+        ("bool", "crashed", "an OutcomeScore of bool, Verdict, str"),
+        ("text", "crashed", "an OutcomeScore of str, Verdict, str"),
+        ("array", "crashed", "an OutcomeScore of ndarray, Verdict, str"),
+        ("no text", "crashed", "an OutcomeScore of float, Verdict, NoneType"),
     ],
 )
 async def test_only_the_guilty_item_fails(pool, trick, reason, detail):
