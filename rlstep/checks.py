@@ -46,14 +46,14 @@ def between(name: str, value: float, smallest: float, largest: float) -> None:
         raise ValueError(f"{name} is {value}; the largest valid value is {largest}")
 
 
-def named(name: str, source: str) -> None:
+def named(name: str, source: str, wanted: str = "step scores, for instance 'prm'") -> None:
     """Refuse an empty name of a source of scores.
 
     Raises:
         ValueError: naming the field.
     """
     if not source:
-        raise ValueError(f"{name} is ''; name the step scores, for instance 'prm'")
+        raise ValueError(f"{name} is ''; name the {wanted}")
 
 
 def check_types(value: Any, path: str) -> None:

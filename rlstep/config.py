@@ -170,7 +170,8 @@ class Config:
     generator: GeneratorConfig = GeneratorConfig()
     scorer: ScorerConfig = ScorerConfig()
     labellers: tuple[Labeller, ...] = ()
-    """What scores rollouts beside the verifier and the step models: Monte-Carlo continuations."""
+    """What scores rollouts beside the verifier and the step models, asked in this order:
+    Monte-Carlo continuations, rewards for form, remote services, sums of what came before."""
     step_models: tuple[StepModel, ...] = ()
     """Models that score steps or tokens and are trained in the loop: PRM, critic, implicit PRM."""
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -219,6 +220,7 @@ class Config:
                 f"rollouts, labellers and step_models make scores named {made}; every name must be"
                 " there once, and 'outcome' is the verifier's"
             )
+        self._check_labellers()
         produced = {"outcome", *made}
         readers = [("samples", samples, samples.sources)]
         readers += [(f"step_models.{i}", m, m.reads) for i, m in enumerate(self.step_models)]
@@ -234,6 +236,18 @@ class Config:
                 "rollouts.sampling cuts the support (top_p < 1 or top_k > 0), where the sampler's"
                 " logprobs are another distribution's; a policy gradient needs top_p = 1, top_k = 0"
             )
+
+    def _check_labellers(self) -> None:
+        """They are asked in order, and at the same time as the step models."""
+        there = {"outcome", *self.rollouts.sources}
+        for i, labeller in enumerate(self.labellers):
+            if missing := labeller.reads - there:
+                raise ValueError(
+                    f"labellers.{i} {type(labeller).__name__} reads the scores {sorted(missing)},"
+                    f" which nothing makes before it (there are {sorted(there)}); put a labeller of"
+                    " that source before it"
+                )
+            there.add(labeller.source)
 
     def _check_sizes(self) -> None:
         parts, prompts = self.policy.mini_batches, self.prompts_per_iteration

@@ -188,11 +188,14 @@ class Labeller(ABC):
 
     source: str
     """The name of its scores."""
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """Scores that it needs, made before it: by the verifier ('outcome'), the rollout strategy or an
+    earlier labeller; a run that does not produce them in time is refused."""
 
     @abstractmethod
     async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
         """The same rollouts, in order, each with a Score of this source: StepScores (n = 0 where a
-        step was not labelled), an OutcomeScore, or a Failure."""
+        step was not labelled), a RolloutScore, an OutcomeScore, or a Failure."""
 
 
 Reader: TypeAlias = Callable[[Rollout], StepInputs | Failure]

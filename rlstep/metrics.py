@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlstep.types import Failure, Group, Rollout, StepScores, Verdict
+from rlstep.types import Failure, Group, Rollout, RolloutScore, StepScores, Verdict
 
 Record = Mapping[str, float]
 """The metrics of one iteration by name, with the iteration itself under 'iteration'."""
@@ -98,7 +98,7 @@ def rollout_metrics(
     lags = [version - r.oldest_version for r in rollouts if r.steps] if version is not None else []
     if lags:
         metrics |= {"policy_lag_mean": float(np.mean(lags)), "policy_lag_max": max(lags)}
-    metrics |= _step_score_metrics(rollouts) | _failure_metrics(groups)
+    metrics |= _score_metrics(rollouts) | _step_score_metrics(rollouts) | _failure_metrics(groups)
     return {f"{prefix}/{name}": value for name, value in metrics.items()}
 
 
@@ -122,6 +122,16 @@ def _length_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     if verdicts:
         metrics["unparsable"] = float(np.mean([v is Verdict.UNPARSABLE for v in verdicts]))
     return metrics
+
+
+def _score_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Mean by source of the scores of whole rollouts; the outcomes' is the accuracy."""
+    values: dict[str, list[float]] = {}
+    for rollout in rollouts:
+        for source, score in rollout.scores.items():
+            if isinstance(score, RolloutScore):
+                values.setdefault(source, []).append(score.value)
+    return {f"score/{source}": float(np.mean(found)) for source, found in sorted(values.items())}
 
 
 def _step_score_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:

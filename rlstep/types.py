@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from math import isfinite
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -154,6 +155,19 @@ class OutcomeScore:
     """The answer as it was read from the completion, '' if there was none."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutScore:
+    """One number for a whole rollout from one source: form, length, language, a remote service."""
+
+    value: float
+    """Finite, in the range that its source documents."""
+    detail: str = ""
+    """What the number was made from, for people to read."""
+
+    def __post_init__(self) -> None:
+        assert isfinite(self.value), f"a score of {self.value}: its source owes a Failure"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class StepScores:
     """One number per step from one source."""
@@ -191,7 +205,7 @@ class Failure:
     detail: str = ""
 
 
-Score: TypeAlias = StepScores | TokenScores | OutcomeScore | Failure
+Score: TypeAlias = StepScores | TokenScores | RolloutScore | OutcomeScore | Failure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -240,6 +254,12 @@ class Rollout:
         """The verifier's score, or None where verification failed or has not run."""
         score = self.scores.get("outcome")
         return score if isinstance(score, OutcomeScore) else None
+
+    def whole_score(self, source: str) -> float | None:
+        """The number that one source gave the whole rollout, or None where it failed, has not run
+        or scores steps or tokens."""
+        score = self.scores.get(source)
+        return score.value if isinstance(score, OutcomeScore | RolloutScore) else None
 
     def step_scores(self, source: str) -> StepScores | None:
         """The step scores of one source, or None where that source failed or has not run."""

@@ -20,6 +20,7 @@ from rlstep.types import (
     OutcomeScore,
     Prompt,
     Rollout,
+    RolloutScore,
     Samples,
     Sampling,
     Score,
@@ -96,7 +97,7 @@ def make_rollout(
     """A rollout from the token ids of its steps; an outcome of None is a verifier's timeout."""
     every: dict[str, Score] = {
         source: score
-        if isinstance(score, StepScores | TokenScores | OutcomeScore | Failure)
+        if isinstance(score, StepScores | TokenScores | RolloutScore | OutcomeScore | Failure)
         else make_step_scores(score)
         for source, score in (scores or {}).items()
     }

@@ -35,10 +35,14 @@ from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.rollouts.rectify import Rectify
 from rlstep.scoring.frozen_prm import FrozenPrm
 from rlstep.scoring.prm import Prm
+from rlstep.scoring.soft_overlong import SoftOverlong
+from rlstep.scoring.weighted_sum import WeightedSum
 from rlstep.testing.small import small_config
 from rlstep.types import Sampling
 
 MODEL = ModelConfig(path="/nowhere")
+LENGTH = SoftOverlong(longest=64, buffer=16)
+REWARD = WeightedSum(weights={"outcome": 1.0, "length": 0.5})
 
 
 def learner(**fields: Any) -> LearnerConfig:
@@ -192,6 +196,35 @@ def test_unknown_choices(policy: LearnerConfig, message: str):
             {"labellers": (MonteCarlo(),), "rollouts": Rectify(source="monte_carlo")},
             "make scores named ['monte_carlo', 'monte_carlo']; every name must be there once",
         ),
+        (
+            {"samples": GroupAdvantages(source="reward"), "loss": Grpo()},
+            "samples GroupAdvantages reads the scores ['reward'], which nothing in this run makes",
+        ),
+        (
+            {"labellers": (REWARD,)},
+            "labellers.0 WeightedSum reads the scores ['length'], which nothing makes before it"
+            " (there are ['outcome']); put a labeller of that source before it",
+        ),
+        (
+            {"labellers": (REWARD, LENGTH)},
+            "labellers.0 WeightedSum reads the scores ['length'], which nothing makes before it",
+        ),
+        (
+            {"labellers": (MonteCarlo(), WeightedSum(weights={"reward": 1.0}))},
+            "reads the scores ['reward'], which nothing makes before it (there are"
+            " ['monte_carlo', 'outcome'])",
+        ),
+        (  # step models score at the same time
+            {
+                "labellers": (MonteCarlo(), WeightedSum(weights={"prm": 1.0})),
+                "step_models": (prm(),),
+            },
+            "labellers.1 WeightedSum reads the scores ['prm'], which nothing makes before it",
+        ),
+        (
+            {"labellers": (LENGTH, LENGTH)},
+            "make scores named ['length', 'length']; every name must be there once",
+        ),
         *(
             (
                 {"samples": samples, "loss": Grpo()},
@@ -269,6 +302,14 @@ def test_what_fits_just_so():
     assert len(ensemble.step_models) == 2
     assert config.rollouts.sampling.truncated
     assert small_config(prompts_per_iteration=8, policy=learner(mini_batches=4)).iterations == 3
+
+
+def test_a_reward_may_be_the_sum_of_what_came_before():
+    config = small_config(
+        samples=GroupAdvantages(source="reward"), loss=Grpo(), labellers=(LENGTH, REWARD)
+    )
+    assert config.samples.sources == {"reward"}
+    small_config(samples=OutcomePairs(source="reward"), labellers=(LENGTH, REWARD))
 
 
 def test_a_strategy_may_bring_the_scores():

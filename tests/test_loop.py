@@ -10,15 +10,19 @@ from typing import Any, ClassVar
 
 import pytest
 
+from rlstep.advantages.group import GroupAdvantages
 from rlstep.config import Config, LearnerConfig, ModelConfig
 from rlstep.interfaces import Labeller, RolloutContext
 from rlstep.loop import drop_stale, regroup, train
+from rlstep.losses.grpo import Grpo
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.scoring.prm import Prm
+from rlstep.scoring.soft_overlong import SoftOverlong
+from rlstep.scoring.weighted_sum import WeightedSum
 from rlstep.testing.roles import FakeGenerator, FakeRoles, FakeScorer
 from rlstep.testing.small import small_config, small_prompt, small_prompts
-from rlstep.types import Failure, Group, PairSamples, Rollout
+from rlstep.types import AdvantageSamples, Failure, Group, PairSamples, Rollout
 from tests.builders import make_counts, make_group, make_rollout
 
 
@@ -183,6 +187,29 @@ async def test_failures_are_counted_and_never_scored():
     assert metrics["rollout/failures/generator_lost"] == 1
     assert metrics["rollout/failures/timeout"] == 1
     assert {s.prompt_id for s in roles.trained[0].sequences} == set("cdef")
+
+
+async def test_a_sum_of_rewards_is_what_is_trained_and_a_failed_part_is_no_reward():
+    config = small_config(
+        iterations=1,
+        prompts_per_iteration=6,
+        labellers=(
+            SoftOverlong(longest=9, buffer=2),
+            WeightedSum(weights={"outcome": 1.0, "length": 0.5}),
+        ),
+        samples=GroupAdvantages(source="reward", std="none"),
+        loss=Grpo(),
+    )
+    roles = roles_with(config, timeouts={"0/a/0"})
+    reports, _ = await run(config, roles)
+    metrics, (samples,) = reports.metrics[0], roles.trained
+    # 9 tokens each, so length is -1: rewards are 1 - 1/2 and 0 - 1/2, five right and six wrong.
+    assert metrics["rollout/score/length"] == -1.0
+    assert metrics["rollout/score/reward"] == pytest.approx((5 * 0.5 - 6 * 0.5) / 11)
+    assert metrics["rollout/failures/timeout"] == metrics["rollout/failures/part_failed"] == 1
+    assert isinstance(samples, AdvantageSamples) and samples.groups_without_signal == 1
+    assert {s.prompt_id for s in samples.sequences} == set("bcdef")
+    assert {column[-1] for column in samples.advantages} == {0.5, -0.5}
 
 
 def test_regrouping_keeps_groups_apart():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlstep.metrics import accuracy, roc_auc, rollout_metrics
-from rlstep.types import Failure, Group, OutcomeScore, Verdict
+from rlstep.types import Failure, Group, OutcomeScore, RolloutScore, Verdict
 from tests.builders import make_counts, make_group, make_prompt, make_rollout
 
 
@@ -120,6 +120,19 @@ def test_rollout_metrics_worked_by_hand():
         "failures/timeout": 1,
     }
     assert metrics == {f"rollout/{k}": pytest.approx(v) for k, v in expected.items()}
+
+
+def test_scores_of_whole_rollouts_are_averaged_without_the_failed():
+    scores = [RolloutScore(value=0.5), RolloutScore(value=-1.0), Failure(reason="part_failed")]
+    group = make_group(
+        *(
+            make_rollout(f"{i}", [[11]], outcome=1.0, scores={"reward": s})
+            for i, s in enumerate(scores)
+        )
+    )
+    metrics = rollout_metrics([group])
+    assert metrics["rollout/score/reward"] == -0.25
+    assert (metrics["rollout/failures"], metrics["rollout/failures/part_failed"]) == (1, 1)
 
 
 def test_sampled_tokens_leave_out_what_a_branch_inherits():

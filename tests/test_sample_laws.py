@@ -47,6 +47,7 @@ from rlstep.types import (
     OutcomeScore,
     PairSamples,
     Rollout,
+    RolloutScore,
     Samples,
     Score,
 )
@@ -107,6 +108,10 @@ BUILDERS: list[SampleBuilder] = [
     RefinedPairs(source="prm"),
     SiblingStepPairs(which="all", max_pairs=2),
     WinRatePairs(source="prm", which="all"),
+    OutcomePairs(source="reward", min_margin=0.25),
+    GroupAdvantages(source="reward"),
+    Rloo(source="reward"),
+    ReinforcePlusPlus(source="reward"),
 ]
 every_builder = pytest.mark.parametrize("builder", BUILDERS, ids=repr)
 every_advantage = pytest.mark.parametrize(
@@ -125,6 +130,7 @@ def random_scores(random: np.random.Generator, steps: int, tokens: int) -> dict[
         "monte_carlo": make_counts(n.tolist(), random.integers(0, n + 1).tolist()),
         "critic": make_token_scores((random.integers(0, 9, tokens) / 8).tolist()),
         "implicit": make_token_scores((random.integers(-8, 9, tokens) / 8).tolist()),
+        "reward": RolloutScore(value=random.integers(-8, 9) / 8),
     }
 
 
@@ -307,6 +313,7 @@ def test_equal_rollouts_give_no_signal(
         "monte_carlo": make_counts([4] * len(steps), [int(4 * value)] * len(steps)),
         "critic": make_token_scores([value] * tokens),
         "implicit": make_token_scores([value] * tokens),
+        "reward": RolloutScore(value=value),
     }
     group = make_group(*(make_rollout(f"{i}", steps, outcome=value, scores=score) for i in "abc"))
     samples = builder.samples([group])
@@ -366,7 +373,7 @@ def one_step_is_outcome(builder: SampleBuilder, data: st.DataObject) -> None:
             return {name: Failure(reason="timeout") for name in rollout.scores}
         assert len(rollout.steps) == 1
         made = make_step_scores([outcome.value])
-        return {"prm": made, "monte_carlo": made}
+        return {"prm": made, "monte_carlo": made, "reward": RolloutScore(value=outcome.value)}
 
     group = rescored(data.draw(groups(steps=1, branches=False)), level)
     samples = builder.samples([group])
@@ -403,7 +410,7 @@ def score_shift_changes_nothing(builder: SampleBuilder, data: st.DataObject) -> 
                 score,
                 **(
                     {"value": score.value + shift}
-                    if isinstance(score, OutcomeScore)
+                    if isinstance(score, OutcomeScore | RolloutScore)
                     else {"values": score.values + np.float32(shift)}
                 ),
             )

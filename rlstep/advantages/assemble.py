@@ -15,7 +15,6 @@ from rlstep.types import (
     AdvantageSamples,
     Failure,
     Group,
-    OutcomeScore,
     Rollout,
     StepScores,
     TokenScores,
@@ -61,10 +60,20 @@ def _is_whole(rollout: Rollout, source: str) -> bool:
     return score is not None and not isinstance(score, Failure)
 
 
-def outcome_values(rollouts: Seq[Rollout]) -> Wide:
-    """[N]: the outcomes of rollouts that have one."""
-    scores = [rollout.scores["outcome"] for rollout in rollouts]
-    return np.array([s.value for s in scores if isinstance(s, OutcomeScore)], dtype=np.float64)
+def outcome_values(rollouts: Seq[Rollout], source: str = "outcome") -> Wide:
+    """[N]: what a source gave whole rollouts, the outcome or a labeller's reward.
+
+    Raises:
+        TypeError: the source gave another kind of score.
+    """
+    return np.array([_whole_value(rollout, source) for rollout in rollouts], dtype=np.float64)
+
+
+def _whole_value(rollout: Rollout, source: str) -> float:
+    value = rollout.whole_score(source)
+    if value is None:
+        raise _another_kind(rollout, source, "RolloutScore or OutcomeScore")
+    return value
 
 
 def step_values(rollout: Rollout, source: str) -> Wide:
@@ -88,11 +97,15 @@ def token_values(rollout: Rollout, source: str) -> Wide:
 def _values(rollout: Rollout, source: str, kind: type[StepScores] | type[TokenScores]) -> Wide:
     score = rollout.scores[source]
     if not isinstance(score, kind):
-        raise TypeError(
-            f"{rollout.rollout_id}: the scores of {source!r} are {type(score).__name__}; this"
-            f" estimator reads {kind.__name__}"
-        )
+        raise _another_kind(rollout, source, kind.__name__)
     return score.values.astype(np.float64)
+
+
+def _another_kind(rollout: Rollout, source: str, wanted: str) -> TypeError:
+    found = type(rollout.scores[source]).__name__
+    return TypeError(
+        f"{rollout.rollout_id}: the scores of {source!r} are {found}; this estimator reads {wanted}"
+    )
 
 
 def step_lengths(rollout: Rollout) -> np.ndarray:

@@ -16,6 +16,7 @@ from rlstep.advantages.assemble import (
     outcome_values,
     throughout,
 )
+from rlstep.checks import named
 from rlstep.types import Group
 
 
@@ -29,6 +30,8 @@ class GroupAdvantages(AdvantageBuilder):
     outcome are in no mean; groups with equal outcomes give nothing.
     """
 
+    source: str = "outcome"
+    """Whose number of a whole rollout: 'outcome', or a labeller's source."""
     std: Literal["population", "sample", "leave_one_out", "none"] = "population"
     """Divide by n, by n - 1, or not at all. 'leave_one_out': a rollout's mean and (population) std
     are those of the others; where the others are all equal, its std is the whole group's."""
@@ -36,11 +39,16 @@ class GroupAdvantages(AdvantageBuilder):
     """Whose outcomes make the std."""
 
     def __post_init__(self) -> None:
+        named("advantages.source", self.source, "scores, for instance 'outcome'")
         if (self.std, self.over) == ("leave_one_out", "batch"):
             raise ValueError(
                 "advantages.over is 'batch'; with std 'leave_one_out' the only valid value is"
                 " 'group'"
             )
+
+    @property
+    def sources(self) -> frozenset[str]:
+        return frozenset({self.source})
 
     @property
     def laws(self) -> frozenset[str]:
@@ -50,8 +58,8 @@ class GroupAdvantages(AdvantageBuilder):
         return always | {"one_step_is_outcome", "advantages_cancel"}
 
     def advantages(self, groups: Seq[Group]) -> list[Credit]:
-        known = [complete(group.rollouts, "outcome") for group in groups]
-        outcomes = [outcome_values(rollouts) for rollouts in known]
+        known = [complete(group.rollouts, self.source) for group in groups]
+        outcomes = [outcome_values(rollouts, self.source) for rollouts in known]
         batch = np.concatenate(outcomes) if outcomes else np.zeros(0)
         return [
             throughout(rollouts, self._normalised(values, batch))

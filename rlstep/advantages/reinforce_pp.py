@@ -17,6 +17,7 @@ from rlstep.advantages.assemble import (
     throughout,
     whiten,
 )
+from rlstep.checks import named
 from rlstep.types import Group
 
 
@@ -34,10 +35,19 @@ class ReinforcePlusPlus(AdvantageBuilder):
 
     baseline: Literal["batch", "group"] = "batch"
     """Whose mean is subtracted before the batch is normalised."""
+    source: str = "outcome"
+    """Whose number of a whole rollout: 'outcome', or a labeller's source."""
+
+    def __post_init__(self) -> None:
+        named("advantages.source", self.source, "scores, for instance 'outcome'")
+
+    @property
+    def sources(self) -> frozenset[str]:
+        return frozenset({self.source})
 
     def advantages(self, groups: Seq[Group]) -> list[Credit]:
-        known = [complete(group.rollouts, "outcome") for group in groups]
-        outcomes = [outcome_values(rollouts) for rollouts in known]
+        known = [complete(group.rollouts, self.source) for group in groups]
+        outcomes = [outcome_values(rollouts, self.source) for rollouts in known]
         if self.baseline == "group":
             differences = [centred(values) for values in outcomes]
         else:

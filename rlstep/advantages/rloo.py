@@ -14,6 +14,7 @@ from rlstep.advantages.assemble import (
     outcome_values,
     throughout,
 )
+from rlstep.checks import named
 from rlstep.types import Group
 
 
@@ -29,6 +30,19 @@ class Rloo(AdvantageBuilder):
         {"one_step_is_outcome", "score_shift_changes_nothing", "advantages_cancel"}
     )
 
+    source: str = "outcome"
+    """Whose number of a whole rollout: 'outcome', or a labeller's source."""
+
+    def __post_init__(self) -> None:
+        named("advantages.source", self.source, "scores, for instance 'outcome'")
+
+    @property
+    def sources(self) -> frozenset[str]:
+        return frozenset({self.source})
+
     def advantages(self, groups: Seq[Group]) -> list[Credit]:
-        known = [complete(group.rollouts, "outcome") for group in groups]
-        return [throughout(rollouts, less_others(outcome_values(rollouts))) for rollouts in known]
+        known = [complete(group.rollouts, self.source) for group in groups]
+        return [
+            throughout(rollouts, less_others(outcome_values(rollouts, self.source)))
+            for rollouts in known
+        ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rlstep.reporting.redact import redact
-from rlstep.types import Failure, Group, Rollout, StepScores
+from rlstep.types import Failure, Group, Rollout, RolloutScore, StepScores
 
 STEP_COLUMNS = (
     "iteration",
@@ -36,6 +36,7 @@ def rollout_rows(iteration: int, groups: Sequence[Group]) -> Iterator[dict[str, 
 def _rollout_row(iteration: int, rollout: Rollout) -> dict[str, Any]:
     outcome, sources = rollout.outcome, rollout.scores.items()
     failures = {name: _failure_text(s) for name, s in sources if isinstance(s, Failure)}
+    whole = {name: round(s.value, 4) for name, s in sources if isinstance(s, RolloutScore)}
     return {
         "iteration": iteration,
         "rollout_id": rollout.rollout_id,
@@ -46,6 +47,7 @@ def _rollout_row(iteration: int, rollout: Rollout) -> dict[str, Any]:
         "answer": outcome.extracted if outcome else None,
         "reference": rollout.prompt.answer,
         "verdict": outcome.verdict.value if outcome else None,
+        "scores": whole,
         "failures": failures,
         "finish_reason": rollout.completion.finish_reason,
         "versions": [[s.version, s.start, s.end] for s in rollout.completion.versions],

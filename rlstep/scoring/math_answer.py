@@ -1,8 +1,15 @@
 r"""The verifier of mathematics: finds the final answer of a solution and compares it by value.
 
-Model text is never evaluated: numbers are read by a regular expression, and everything else goes
-through Math-Verify's LaTeX grammar. Its second parser, for bare expressions, is sympy's
-`parse_expr`, which is Python's `eval`; it is not used.
+Model text is never evaluated: numbers are read by a regular expression, and of everything else only
+what is made of the characters of mathematics goes on to Math-Verify's LaTeX grammar. Math-Verify's
+second parser, for bare expressions, is sympy's `parse_expr`, which is Python's `eval`; it is not
+used.
+
+Equality is symmetric: exchanging answer and reference never turns a correct verdict into another.
+Math-Verify's is not, since it reads a relation by what the reference is. Here the two are brought
+to one form first, by the same rule for both (an equation beside a bare value is read as its last
+side, a number with a unit beside a bare number as the number), and then must be equal both ways
+round. So `x = 5` is 5 and 5 is `x = 5`, but 5 is not `2x + 3y = 5`.
 """
 
 from __future__ import annotations
@@ -18,6 +25,9 @@ from rlstep.scoring.answer_text import NUMBER, number, plain, same_text
 from rlstep.types import OutcomeScore, Verdict
 
 _LONGEST = 1000  # characters; a longer "answer" is compared as text only
+_DEEPEST = 50  # brackets inside one another; deeper ones as well
+_DECIMALS = 6  # to which numbers are rounded where one is a decimal, as by Math-Verify
+_MATHEMATICS = re.compile(r"(?:(?!__|\.[a-zA-Z_])[\sa-zA-Z0-9+\-*/^_=<>!|()\[\]{}.,;:%&\\])*")
 
 _HASHES = re.compile(r"####[ \t]*(?=[-+.$\\({\[0-9])(.*)")  # not a Markdown heading of words
 _PHRASE = re.compile(
@@ -26,6 +36,9 @@ _PHRASE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _NUMBERS = re.compile(rf"(?<![0-9a-zA-Z)]){NUMBER}(?<=[0-9])|[0-9]+")
+_EQUALS = re.compile(r"(?<![\\<>!=])=")
+_OPERATION = re.compile(r"\\(?:frac|sqrt|cdot|times|div|pm)(?![a-zA-Z])")
+_NAME = re.compile(r"(?![0-9])(?:\^\{-1\}|[^-+*/^<>])+")
 _WITH_UNIT = re.compile(rf"({NUMBER})\s+([a-zA-Z]{{2,}}(?:[ ./-][a-zA-Z]+)*)")
 _NO_UNITS = re.compile(
     r"\b(?:pi|sqrt|percent|half|dozen|hundred|thousand|million|billion|trillion|and|or|to|times|plus"
@@ -65,10 +78,11 @@ _RULES = {
 class MathAnswer(Verifier):
     r"""Finds the final answer by the first rule that applies, and compares it with the reference.
 
-    An answer is correct if it is the reference as text, or as a plain number, or if Math-Verify
-    finds the two equal (the reference first: its comparison is not symmetric). It is unparsable if
-    no rule applies, if what was found is empty (an empty or unfinished box), or if it is neither
-    the reference's text nor mathematics. Units after a number ('18 dollars') are dropped.
+    An answer is correct if it is the reference as text, or as a plain number (to 6 decimals where
+    one of the two is written as a decimal), or if of others Math-Verify
+    finds the two equal whichever of them it takes for the reference. It is unparsable if no rule
+    applies, if what was found is empty (an empty or unfinished box), or if it is neither the
+    reference's text nor mathematics. Units beside a bare number ('18 dollars') are dropped.
     """
 
     rules: tuple[str, ...] = ("hashes", "boxed", "phrase", "number")
@@ -103,36 +117,67 @@ class MathAnswer(Verifier):
 
 
 def compare(extracted: str, answer: str) -> Verdict:
-    """Compare an extracted answer with the reference; the verdict depends on nothing else."""
+    """Compare an extracted answer with the reference; the verdict depends on nothing else.
+
+    CORRECT is symmetric in the two. What is not is UNPARSABLE: it says that the extracted answer,
+    which does not have the reference's text, is no mathematics.
+    """
     found, reference = plain(extracted), plain(answer)
     if not reference:
         raise ValueError("the reference answer is empty")
     if same_text(found, reference):
         return Verdict.CORRECT
-    if not found or len(found) > _LONGEST:
+    if not found or not _readable(found):
         return Verdict.UNPARSABLE
+    if not _readable(reference):
+        return Verdict.WRONG
     return _compare_values(found, reference)
+
+
+def _readable(answer: str) -> bool:
+    """Whether an answer may go to the grammar: of bearable size, in the characters of mathematics.
+
+    No quotes, no '__', and no '.' before a letter: nothing that a program needs to reach anything.
+    """
+    if len(answer) > _LONGEST or not _MATHEMATICS.fullmatch(answer):
+        return False
+    depth = deepest = 0
+    for bracket in re.findall(r"[(\[{]|[)\]}]", answer):
+        depth += 1 if bracket in "([{" else -1
+        deepest = max(deepest, depth)
+    return deepest <= _DEEPEST
 
 
 @lru_cache(maxsize=8192)
 def _compare_values(found: str, reference: str) -> Verdict:
-    target = number(reference)
-    if target is not None:
-        found = _without_unit(found)
-    value = number(found)
-    if value is not None and target is not None:
-        if value == target:
-            return Verdict.CORRECT
-        if value.denominator == target.denominator == 1:
-            return Verdict.WRONG
-    return _compare_symbolically(found, reference)
+    found, reference = _beside(found, reference), _beside(reference, found)
+    if same_text(found, reference):
+        return Verdict.CORRECT
+    value, target = number(found), number(reference)
+    if value is None or target is None:
+        return _compare_symbolically(found, reference)
+    rounded = "." in found + reference and round(value, _DECIMALS) == round(target, _DECIMALS)
+    return Verdict.CORRECT if value == target or rounded else Verdict.WRONG
 
 
-def _without_unit(answer: str) -> str:
+def _beside(answer: str, other: str) -> str:
+    """What an answer says where the other is a bare value, or a bare number."""
+    if _EQUALS.search(answer) and not _EQUALS.search(other):
+        answer = _last_side(answer)
     match = _WITH_UNIT.fullmatch(answer)
-    if match is None or _NO_UNITS.search(match[2]):
-        return answer
-    return match[1]
+    if match and number(other) is not None and not _NO_UNITS.search(match[2]):
+        return match[1]
+    return answer
+
+
+def _last_side(equation: str) -> str:
+    """'5' of 'x = 5', 'f(3) = 5', '2 + 3 = 5' or 'A = 2 + 3 = 5'; all of one that constrains its
+    letters ('2x = 5', 'x^2 + y = 5'), or of several equations."""
+    first, *others = _EQUALS.split(equation)
+    several = len(others) > 1 and re.search(r"[,;]|\b(?:and|or)\b", equation)
+    arithmetic = not re.search(r"[a-zA-Z]", _OPERATION.sub("", first))
+    named = _NAME.fullmatch(first.strip()) and not _OPERATION.search(first)
+    return others[-1].strip() if (arithmetic or named) and not several else equation
 
 
 @cache
@@ -142,14 +187,39 @@ def _load() -> None:
 
 
 def _compare_symbolically(found: str, reference: str) -> Verdict:
-    from math_verify import verify
-
-    expressions = _parse(found)
-    # No timeout here: Math-Verify's is a signal handler; the pool around us kills instead.
-    if verify(_parse(reference), expressions, timeout_seconds=None, raise_on_error=True):
+    expressions, target = _parse(found), _parse(reference)
+    undefined = any(_undefined(expression) for expression in (*expressions, *target))
+    comparable = not undefined and not _constrains(found, reference)
+    if comparable and _verified(target, expressions) and _verified(expressions, target):
         return Verdict.CORRECT
     parsed = any(not isinstance(expression, str) for expression in expressions)
     return Verdict.WRONG if parsed else Verdict.UNPARSABLE
+
+
+def _constrains(one: str, other: str) -> bool:
+    """Whether one is an equation that is no assignment, and the other a single value.
+
+    Math-Verify takes 'x + y' for a name, and so 'x + y = 1' for 1. (A set may be an equation's.)
+    """
+    one_is, other_is = bool(_EQUALS.search(one)), bool(_EQUALS.search(other))
+    value = other if one_is else one
+    return one_is != other_is and not re.search(r",|\\\{|\\cup", value)
+
+
+def _undefined(expression: Any) -> bool:
+    """Whether it is 1/0 or 0/0, which equal nothing; as a reference, Math-Verify raises on them."""
+    from sympy import nan, zoo
+
+    return expression in (nan, zoo)
+
+
+def _verified(first: list[Any], second: list[Any]) -> bool:
+    from math_verify import verify
+
+    # No timeout here: Math-Verify's is a signal handler; the pool around us kills instead.
+    return verify(
+        first, second, allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True
+    )
 
 
 @lru_cache(maxsize=1024)

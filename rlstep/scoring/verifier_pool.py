@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from rlstep.checks import at_least
@@ -105,6 +105,12 @@ class _Worker:
             code = self._process.wait()
         return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
+    def kill_unseen(self) -> None:
+        """Like `kill`, without waiting for the end; `close` does that later."""
+        with self._killing:
+            if self._process.returncode is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     def _exited(self, timeout_s: float) -> None:
         """Wait for the process to end, and leave it unreaped so that its id stays taken."""
         pidfd = os.pidfd_open(self._process.pid)
@@ -155,6 +161,8 @@ class VerifierPool:
         # own threads; an idle slot holds a worker, or None where the last one was killed.
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="verifier")
         self._slots: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
+        # Nobody waits for the end of a killed process, which on a busy machine takes its time.
+        self._reaper = ThreadPoolExecutor(1, thread_name_prefix="verifier-reaper")
         try:
             for worker in self._threads.map(lambda _: self._start(), range(workers)):
                 self._slots.put(worker)
@@ -167,12 +175,12 @@ class VerifierPool:
         if self._closed:
             raise RuntimeError("the verifier pool is closed")
         size = max(1, min(_LARGEST_CHUNK, len(items) // (4 * self._workers)))
-        loop = asyncio.get_running_loop()
-        chunks = [
-            loop.run_in_executor(self._threads, self._verify_chunk, items[start : start + size])
-            for start in range(0, len(items), size)
-        ]
-        return [outcome for chunk in await asyncio.gather(*chunks) for outcome in chunk]
+        answers: list[Future[list[Outcome]]] = []
+        for start in range(0, len(items), size):
+            answers.append(Future())
+            self._threads.submit(self._serve, items[start : start + size], answers[-1])
+        chunks = await asyncio.gather(*map(asyncio.wrap_future, answers))
+        return [outcome for chunk in chunks for outcome in chunk]
 
     def pids(self) -> list[int]:
         """Process ids of the living workers."""
@@ -189,6 +197,7 @@ class VerifierPool:
         self._threads.shutdown(wait=True)
         for worker in workers:
             self._discard(worker)
+        self._reaper.shutdown(wait=True)
 
     def __enter__(self) -> VerifierPool:
         return self
@@ -214,8 +223,39 @@ class VerifierPool:
         with self._lock:
             self._alive.discard(worker)
 
-    def _verify_chunk(self, items: Sequence[Item]) -> list[Outcome]:
+    def _retire(self, worker: _Worker) -> None:
+        """Kill a worker that is late, and be done with it."""
+        worker.kill_unseen()
+        with self._lock:
+            self._alive.discard(worker)
+        self._reaper.submit(worker.close)
+
+    def _serve(self, items: Sequence[Item], answer: Future[list[Outcome]]) -> None:
+        """Verify a chunk, hand out its outcomes, and only then replace a worker that was killed."""
+        if not answer.set_running_or_notify_cancel():
+            return
         worker = self._slots.get()
+        try:
+            outcomes, worker = self._verify_chunk(items, worker)
+        except Exception as error:
+            answer.set_exception(error)
+        else:
+            answer.set_result(outcomes)
+            worker = worker or self._replacement()
+        finally:
+            self._slots.put(worker)
+
+    def _replacement(self) -> _Worker | None:
+        """A new worker, or None: the next chunk tries again, and says why it cannot be."""
+        try:
+            return self._start()
+        except (_StartFailed, OSError):
+            return None
+
+    def _verify_chunk(
+        self, items: Sequence[Item], worker: _Worker | None
+    ) -> tuple[list[Outcome], _Worker | None]:
+        """The outcomes, and the worker that is left, None where the last one was killed."""
         outcomes: list[Outcome] = []
         suspect = -1  # the item that a worker last died on; a second death is that item's fault
         try:
@@ -224,25 +264,23 @@ class VerifierPool:
                 try:
                     self._feed(worker, items[len(outcomes) :], outcomes)
                 except (TimeoutError, EOFError, ConnectionError) as error:
-                    late = isinstance(error, TimeoutError)
-                    ended_by = worker.kill(grace_s=0.0 if late else 1.0)
-                    self._discard(worker)
-                    worker = None
                     index = len(outcomes)
-                    if late:
+                    if isinstance(error, TimeoutError):
+                        self._retire(worker)
                         detail = f"no verdict within {self._deadline_s} s"
                         outcomes.append(Failure(reason="timeout", detail=detail))
-                    elif index == suspect:
-                        detail = f"the verifier's process ended: {ended_by}"
-                        outcomes.append(Failure(reason="crashed", detail=detail))
-                    suspect = index
+                    else:
+                        ended_by = worker.kill(grace_s=1.0)
+                        self._discard(worker)
+                        if index == suspect:
+                            detail = f"the verifier's process ended: {ended_by}"
+                            outcomes.append(Failure(reason="crashed", detail=detail))
+                    worker, suspect = None, index
         except _StartFailed as error:
             reason = "closed" if self._closed else "crashed"
             rest = Failure(reason=reason, detail=f"no worker could start: {error}")
             outcomes += [rest] * (len(items) - len(outcomes))
-        finally:
-            self._slots.put(worker)
-        return outcomes
+        return outcomes, worker
 
     def _feed(self, worker: _Worker, items: Sequence[Item], outcomes: list[Outcome]) -> None:
         """Have one worker verify `items`, appending each outcome as it comes in."""

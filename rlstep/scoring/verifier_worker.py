@@ -71,9 +71,13 @@ def _answer(verifier: Verifier, text: str, answer: str) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}"[:500]}
     if not isinstance(score, OutcomeScore):
         return {"error": f"verify returned {type(score).__name__}, not OutcomeScore"}
+    number = isinstance(score.value, int | float) and not isinstance(score.value, bool)
+    if not (number and isinstance(score.verdict, Verdict) and isinstance(score.extracted, str)):
+        kinds = [type(entry).__name__ for entry in (score.value, score.verdict, score.extracted)]
+        return {"error": f"verify returned an OutcomeScore of {', '.join(kinds)}"}
     if score.value != (score.verdict is Verdict.CORRECT):
         return {"error": f"verify returned value {score.value} for verdict {score.verdict!r}"}
-    return {"value": score.value, "verdict": score.verdict, "extracted": score.extracted}
+    return {"value": float(score.value), "verdict": score.verdict, "extracted": score.extracted}
 
 
 def main(arguments: list[str]) -> None:

@@ -5,8 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from rlstep.advantages.assemble import AdvantageBuilder
 from rlstep.advantages.group import GroupAdvantages, leave_one_out
-from rlstep.types import AdvantageSamples, Group
+from rlstep.advantages.reinforce_pp import ReinforcePlusPlus
+from rlstep.advantages.rloo import Rloo
+from rlstep.types import AdvantageSamples, Failure, Group, RolloutScore
 from tests.builders import make_group, make_prompt, make_rollout
 
 
@@ -112,3 +115,41 @@ def test_groups_without_signal_give_nothing_and_are_counted():
 def test_equal_values_have_no_signal_even_where_their_mean_is_rounded(std):
     samples = GroupAdvantages(std=std).samples([outcome_group(*[0.1] * 7)])
     assert samples.sequences == () and samples.groups_without_signal == 1
+
+
+def rewarded(*values: float | None) -> Group:
+    """Rollouts of one token, all correct, with a labeller's reward; None is one that failed."""
+    scores = [Failure(reason="part_failed") if v is None else RolloutScore(value=v) for v in values]
+    return make_group(
+        *(
+            make_rollout(f"{i}", [[11]], outcome=1.0, scores={"reward": score})
+            for i, score in enumerate(scores)
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("builder", "expected"),
+    [
+        # rewards 3, 1, 2 and a failed one: mean 2, without it
+        (GroupAdvantages(source="reward", std="none"), [1.0, -1.0]),
+        # the mean of the other two: 3 - 3/2 = 3/2, 1 - 5/2 = -3/2, 2 - 2 = 0
+        (Rloo(source="reward"), [1.5, -1.5]),
+        # one token each: mean 2, population variance (1 + 1 + 0) / 3
+        (ReinforcePlusPlus(source="reward"), [math.sqrt(1.5), -math.sqrt(1.5)]),
+    ],
+)
+def test_a_reward_takes_the_outcomes_place(builder: AdvantageBuilder, expected: list[float]):
+    samples = builder.samples([rewarded(3.0, 1.0, None, 2.0)])
+    assert isinstance(samples, AdvantageSamples)
+    assert builder.sources == {"reward"}
+    assert [s.sequence_id for s in samples.sequences] == ["0", "1", "3"]
+    assert last(samples) == pytest.approx([*expected, 0.0])
+
+
+def test_step_scores_are_no_reward():
+    group = make_group(make_rollout("a", [[11]], outcome=1.0, scores={"prm": [0.5]}))
+    with pytest.raises(TypeError, match="'prm' are StepScores; this estimator reads RolloutScore"):
+        GroupAdvantages(source="prm").samples([group])
+    with pytest.raises(ValueError, match=r"advantages\.source is ''"):
+        GroupAdvantages(source="")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rlstep.pairs.outcome import OutcomePairs
-from rlstep.types import Failure, PairSamples
+from rlstep.types import Failure, PairSamples, RolloutScore
 from tests.builders import make_counts, make_group, make_prompt, make_rollout
 
 
@@ -130,3 +130,21 @@ def test_negative_values_are_refused():
         OutcomePairs(max_pairs=-1)
     with pytest.raises(ValueError, match=r"pairs\.min_margin is -0.5; the smallest valid"):
         OutcomePairs(min_margin=-0.5)
+
+
+def test_a_reward_may_order_them():
+    # all are correct; rewards 0.5, 0.25, 0.75 and one that failed: 3 pairs
+    rewards = {"a": 0.5, "b": 0.25, "c": 0.75}
+    group = make_group(
+        *(
+            make_rollout(name, [[i]], outcome=1.0, scores={"reward": RolloutScore(value=reward)})
+            for i, (name, reward) in enumerate(rewards.items(), start=11)
+        ),
+        make_rollout("x", [[15]], outcome=1.0, scores={"reward": Failure(reason="part_failed")}),
+    )
+    samples = OutcomePairs(source="reward").samples([group])
+    assert sorted(names(samples)) == [("a", "b"), ("c", "a"), ("c", "b")]
+    assert sorted(p.margin for p in samples.pairs) == [0.25, 0.25, 0.5]
+    assert OutcomePairs().samples([group]).pairs == ()
+    with pytest.raises(ValueError, match=r"pairs\.source is ''"):
+        OutcomePairs(source="")

@@ -96,6 +96,7 @@ def test_a_rollout_can_be_read(directory: RunDirectory):
         "answer": "",
         "reference": "42",
         "verdict": "correct",
+        "scores": {},
         "failures": {},
         "finish_reason": "stop",
         "versions": [[2, 0, 2], [3, 2, 3]],

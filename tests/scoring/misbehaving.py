@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from rlstep.interfaces import Verifier
 from rlstep.types import OutcomeScore, Verdict
 
@@ -50,6 +52,11 @@ TRICKS: dict[str, Callable[[], object]] = {
     "float": lambda: 1.0,
     "nan": lambda: _score("", float("nan")),
     "half": lambda: _score("", 0.5),
+    "huge": lambda: _score("", 1e308),
+    "bool": lambda: _score("", True),
+    "text": lambda: _score("", "1.0"),  # type: ignore[arg-type]
+    "array": lambda: _score("", np.ones(1)),  # type: ignore[arg-type]
+    "no text": lambda: _score(None),  # type: ignore[arg-type]
     "print": _print,
     "child": _child,
     "environment": lambda: _score(json.dumps(dict(os.environ))),

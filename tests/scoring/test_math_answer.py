@@ -76,7 +76,11 @@ COMPARISONS = [
     (r"\$18", "18", CORRECT),
     ("-3", "3", WRONG),
     ("0.33", "1/3", WRONG),
-    ("0.333333", "1/3", CORRECT),  # Math-Verify rounds to 6 decimals where one side is a decimal
+    ("0.333333", "1/3", CORRECT),  # rounded to 6 decimals where one side is a decimal
+    ("0.33333", "1/3", WRONG),
+    ("2/6", "1/3", CORRECT),
+    ("3333333/10000000", "1/3", WRONG),  # neither is a decimal
+    ("2.5", "3", WRONG),
     ("1.8 million", "1.8", WRONG),
     # units
     ("18 dollars", "18", CORRECT),
@@ -174,3 +178,45 @@ def test_extraction_is_fast_on_a_megabyte(piece):
     start = time.process_time()
     MathAnswer().extract(text)
     assert time.process_time() - start < 2.0  # a quadratic rule would take minutes
+
+
+SYMMETRIC = [
+    # worked by hand; both ways round
+    ("18", "18 dollars", CORRECT),
+    ("5", "x = 5", CORRECT),
+    ("5", "2 + 3 = 5", CORRECT),
+    ("6", r"2 \times 3 = 6", CORRECT),
+    ("6", "A = 2 + 4 = 6", CORRECT),
+    (r"\frac{3}{5}", r"\cos \theta = \frac35", CORRECT),
+    (r"30^\circ", r"\angle ABC = 30", CORRECT),
+    ("2", "f^{-1}(3) = 2", CORRECT),
+    ("(1, 2)", "(x, y) = (1,2)", CORRECT),
+    ("1,000", "x = 1000", CORRECT),
+    ("2x + 3", "y = 3 + 2x", CORRECT),
+    ("1 < x < 2", "(1,2)", CORRECT),
+    # a constraint is not the number on its right
+    ("5", "2x + 3y = 5", WRONG),
+    ("6", "2x = 6", WRONG),
+    ("4", "x^2 = 4", WRONG),
+    ("1", "x + y = 1", WRONG),
+    ("1", r"\frac{x}{2} = 1", WRONG),
+    ("2", "x = 1, y = 2", WRONG),
+    ("1", r"\frac{1}{0}", WRONG),
+    ("18 dollars", "19 euros", WRONG),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "verdict"), SYMMETRIC)
+def test_equality_is_symmetric(one, other, verdict):
+    assert compare(one, other) is verdict
+    assert compare(other, one) is verdict
+
+
+@pytest.mark.parametrize(
+    "text", ["__import__", "x.real", "open('x')", 'f"x"', "x#y", "x`y", "@x", "({[" * 17 + "x", "é"]
+)
+def test_what_is_not_of_mathematics_never_reaches_the_grammar(text, monkeypatch):
+    monkeypatch.setattr("rlstep.scoring.math_answer._parse", lambda _: pytest.fail("was parsed"))
+    assert compare(text, "x + 1") is UNPARSABLE
+    assert compare("x + 1", text) is WRONG
+    assert compare(text, text) is CORRECT

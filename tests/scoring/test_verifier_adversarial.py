@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from rlstep.scoring.answer_text import plain
 from rlstep.scoring.math_answer import MathAnswer
 from rlstep.scoring.verifier_pool import VerifierPool
-from rlstep.types import Failure, OutcomeScore
+from rlstep.types import Failure, OutcomeScore, Verdict
+from tests.scoring.mathematics import random_latex
 
 DEADLINE_S = 1.0
+SYMBOLIC = r"\sqrt{2}+x"
+"""A reference that is no number: against a number, more of what is hostile is refused early."""
 
 BLOW_UPS = [
     "9**9**9",
@@ -56,7 +64,11 @@ INJECTIONS = [
     r"\operatorname{CANARY}(1)",
     r"\frac{CANARY}{2}",
     r"\input{|CANARY}",
+    r"\sqrt{2}+x#\pi CANARY",
+    "x.__class__(CANARY)",
+    "{CANARY}",
     "\N{FULLWIDTH LATIN SMALL LETTER O}pen(PATH,'w')",
+    '\N{CYRILLIC SMALL LETTER IE}val("CANARY")',
 ]
 FRAMES = [r"\boxed{%s}", "The answer is %s", "#### $%s$", "so %s = 3", "$%s$"]
 
@@ -76,10 +88,16 @@ def pool():
     assert children() <= before  # no worker outlives its pool, whatever was fed to it
 
 
+@pytest.fixture(scope="module")
+def patient_pool():
+    """With the deadline that a run has: for what must not need it, on a busy machine as well."""
+    with VerifierPool(MathAnswer(), workers=2) as pool:
+        yield pool
+
+
 async def test_blow_ups_end_in_time_and_fail_alone(pool):
-    reference = r"\sqrt{2}+x"  # symbolic: against a number, more of them are refused early
-    items = [(rf"\boxed{{{text}}}", reference) for text in BLOW_UPS]
-    benign = (rf"\boxed{{{reference}}}", reference)
+    items = [(rf"\boxed{{{text}}}", SYMBOLIC) for text in BLOW_UPS]
+    benign = (rf"\boxed{{{SYMBOLIC}}}", SYMBOLIC)
     mixed = [item for blow_up in items for item in (benign, blow_up)]
     start = time.monotonic()
     outcomes = await pool.verify(mixed)
@@ -103,8 +121,8 @@ async def test_injected_code_does_not_run(pool, tmp_path):
         for text in INJECTIONS:
             text = text.replace("CANARY", code).replace("PATH", f"'{canary}'")
             for frame in FRAMES:
-                items += [(frame % text, reference) for reference in ("7", r"\sqrt{2}+x")]
-    assert len(items) == 2 * 16 * 5 * 2
+                items += [(frame % text, reference) for reference in ("7", SYMBOLIC)]
+    assert len(items) == 2 * 20 * 5 * 2
     outcomes = await pool.verify(items)
     assert not canary.exists()
     for (text, _), outcome in zip(items, outcomes, strict=True):
@@ -124,7 +142,7 @@ def mutated(text: str, rng: random.Random) -> str:
     return text
 
 
-async def test_mutated_answers_never_crash_the_verifier(pool):
+async def test_mutated_answers_never_crash_the_verifier(patient_pool):
     seeds = [
         r"\frac{14}{3}",
         r"\left( 3, \frac{\pi}{2} \right)",
@@ -138,7 +156,200 @@ async def test_mutated_answers_never_crash_the_verifier(pool):
     ]
     rng = random.Random(0)
     items = [(f"The answer is {mutated(rng.choice(seeds), rng)}", "90") for _ in range(500)]
-    outcomes = await pool.verify(items)
+    outcomes = await patient_pool.verify(items)
     failures = [o for o in outcomes if isinstance(o, Failure)]
     assert {o.reason for o in failures} <= {"timeout"}
     assert len(failures) <= 0.01 * len(items)
+
+
+# --- one at a time, by the clock -------------------------------------------------------------
+
+
+async def tick(late: list[float]) -> None:
+    """Notes by how much each of many short sleeps was too long."""
+    while True:
+        started = time.monotonic()
+        await asyncio.sleep(0.02)
+        late.append(time.monotonic() - started - 0.02)
+
+
+@dataclass
+class Watch:
+    """Has a pool of one worker verify single items, and measures each.
+
+    From the time of an item is taken what the machine was late by meanwhile: a short sleep of this
+    process, over and over, says how long it waits for a core. An item waits twice or three times,
+    for the pool's thread, for the killed process and for the caller.
+    """
+
+    pool: VerifierPool
+    deadline_s: float
+    seconds: list[float] = field(default_factory=list)
+    outcomes: list[OutcomeScore | Failure] = field(default_factory=list)
+
+    async def verify(self, text: str, reference: str) -> OutcomeScore | Failure:
+        late = [0.0]
+        ticker = asyncio.create_task(tick(late))
+        started = time.monotonic()
+        (outcome,) = await self.pool.verify([(text, reference)])
+        self.seconds.append(time.monotonic() - started - 3 * max(late))
+        ticker.cancel()
+        self.outcomes.append(outcome)
+        if isinstance(outcome, Failure):  # its worker was killed: start the next off the clock
+            (benign,) = await self.pool.verify([("#### 5", "5")])
+            assert isinstance(benign, OutcomeScore) and benign.verdict is Verdict.CORRECT
+        return outcome
+
+    def check(self) -> None:
+        """Prints what happened; nothing was late, crashed or was left behind."""
+        failures = [o for o in self.outcomes if isinstance(o, Failure)]
+        reasons = Counter(failure.reason for failure in failures)
+        late = [s for s in self.seconds if s > 1.2 * self.deadline_s]
+        print(
+            f"\n{len(self.outcomes)} items, {len(late)} later than 1.2 x {self.deadline_s} s (the"
+            f" slowest {max(self.seconds):.2f} s), failures {dict(reasons)}"
+        )
+        assert late == []
+        memory = sum("MemoryError" in failure.detail for failure in failures)
+        assert reasons.keys() <= {"timeout", "crashed"} and reasons["crashed"] == memory, failures
+        assert len(self.pool.pids()) == 1
+
+
+@pytest.fixture
+def watch():
+    before = children()
+    deadline_s = 2.0
+    with VerifierPool(MathAnswer(), workers=1, deadline_s=deadline_s, memory_mb=1024) as pool:
+        watch = Watch(pool, deadline_s)
+        yield watch
+        watch.check()
+    assert children() <= before
+
+
+def generated_blow_ups(number: int, draw: random.Random) -> Iterator[str]:
+    """Towers, factorials, binomials, sums and integrals that nobody can work out."""
+    for _ in range(number):
+        a, b, c = (draw.randint(2, 10**9) for _ in range(3))
+        small = draw.randint(5, 99)
+        yield draw.choice(
+            [
+                f"{small}^{{{small}^{{{a}}}}}",
+                f"{small}^{small}^{small}^{small}",
+                f"{small}**{small}**{a}",
+                f"({a}^{{{b}}})!",
+                f"{a}!!",
+                rf"\binom{{{a}}}{{{b}}}",
+                rf"\frac{{{a}!}}{{{b}!}}",
+                rf"\sum_{{k=1}}^{{{a}}} \frac{{1}}{{k^{{{small}}}}}",
+                rf"\prod_{{k=1}}^{{{a}}} (k+x)",
+                rf"\int_0^{{{small}}} \sin(x^{{x^{{x}}}}) e^{{x^{small}}} dx",
+                rf"\int \frac{{x^{{{small}}}}}{{\sqrt{{x^{{{small}}}+{a}}}}} dx",
+                rf"(x+y+z+{a})^{{{draw.randint(300, 10**6)}}}",
+                rf"\sqrt[{a}]{{{b}^{{{c}}}}}",
+                rf"\log_{{{small}}}({a}^{{{b}}})",
+                "(" * small + "1" + ")" * small,
+                rf"\sqrt{{{small}+" * draw.randint(10, 60) + "1" + "}" * 60,
+            ]
+        )
+
+
+async def test_a_few_generated_blow_ups_keep_their_deadline(watch):
+    for text in generated_blow_ups(6, random.Random(1)):
+        outcome = await watch.verify(rf"\boxed{{{text}}}", SYMBOLIC)
+        assert isinstance(outcome, Failure) or outcome.value == 0.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+async def test_500_generated_blow_ups_keep_their_deadline(watch):
+    for text in [*BLOW_UPS, *generated_blow_ups(500, random.Random(0))]:
+        outcome = await watch.verify(rf"\boxed{{{text}}}", SYMBOLIC)
+        assert isinstance(outcome, Failure) or outcome.value == 0.0
+
+
+async def check_random_latex(watch: Watch, number: int, depth: int, canary: Path) -> None:
+    draw = random.Random(0)
+    code = f"__import__('os').system('touch {canary}')"
+    for i in range(number):
+        found, reference = random_latex(draw, depth), random_latex(draw, depth)
+        if i % 10 == 0:
+            at = draw.randint(0, len(found))
+            found = found[:at] + code + found[at:]
+        await watch.verify(rf"\boxed{{{found}}}", plain(reference) or "x")
+    assert not canary.exists()
+
+
+async def test_a_little_random_latex(watch, tmp_path):
+    await check_random_latex(watch, 100, 2, tmp_path / "canary")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+async def test_10000_strings_of_random_latex(watch, tmp_path):
+    await check_random_latex(watch, 10_000, 4, tmp_path / "canary")
+
+
+# --- symmetry ------------------------------------------------------------------------------------
+
+
+async def check_symmetry(pool: VerifierPool, number: int, depth: int) -> None:
+    """Pairs of a random string with itself, varied, and with another one, both ways round."""
+    draw = random.Random(2)
+    pairs = []
+    for _ in range(number):
+        text, other = random_latex(draw, depth), random_latex(draw, depth)
+        pairs.append(
+            (text, draw.choice([other, f"x={text}", f"{text}=y", f"({text})", "5=" + text]))
+        )
+    ways = []
+    for one, other in ((0, 1), (1, 0)):
+        items = [(rf"\boxed{{{pair[one]}}}", plain(pair[other]) or "x") for pair in pairs]
+        ways.append(await pool.verify(items))
+    compared = equal = 0
+    for pair, first, second in zip(pairs, *ways, strict=True):
+        if isinstance(first, OutcomeScore) and isinstance(second, OutcomeScore):
+            assert (first.value == 1.0) == (second.value == 1.0), pair
+            compared, equal = compared + 1, equal + int(first.value)
+    print(f"\n{compared} of {number} pairs compared both ways, {equal} equal")
+    assert compared >= 0.9 * number and equal >= 0.1 * number
+
+
+async def test_verdicts_are_symmetric(patient_pool):
+    await check_symmetry(patient_pool, 200, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+async def test_10000_verdicts_are_symmetric(patient_pool):
+    await check_symmetry(patient_pool, 10_000, 3)
+
+
+# --- odd text ------------------------------------------------------------------------------------
+
+ODD = [
+    "",
+    " ",
+    "\x00",
+    "5\x00",
+    "\ud800",
+    "\udcff5",
+    "\N{RIGHT-TO-LEFT OVERRIDE}5",
+    "\N{ARABIC-INDIC DIGIT FIVE}",
+    "\N{GRINNING FACE}",
+    "\N{ZERO WIDTH SPACE}5",
+    "5" + "\N{COMBINING ENCLOSING CIRCLE}" * 100,
+    "\r\n\t\v\f\x1b[31m5",
+    "\\",
+    "%",
+    "\\boxed{" * 1000,
+    "7 " * 500_000,
+]
+
+
+async def test_odd_text_has_a_clean_result(patient_pool):
+    items = [(frame % odd, "5") for odd in ODD for frame in (*FRAMES, "%s")]
+    items += [("#### 5", odd) for odd in ODD if odd.strip()]
+    for (text, reference), outcome in zip(items, await patient_pool.verify(items), strict=True):
+        assert isinstance(outcome, OutcomeScore), (text[:50], reference[:50], outcome)
+    (outcome,) = await patient_pool.verify([("#### 5", " ")])  # the task's mistake, not the model's
+    assert isinstance(outcome, Failure) and "reference answer is empty" in outcome.detail

@@ -70,6 +70,11 @@ async def test_no_items(pool):
         ("float", "crashed", "returned float, not OutcomeScore"),
         ("nan", "crashed", "value nan"),
         ("half", "crashed", "value 0.5"),
+        ("huge", "crashed", "value 1e+308"),
+        ("bool", "crashed", "an OutcomeScore of bool, Verdict, str"),
+        ("text", "crashed", "an OutcomeScore of str, Verdict, str"),
+        ("array", "crashed", "an OutcomeScore of ndarray, Verdict, str"),
+        ("no text", "crashed", "an OutcomeScore of float, Verdict, NoneType"),
     ],
 )
 async def test_only_the_guilty_item_fails(pool, trick, reason, detail):
@@ -104,6 +109,19 @@ async def test_a_hanging_item_takes_its_deadline_and_no_more():
             took = time.monotonic() - start
             # the second one waits for the replacement of the worker that was killed
             assert 2.0 <= took <= 1.2 * 2.0 + 3 * start_up_s, took
+
+
+async def test_a_killed_worker_is_replaced_before_anybody_asks():
+    with VerifierPool(Misbehaving(), workers=1, deadline_s=DEADLINE_S) as single:
+        first = single.pids()
+        assert brief(await single.verify([("stop", "")])) == ["timeout"]
+        until = time.monotonic() + 60.0
+        while not single.pids() or single.pids() == first:
+            assert time.monotonic() < until
+            await asyncio.sleep(0.01)
+        second = single.pids()
+        assert brief(await single.verify([("a", "a")])) == ["a"]
+        assert single.pids() == second
 
 
 async def test_a_worker_killed_from_outside_costs_nothing(pool):

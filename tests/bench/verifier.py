@@ -1,0 +1,103 @@
+"""Plain verdicts/s through the verifier pool, on solutions that models and people wrote.
+
+    python tests/bench/verifier.py [--processes 2] [--rounds 3] [--json FILE]
+
+Needs GSM8K and MATH500 in ../shared/data. A verdict is plain where the answer is compared as text
+or as a number, which is every item here but some of MATH500's. Every round has a fresh pool, so
+that no cache of the round before helps; its start is not timed. Goal: 2,000 a second. The CPU time
+of a verdict, of this process and the workers together, does not depend on what else the machine
+does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # `tests`, when run as a plain script
+
+from rlstep.scoring.math_answer import MathAnswer
+from rlstep.scoring.verifier_pool import VerifierPool
+from rlstep.types import Failure
+from tests.scoring.mathematics import DATA, read_rows
+
+GOAL = 2000.0
+MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
+
+Item = tuple[str, str]
+
+
+def workloads() -> dict[str, list[Item]]:
+    """(solution, reference) by name: four models' solutions and both sets' own."""
+    written = read_rows("gsm8k/example_model_solutions.jsonl")
+    references = [re.findall(r"^A: (.*)$", row["ground_truth"], re.MULTILINE)[0] for row in written]
+    own = [row["answer"] for row in read_rows("gsm8k/test.jsonl")]
+    return {
+        "gsm8k models": [
+            (row[model]["solution"], reference)
+            for row, reference in zip(written, references, strict=True)
+            for model in MODELS
+        ],
+        "gsm8k own": [(answer, answer.split("####")[1]) for answer in own],
+        "math500 own": [
+            (row["solution"], row["answer"]) for row in read_rows("math500/test.jsonl")
+        ],
+    }
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """User and system time of this process and those."""
+    total = time.process_time()
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+async def measure(items: list[Item], processes: int) -> tuple[float, float]:
+    """(verdicts a second, CPU seconds a verdict) of one pass."""
+    with VerifierPool(MathAnswer(), workers=processes, deadline_s=60.0) as pool:
+        await pool.verify(items[:1] * processes)
+        pids = pool.pids()
+        started, spent = time.perf_counter(), cpu_seconds(pids)
+        outcomes = await pool.verify(items)
+        took, spent = time.perf_counter() - started, cpu_seconds(pids) - spent
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    assert not failed, failed[0]
+    return len(items) / took, spent / len(items)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if not DATA.exists():
+        parser.error(f"{DATA} is absent; GSM8K and MATH500 are read from there")
+    loads = workloads()
+    loads["all"] = [item for items in loads.values() for item in items]
+    figures: dict[str, dict[str, float]] = {}
+    print(f"{'solutions':<14} {'items':>6} {'characters':>10} {'verdicts/s':>10} {'CPU us':>7}")
+    for name, items in loads.items():
+        rounds = [asyncio.run(measure(items, options.processes)) for _ in range(options.rounds)]
+        rate, spent = (statistics.median(column) for column in zip(*rounds, strict=True))
+        figures[name] = {"verdicts_per_second": rate, "cpu_seconds": spent}
+        length = statistics.mean(len(text) for text, _ in items)
+        print(f"{name:<14} {len(items):>6} {length:>10.0f} {rate:>10.0f} {1e6 * spent:>7.0f}")
+    ratio = figures["all"]["verdicts_per_second"] / GOAL
+    print(f"{options.processes} processes, goal {GOAL:.0f}: {ratio:.2f} of it")
+    if options.json:
+        report = {"processes": options.processes, "goal": GOAL, "workloads": figures}
+        options.json.write_text(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
