@@ -45,6 +45,7 @@ def prepare(config: Config) -> Run:
             check_learner(learner, loss)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
+    config.verifier.check(config.scorer.deadline_s)
     tokenizer = load_tokenizer(config.policy.model.path)
     prompts = load_prompts(config, tokenizer)
     root, name = resolve_run_dir(config), config.name
