@@ -152,9 +152,9 @@ class CodeTests(Verifier):
             return found.isolation
         if not self.unsandboxed:
             raise SandboxUnavailable(
-                f"code_tests runs programs that a model wrote, and this machine offers {found}:"
-                " allow user namespaces, install bubblewrap, set code_tests.url to a remote sandbox,"
-                " or set code_tests.unsandboxed to True, which lets programs read what you can"
+                f"code_tests runs what a model wrote, and this machine offers {found}; allow user"
+                " namespaces, install bubblewrap, set code_tests.url to a remote sandbox, or set"
+                " code_tests.unsandboxed to True, which lets programs read what you can"
             )
         return Isolation.NONE
 

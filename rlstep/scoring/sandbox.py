@@ -209,11 +209,12 @@ def refused(call, *arguments):
     return False
 
 def look_around():
-    open("/tmp/mine", "w").close()
+    elsewhere = ("/proc/1", "/sys/kernel", "/etc/passwd")
+    open("mine", "w").close()
     return {
         "first processes": os.getpid() < 10,
-        "nothing else is seen": not any(map(os.path.exists, ("/proc/1", "/sys/kernel", "/etc/passwd"))),
-        "read-only": refused(open, "/mine", "w") and refused(open, "/usr/mine", "w"),
+        "nothing else is seen": not any(map(os.path.exists, elsewhere)),
+        "read-only": all(os.statvfs(path).f_flag & os.ST_RDONLY for path in ("/", "/usr")),
         "nobody": os.getuid() == os.getgid() == 65534,
         "no process": refused(os.fork),
         "no socket": refused(socket.socket),
@@ -236,6 +237,11 @@ def interpreter() -> str:
 def _root() -> str:
     """The folder that holds rlstep."""
     return str(Path(__file__).parents[2])
+
+
+def _inside() -> str:
+    """The program of both processes of a sandbox, as a text: they cannot see rlstep's folder."""
+    return Path(__file__).with_name("sandbox_inside.py").read_text(encoding="utf-8")
 
 
 def _libraries() -> dict[str, str]:
@@ -263,9 +269,8 @@ def _inside_limits(limits: Limits, isolation: Isolation) -> dict[str, int]:
 
 def _options(limits: Limits, isolation: Isolation, folder: str) -> dict[str, Any]:
     """What the monitor is told; see sandbox_monitor."""
-    source = Path(__file__).with_name("sandbox_inside.py").read_text(encoding="utf-8")
     # Not -I, which would ignore the hash seed, and with it the same program would differ by run.
-    command = [interpreter(), "-s", "-P", "-S", "-c", source, "tests"]
+    command = [interpreter(), "-s", "-P", "-S", "-c", _inside(), "tests"]
     environment = {
         **_libraries(),
         "PATH": "/usr/bin:/bin",

@@ -4,8 +4,8 @@
     python -c SOURCE program REPLY_FD  < one JSON line a request, the program itself first
 
 The tests call the program through pipes, with plain data as JSON. So the program never sees the
-tests, what they expect, or the descriptor that the result is written to, and what it does to its own
-interpreter (an early exit, patched builtins, objects that equal everything) changes no verdict.
+tests, what they expect, or the descriptor that the result is written to, and what it does to its
+own interpreter (an early exit, patched builtins, objects that equal all) changes no verdict.
 
 The file is passed to both processes as a text, since neither sees rlstep's folder. It imports the
 standard library only. The details that come out are the program's words, cut to one short line.
@@ -17,7 +17,6 @@ import builtins
 import ctypes
 import json
 import os
-import platform
 import resource
 import select
 import signal
@@ -25,7 +24,7 @@ import struct
 import sys
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 _LONGEST_LINE = 8 << 20
 _LONGEST_DETAIL = 300
@@ -92,7 +91,9 @@ _MACHINES: Mapping[str, tuple[int, Mapping[str, int]]] = {
     "x86_64": (
         0xC000003E,
         {
-            "fork": 57, "vfork": 58, "clone": 56, "socket": 41,
+            "clone": 56, "socket": 41, "kill": 62, "tgkill": 234, "prlimit64": 302,
+            "fork": 57, "vfork": 58, "tkill": 200, "rt_sigqueueinfo": 129,
+            "rt_tgsigqueueinfo": 297,
             "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,
             "unshare": 272, "setns": 308, "mount": 165, "umount2": 166, "pivot_root": 155,
             "chroot": 161, "shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240,
@@ -103,7 +104,8 @@ _MACHINES: Mapping[str, tuple[int, Mapping[str, int]]] = {
     "aarch64": (
         0xC00000B7,
         {
-            "clone": 220, "socket": 198,
+            "clone": 220, "socket": 198, "kill": 129, "tgkill": 131, "prlimit64": 261,
+            "tkill": 130, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240,
             "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272,
             "unshare": 97, "setns": 268, "mount": 40, "umount2": 39, "pivot_root": 41,
             "chroot": 51, "shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180,
@@ -113,18 +115,18 @@ _MACHINES: Mapping[str, tuple[int, Mapping[str, int]]] = {
     ),
 }  # fmt: skip
 _EVERYWHERE: Mapping[str, int] = {
-    "io_uring_setup": 425, "open_tree": 428, "move_mount": 429, "fsopen": 430,
-    "pidfd_getfd": 438, "mount_setattr": 442, "memfd_secret": 447,
+    "pidfd_send_signal": 424, "io_uring_setup": 425, "open_tree": 428, "move_mount": 429,
+    "fsopen": 430, "fsmount": 432, "pidfd_getfd": 438, "mount_setattr": 442, "memfd_secret": 447,
 }  # fmt: skip
 _CLONE3 = 435
 
 
-def seccomp_filter(machine: str) -> bytes:
+def seccomp_filter(machine: str, own_pid: int) -> bytes:
     """The system calls that a program is refused, as a classic BPF program.
 
-    A program starts no process (threads are fine), opens no socket but a Unix one, makes no
-    namespace and mounts nothing, keeps no memory outside of its address space, reads no other
-    process and no key, and does not reach bpf, io_uring, perf and userfaultfd.
+    A program starts no process (threads are fine), signals, limits and reads none but itself,
+    opens no socket but a Unix one, makes no namespace and mounts nothing, keeps no memory outside
+    of its address space, and does not reach keys, bpf, io_uring, perf and userfaultfd.
 
     Raises:
         OSError: the machine's call numbers are not known here.
@@ -133,8 +135,6 @@ def seccomp_filter(machine: str) -> bytes:
         raise OSError(f"no system call filter for {machine}; it exists for {', '.join(_MACHINES)}")
     architecture, numbers = _MACHINES[machine]
     refused = {**numbers, **_EVERYWHERE}
-    clone, socket = refused.pop("clone"), refused.pop("socket")
-
     load, equal, at_least, any_bit, give = 0x20, 0x15, 0x35, 0x45, 0x06
     number_at, architecture_at, first_argument_at = 0, 4, 16
     program = [
@@ -147,20 +147,23 @@ def seccomp_filter(machine: str) -> bytes:
         (equal, 0, 1, _CLONE3),  # its flags are out of a filter's reach: libc then uses clone
         (give, 0, 0, _REFUSE | _ENOSYS),
     ]
+    for name, test, value in (
+        ("clone", any_bit, _CLONE_THREAD),
+        ("socket", equal, _AF_UNIX),
+        ("kill", equal, own_pid),
+        ("tgkill", equal, own_pid),
+        ("prlimit64", equal, 0),
+    ):
+        program += [
+            (equal, 0, 4, refused.pop(name)),
+            (load, 0, 0, first_argument_at),
+            (test, 1, 0, value),
+            (give, 0, 0, _REFUSE | _EPERM),
+            (load, 0, 0, number_at),
+        ]
     for number in refused.values():
         program += [(equal, 0, 1, number), (give, 0, 0, _REFUSE | _EPERM)]
-    program += [
-        (equal, 0, 3, clone),
-        (load, 0, 0, first_argument_at),
-        (any_bit, 1, 0, _CLONE_THREAD),
-        (give, 0, 0, _REFUSE | _EPERM),
-        (load, 0, 0, number_at),
-        (equal, 0, 3, socket),
-        (load, 0, 0, first_argument_at),
-        (equal, 1, 0, _AF_UNIX),
-        (give, 0, 0, _REFUSE | _EPERM),
-        (give, 0, 0, _ALLOW),
-    ]
+    program += [(give, 0, 0, _ALLOW)]
     return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
 
 
@@ -171,7 +174,7 @@ def _prctl(option: int, *arguments: Any) -> None:
 
 
 def _filter_calls() -> None:
-    instructions = seccomp_filter(platform.machine())
+    instructions = seccomp_filter(os.uname().machine, os.getpid())
     memory = ctypes.create_string_buffer(instructions, len(instructions))
 
     class Program(ctypes.Structure):  # struct sock_fprog

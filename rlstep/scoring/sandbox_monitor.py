@@ -53,6 +53,7 @@ class _Sandbox:
     def _become_first(self, output: int, result: int, alive: int) -> NoReturn:
         options = self._options
         try:
+            os.setsid()  # a signal to the sandbox's process group does not reach the monitor
             for number in (1, 2):
                 os.dup2(output, number)
             os.set_inheritable(result, True)
