@@ -38,6 +38,7 @@ def prepare(config: Config) -> Run:
     """
     from rlstep.actors.models import check_learner
 
+    config.verifier.check(config.scorer.deadline_s)
     learners = {"policy": (config.policy, config.loss)}
     learners |= {f"step_models ({m.source})": (m.learner, m.loss) for m in config.step_models}
     for name, (learner, loss) in learners.items():
@@ -45,7 +46,6 @@ def prepare(config: Config) -> Run:
             check_learner(learner, loss)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-    config.verifier.check(config.scorer.deadline_s)
     tokenizer = load_tokenizer(config.policy.model.path)
     prompts = load_prompts(config, tokenizer)
     root, name = resolve_run_dir(config), config.name

@@ -82,6 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _read(body: bytes) -> tuple[Job, Limits]:
     values = json.loads(body)
+    if not isinstance(values, dict):
+        raise TypeError("a request is a JSON object")
     limits = Limits(**values.pop("limits"))
     between("limits.seconds", limits.seconds, 0.1, _LONGEST_S)
     between("limits.memory_mb", limits.memory_mb, 64, _MOST_MB)

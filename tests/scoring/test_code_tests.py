@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from rlstep.config import ScorerConfig
+from rlstep.run import prepare
 from rlstep.scoring import code_tests
 from rlstep.scoring.code_tests import CodeTests, Tests, assemble, extract
 from rlstep.scoring.sandbox import (
@@ -20,6 +22,7 @@ from rlstep.scoring.sandbox import (
     probe,
 )
 from rlstep.scoring.verifier_pool import VerifierPool
+from rlstep.testing.small import small_config
 from rlstep.types import Failure, OutcomeScore, Verdict
 
 HUMANEVAL = Path(__file__).parents[3] / "shared" / "data" / "humaneval" / "HumanEval.jsonl.gz"
@@ -185,6 +188,16 @@ def test_unless_it_is_insisted_on(nothing_offered: None, caplog: pytest.LogCaptu
     assert "programs run without isolation" in caplog.text
     assert verifier.verify(BODY, ADD.answer()).value == 1.0
     assert verifier.verify("    pass", ADD.answer()).value == 0.0
+
+
+def test_a_run_is_refused_before_anything_starts(nothing_offered: None, tmp_path: Path):
+    runs = tmp_path / "runs"
+    config = small_config(
+        verifier=CodeTests(), scorer=ScorerConfig(deadline_s=60.0), run_dir=str(runs)
+    )
+    with pytest.raises(SandboxUnavailable, match="this machine offers no isolation"):
+        prepare(config)
+    assert not runs.exists()
 
 
 @pytest.mark.parametrize(

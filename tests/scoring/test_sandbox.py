@@ -520,6 +520,21 @@ time.sleep(1000)
         assert result.ending is Ending.TIMEOUT
         assert sandboxed_processes() <= before
 
+    def test_every_layer_holds_without_the_filter(self, without_the_filter: None):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = ("127.0.0.1", server.getsockname()[1])
+            attempts = {
+                f"socket.create_connection({address}, 5)": "OSError: [Errno 101] Network is unr",
+                "return libc.ptrace(16, os.getppid(), 0, 0)": "-1",  # PTRACE_ATTACH
+                "os.kill(1, 9)": "None",  # the first process of a namespace does not hear it
+                "os.kill(-1, 9)": "ProcessLookupError",
+                f"os.kill({os.getpid()}, 9)": "ProcessLookupError",
+                "return libc.mount(b'/', b'/tmp', None, 4096, None)": "-1",
+            }
+            meets(attempts)
+        result = attack("os.kill(0, 9)")
+        assert result.ending is Ending.FAILED and "SIGKILL" in result.detail
+
     def test_the_number_of_processes_is_limited(self, without_the_filter: None):
         """Again without the filter, as whoever finds a way around it."""
         body = "for n in range(100):\n    try:\n        pid = os.fork()\n"
