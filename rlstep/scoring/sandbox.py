@@ -10,7 +10,7 @@ What a machine offers is found by running a program in it that looks around (`pr
   program can read every file that this user can. Only where a caller insists.
 
 In all of them the program runs with an empty environment, gains no privileges, starts no process
-and opens no socket (`sandbox_inside.seccomp_filter`), and is held to `Limits`.
+and opens no socket (`sandbox_filter`), and is held to `Limits`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from rlstep.checks import at_least
+from rlstep.scoring.sandbox_filter import seccomp_filter
 
 _GRACE_S = 5.0
 """How long after its deadline a monitor is waited for."""
@@ -139,7 +140,11 @@ def run(job: Job, limits: Limits, isolation: Isolation) -> Result:
     Raises:
         SandboxError: the isolation cannot be had, or the tests are broken.
     """
-    inside = {**asdict(job), "limits": _inside_limits(limits, isolation)}
+    inside = {
+        **asdict(job),
+        "limits": _inside_limits(limits, isolation),
+        "filter": _filter().hex(),
+    }
     alone = isolation is Isolation.NONE
     with tempfile.TemporaryDirectory() if alone else nullcontext("/tmp") as folder:
         options = _options(limits, isolation, folder)
@@ -237,6 +242,13 @@ def interpreter() -> str:
 def _root() -> str:
     """The folder that holds rlstep."""
     return str(Path(__file__).parents[2])
+
+
+def _filter() -> bytes:
+    try:
+        return seccomp_filter(os.uname().machine)
+    except ValueError as error:
+        raise SandboxError(str(error)) from error
 
 
 def _inside() -> str:

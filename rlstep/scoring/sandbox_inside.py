@@ -1,7 +1,7 @@
 """What runs inside a sandbox: the tests in one process, the program in another.
 
-    python -c SOURCE tests RESULT_FD   < {"program", "setup", "test", "entry_point", "limits"}
-    python -c SOURCE program REPLY_FD  < one JSON line a request, the program itself first
+    python -c SOURCE tests RESULT_FD   < a job: sandbox.Job's fields, 'limits' and 'filter'
+    python -c SOURCE program REPLY_FD  < JSON lines: the filter, the program, then calls
 
 The tests call the program through pipes, with plain data as JSON. So the program never sees the
 tests, what they expect, or the descriptor that the result is written to, and what it does to its
@@ -20,7 +20,6 @@ import os
 import resource
 import select
 import signal
-import struct
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -82,89 +81,7 @@ def decode(data: Any) -> Any:
 # --- confinement ---------------------------------------------------------------------------------
 
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 4, 22, 38
-_ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
-_EPERM, _ENOSYS = 1, 38
-_CLONE_THREAD, _AF_UNIX = 0x10000, 1
-
-_MACHINES: Mapping[str, tuple[int, Mapping[str, int]]] = {
-    # AUDIT_ARCH, and the numbers of the refused calls that differ between the two
-    "x86_64": (
-        0xC000003E,
-        {
-            "clone": 56, "socket": 41, "kill": 62, "tgkill": 234, "prlimit64": 302,
-            "fork": 57, "vfork": 58, "tkill": 200, "rt_sigqueueinfo": 129,
-            "rt_tgsigqueueinfo": 297,
-            "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,
-            "unshare": 272, "setns": 308, "mount": 165, "umount2": 166, "pivot_root": 155,
-            "chroot": 161, "shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240,
-            "add_key": 248, "request_key": 249, "keyctl": 250, "bpf": 321,
-            "perf_event_open": 298, "userfaultfd": 323, "memfd_create": 319,
-        },
-    ),
-    "aarch64": (
-        0xC00000B7,
-        {
-            "clone": 220, "socket": 198, "kill": 129, "tgkill": 131, "prlimit64": 261,
-            "tkill": 130, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240,
-            "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272,
-            "unshare": 97, "setns": 268, "mount": 40, "umount2": 39, "pivot_root": 41,
-            "chroot": 51, "shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180,
-            "add_key": 217, "request_key": 218, "keyctl": 219, "bpf": 280,
-            "perf_event_open": 241, "userfaultfd": 282, "memfd_create": 279,
-        },
-    ),
-}  # fmt: skip
-_EVERYWHERE: Mapping[str, int] = {
-    "pidfd_send_signal": 424, "io_uring_setup": 425, "open_tree": 428, "move_mount": 429,
-    "fsopen": 430, "fsmount": 432, "pidfd_getfd": 438, "mount_setattr": 442, "memfd_secret": 447,
-}  # fmt: skip
-_CLONE3 = 435
-
-
-def seccomp_filter(machine: str, own_pid: int) -> bytes:
-    """The system calls that a program is refused, as a classic BPF program.
-
-    A program starts no process (threads are fine), signals, limits and reads none but itself,
-    opens no socket but a Unix one, makes no namespace and mounts nothing, keeps no memory outside
-    of its address space, and does not reach keys, bpf, io_uring, perf and userfaultfd.
-
-    Raises:
-        OSError: the machine's call numbers are not known here.
-    """
-    if machine not in _MACHINES:
-        raise OSError(f"no system call filter for {machine}; it exists for {', '.join(_MACHINES)}")
-    architecture, numbers = _MACHINES[machine]
-    refused = {**numbers, **_EVERYWHERE}
-    load, equal, at_least, any_bit, give = 0x20, 0x15, 0x35, 0x45, 0x06
-    number_at, architecture_at, first_argument_at = 0, 4, 16
-    program = [
-        (load, 0, 0, architecture_at),
-        (equal, 1, 0, architecture),
-        (give, 0, 0, _KILL),
-        (load, 0, 0, number_at),
-        (at_least, 0, 1, 0x40000000),  # the x32 calls of x86_64
-        (give, 0, 0, _REFUSE | _EPERM),
-        (equal, 0, 1, _CLONE3),  # its flags are out of a filter's reach: libc then uses clone
-        (give, 0, 0, _REFUSE | _ENOSYS),
-    ]
-    for name, test, value in (
-        ("clone", any_bit, _CLONE_THREAD),
-        ("socket", equal, _AF_UNIX),
-        ("kill", equal, own_pid),
-        ("tgkill", equal, own_pid),
-        ("prlimit64", equal, 0),
-    ):
-        program += [
-            (equal, 0, 4, refused.pop(name)),
-            (load, 0, 0, first_argument_at),
-            (test, 1, 0, value),
-            (give, 0, 0, _REFUSE | _EPERM),
-            (load, 0, 0, number_at),
-        ]
-    for number in refused.values():
-        program += [(equal, 0, 1, number), (give, 0, 0, _REFUSE | _EPERM)]
-    program += [(give, 0, 0, _ALLOW)]
-    return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+_FILTER = 2
 
 
 def _prctl(option: int, *arguments: Any) -> None:
@@ -173,15 +90,15 @@ def _prctl(option: int, *arguments: Any) -> None:
         raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
 
 
-def _filter_calls() -> None:
-    instructions = seccomp_filter(os.uname().machine, os.getpid())
+def _filter_calls(instructions: bytes) -> None:
+    """Install a filter of system calls for good, in this process and all that it starts."""
     memory = ctypes.create_string_buffer(instructions, len(instructions))
 
     class Program(ctypes.Structure):  # struct sock_fprog
         _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
     program = Program(len(instructions) // 8, ctypes.addressof(memory))
-    _prctl(_PR_SET_SECCOMP, 2, ctypes.byref(program))
+    _prctl(_PR_SET_SECCOMP, _FILTER, ctypes.byref(program))
 
 
 def _limit(limits: Mapping[str, int]) -> None:
@@ -240,9 +157,9 @@ def serve_program(reply_fd: int) -> None:
     def reply(message: Mapping[str, Any]) -> None:
         _send(reply_fd, message)
 
-    requests.readline()
+    filter_of_calls = json.loads(requests.readline())
     try:
-        _filter_calls()
+        _filter_calls(bytes.fromhex(filter_of_calls))
     except OSError as error:
         reply({"unsafe": str(error)})
         return
@@ -296,7 +213,7 @@ class _Program:
         self._replies = os.fdopen(reply_r, "rb")
         self.calls = 0
         self.over: _Over | None = None
-        unsafe = self._exchange({}).get("unsafe")
+        unsafe = self._exchange(job["filter"]).get("unsafe")
         if unsafe:
             raise _Over("error", unsafe)
         self._ask({"program": job["program"], "entry_point": job["entry_point"]})
