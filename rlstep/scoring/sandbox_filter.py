@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _EPERM, _ENOSYS = 1, 38
-_CLONE_THREAD, _AF_UNIX = 0x10000, 1
+_CLONE_THREAD, _AF_UNIX, _PR_SET_PDEATHSIG = 0x10000, 1, 1
 
 _MACHINES: Mapping[str, tuple[int, Mapping[str, int]]] = {
     # AUDIT_ARCH, and the numbers of the refused calls that differ between the two
@@ -19,7 +19,7 @@ _MACHINES: Mapping[str, tuple[int, Mapping[str, int]]] = {
         0xC000003E,
         {
             "clone": 56, "socket": 41, "prlimit64": 302, "fork": 57, "vfork": 58,
-            "kill": 62, "tkill": 200, "tgkill": 234,
+            "prctl": 157, "setsid": 112, "setpgid": 109, "kill": 62, "tkill": 200, "tgkill": 234,
             "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297,
             "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,
             "unshare": 272, "setns": 308, "mount": 165, "umount2": 166, "pivot_root": 155,
@@ -32,7 +32,7 @@ _MACHINES: Mapping[str, tuple[int, Mapping[str, int]]] = {
         0xC00000B7,
         {
             "clone": 220, "socket": 198, "prlimit64": 261,
-            "kill": 129, "tkill": 130, "tgkill": 131,
+            "prctl": 167, "setsid": 157, "setpgid": 154, "kill": 129, "tkill": 130, "tgkill": 131,
             "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240,
             "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272,
             "unshare": 97, "setns": 268, "mount": 40, "umount2": 39, "pivot_root": 41,
@@ -52,10 +52,10 @@ _CLONE3 = 435
 def seccomp_filter(machine: str) -> bytes:
     """The system calls that a program is refused, as a classic BPF program.
 
-    A program starts no process (threads are fine), signals, limits and reads none, opens no socket
-    but a Unix one, makes no namespace and mounts nothing, keeps no memory outside of its address
-    space, and does not reach keys, bpf, io_uring, perf and userfaultfd. What is refused fails with
-    EPERM.
+    A program starts no process (threads are fine), signals, limits and reads none, and stays in its
+    process group. It opens no socket but a Unix one, makes no namespace, mounts nothing, keeps no
+    memory outside of its address space, and does not reach keys, bpf, io_uring, perf and
+    userfaultfd. What is refused fails with EPERM.
 
     Raises:
         ValueError: the machine's call numbers are not known here.
@@ -76,15 +76,16 @@ def seccomp_filter(machine: str) -> bytes:
         (equal, 0, 1, _CLONE3),  # its flags are out of a filter's reach: libc then uses clone
         (give, 0, 0, _REFUSE | _ENOSYS),
     ]
-    for name, test, value in (
-        ("clone", any_bit, _CLONE_THREAD),
-        ("socket", equal, _AF_UNIX),
-        ("prlimit64", equal, 0),
+    for name, test, value, allowed in (
+        ("clone", any_bit, _CLONE_THREAD, True),
+        ("socket", equal, _AF_UNIX, True),
+        ("prlimit64", equal, 0, True),
+        ("prctl", equal, _PR_SET_PDEATHSIG, False),
     ):
         program += [
             (equal, 0, 4, refused.pop(name)),
             (load, 0, 0, first_argument_at),
-            (test, 1, 0, value),
+            (test, int(allowed), int(not allowed), value),
             (give, 0, 0, _REFUSE | _EPERM),
             (load, 0, 0, number_at),
         ]

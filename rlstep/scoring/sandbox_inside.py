@@ -80,7 +80,7 @@ def decode(data: Any) -> Any:
 
 # --- confinement ---------------------------------------------------------------------------------
 
-_PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 4, 22, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 _FILTER = 2
 
 
@@ -157,9 +157,9 @@ def serve_program(reply_fd: int) -> None:
     def reply(message: Mapping[str, Any]) -> None:
         _send(reply_fd, message)
 
-    filter_of_calls = json.loads(requests.readline())
     try:
-        _filter_calls(bytes.fromhex(filter_of_calls))
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # before the first line, which a dead parent ends
+        _filter_calls(bytes.fromhex(json.loads(requests.readline())))
     except OSError as error:
         reply({"unsafe": str(error)})
         return

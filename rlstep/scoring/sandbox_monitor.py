@@ -10,6 +10,7 @@ process that asked for the sandbox does.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -72,8 +73,13 @@ class _Sandbox:
             os._exit(1)
 
     def kill(self) -> int:
-        """End it, and with it all that it started. Returns the exit status, or minus the signal."""
+        """End it, and with it all that it started. Returns the exit status, or minus the signal.
+
+        Without a process namespace that is its process group, which a program cannot leave.
+        """
         signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it ended before it had a group of its own
+            os.killpg(self.pid, signal.SIGKILL)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 

@@ -87,8 +87,11 @@ def sandboxed_processes() -> set[str]:
 
 
 def descendants(pid: int) -> list[int]:
-    lists = Path(f"/proc/{pid}/task").glob("*/children")
-    children = [int(child) for path in lists for child in path.read_text().split()]
+    try:
+        lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:  # ended meanwhile
+        return []
+    children = [int(child) for text in lists for child in text.split()]
     return children + [grand for child in children for grand in descendants(child)]
 
 
@@ -424,6 +427,31 @@ class TestEverywhere:
         meets(attempts, isolation)
 
 
+LINGERING = """
+def linger():
+    libc.prctl(1, 0, 0, 0, 0)
+    while True: time.sleep(1)
+threading.Thread(target=linger).start()
+"""
+
+
+@pytest.mark.parametrize("end", ["return 0", "time.sleep(1000)", "while True: print('a' * 1000)"])
+def test_without_isolation_no_process_survives(end: str):
+    before = programs()
+    attack(LINGERING + end, Isolation.NONE, seconds=3.0)
+    wait_for(lambda: programs() <= before, "end of the program")
+
+
+def test_without_isolation_it_ends_with_who_asked_for_it():
+    program = "from tests.scoring.test_sandbox import *\n"
+    program += "attack(LINGERING + 'time.sleep(1000)', Isolation.NONE, seconds=600.0)"
+    before = programs()
+    with started(program) as parent:
+        wait_for(lambda: programs() - before, "program")
+        parent.kill()
+    wait_for(lambda: programs() <= before, "end of the program")
+
+
 def test_without_isolation_nothing_stays_on_disk():
     result = attack("open('mine', 'w').close()\nreturn os.getcwd()", Isolation.NONE)
     folder = result.detail.removeprefix("AssertionError: ").partition(" in: ")[0]
@@ -550,11 +578,22 @@ def namespace(pid: int, kind: str) -> str:
     return os.readlink(f"/proc/{pid}/ns/{kind}")
 
 
+def programs() -> set[int]:
+    """Process ids of all programs on this machine."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"\0program\0" in (folder / "cmdline").read_bytes():
+                found.add(int(folder.name))
+        except OSError:  # ended meanwhile
+            continue
+    return found
+
+
 def innermost(pid: int) -> int | None:
     """The program's process, under the asker, the monitor and the tests' process."""
-    found = descendants(pid)
-    programs = [p for p in found if b"\0program\0" in Path(f"/proc/{p}/cmdline").read_bytes()]
-    return programs[-1] if programs else None
+    found = programs() & set(descendants(pid))
+    return found.pop() if found else None
 
 
 def started(program: str) -> subprocess.Popen[bytes]:

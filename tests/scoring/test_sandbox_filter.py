@@ -48,6 +48,9 @@ def verdict(machine: tuple[str, int], number: int, first: int = 0) -> int:
         (X86, 62, 1, EPERM),  # kill
         (X86, 302, 0, ALLOWED),  # prlimit64 of itself, which setrlimit is
         (X86, 302, 7, EPERM),
+        (X86, 157, 38, ALLOWED),  # prctl(PR_SET_NO_NEW_PRIVS)
+        (X86, 157, 1, EPERM),  # prctl(PR_SET_PDEATHSIG)
+        (X86, 112, 0, EPERM),  # setsid
         (X86, 101, 0, EPERM),  # ptrace
         (X86, 321, 0, EPERM),  # bpf
         (X86, 0x40000000 | 57, 0, EPERM),  # fork by x32's number
@@ -58,6 +61,7 @@ def verdict(machine: tuple[str, int], number: int, first: int = 0) -> int:
         (ARM, 198, 2, EPERM),
         (ARM, 198, 1, ALLOWED),
         (ARM, 129, 1, EPERM),
+        (ARM, 157, 0, EPERM),
         (ARM, 57, 0, ALLOWED),  # close, which is fork's number elsewhere
         (ARM, 117, 0, EPERM),
         (("x86_64", 0x40000003), 2, 0, KILLED),  # fork by the number of 32-bit programs
