@@ -110,6 +110,16 @@ class StepSplitter(ABC):
 class Verifier(ABC):
     """Compares a completion's final answer with the reference. Runs in a killable subprocess."""
 
+    def check(self, deadline_s: float) -> None:  # noqa: B027  # most verifiers need nothing
+        """Refuse to work where it cannot: asked before a run, and in every process it runs in.
+
+        Args:
+            deadline_s: after so long the pool kills the process, and the item is a Failure.
+
+        Raises:
+            ValueError: what is missing, or the field and its nearest valid value.
+        """
+
     @abstractmethod
     def verify(self, text: str, answer: str) -> OutcomeScore:
         """Score one completion's text. May hang or crash: the pool around it has a deadline."""

@@ -38,6 +38,7 @@ def prepare(config: Config) -> Run:
     """
     from rlstep.actors.models import check_learner
 
+    config.verifier.check(config.scorer.deadline_s)
     learners: dict[str, tuple[LearnerConfig, Loss | None]] = {
         "policy": (config.policy, config.loss)
     }

@@ -91,6 +91,7 @@ def main(arguments: list[str]) -> None:
 
     try:
         verifier = decode(json.loads(lines.readline()))
+        verifier.check(float(deadline_s))
         _answer(verifier, "", "")  # an empty item, so that no real one pays for lazy imports
     except Exception as error:
         reply({"error": f"{type(error).__name__}: {error}"})

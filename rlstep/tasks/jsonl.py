@@ -27,7 +27,8 @@ class Jsonl(Task):
     """
 
     path: str
-    """Training problems: a local file if it ends in '.jsonl', else a Hugging Face dataset id."""
+    """Training problems: a local file if it ends in '.jsonl' or '.jsonl.gz', else a Hugging Face
+    dataset id."""
     evaluation: str = ""
     """Evaluation problems, likewise. Either this or `held_out`, or no evaluation."""
     held_out: int = 0
@@ -87,7 +88,7 @@ class Jsonl(Task):
 
     def _read(self, path: str, split: str, rows: dict[str, Row]) -> list[str]:
         """Add a source's rows by prompt_id, and list those."""
-        local = path.endswith(".jsonl")
+        local = path.endswith((".jsonl", ".jsonl.gz"))
         source = read_jsonl(path) if local else read_dataset(path, self.subset, split)
         ids = []
         for row in islice(source, self.limit or None):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,15 +58,16 @@ class Row:
 def read_jsonl(path: str) -> Iterator[Row]:
     """Rows of a UTF-8 file with one JSON object per line. A byte order mark and CRLF are fine.
 
+    A path that ends in '.gz' is decompressed.
+
     Raises:
-        ValueError: there is no such file, or a line is empty or no JSON object.
+        ValueError: there is no such file, it is no gzip, or a line is empty or no JSON object.
     """
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
-    with open(path, "rb") as lines:  # bytes: str.splitlines would also cut at U+2028
-        for number, line in enumerate(lines, 1):
-            start = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-            yield Row(values=_parsed(start, f"{path}, line {number}"), source=path, line=number)
+    for number, line in enumerate(_lines(path), 1):
+        start = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        yield Row(values=_parsed(start, f"{path}, line {number}"), source=path, line=number)
 
 
 def read_dataset(name: str, subset: str, split: str) -> Iterator[Row]:
@@ -84,6 +87,19 @@ def read_dataset(name: str, subset: str, split: str) -> Iterator[Row]:
     for number, values in enumerate(rows, 1):
         assert isinstance(values, dict)
         yield Row(values=values, source=f"{name}[{split}]", line=number)
+
+
+def _lines(path: str) -> Iterator[bytes]:
+    """As bytes: str.splitlines would also cut at U+2028."""
+    if not path.endswith(".gz"):
+        with open(path, "rb") as lines:
+            yield from lines
+        return
+    with gzip.open(path, "rb") as lines:
+        try:
+            yield from lines
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"{path}: no whole gzip file: {error}") from error
 
 
 def _parsed(line: bytes, address: str) -> dict[str, Any]:

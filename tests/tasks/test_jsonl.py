@@ -1,6 +1,7 @@
 """Rows to prompts: columns, templates, bounds, splits, and every broken row named by its place."""
 
 import copy
+import gzip
 import json
 
 import datasets.config
@@ -285,3 +286,22 @@ def test_wrong_settings_are_refused(write):
         load(write(rows(3)), held_out=3)
     with pytest.raises(ValueError, match=r"max_prompt_tokens is 0; the smallest"):
         load(write(rows(3)), longest=0)
+
+
+# --- compressed files
+
+
+def test_a_compressed_file_is_read_as_the_plain_one(write):
+    lines = "".join(json.dumps(row) + "\n" for row in rows(3)).encode()
+    plain = load(write(lines)).train
+    packed = load(write(gzip.compress(lines), "rows.jsonl.gz")).train
+    assert [(p.prompt_id, p.text, p.answer) for p in packed] == [
+        (p.prompt_id, p.text, p.answer) for p in plain
+    ]
+
+
+@pytest.mark.parametrize("damage", [lambda data: b"{}\n", lambda data: data[:-9]])
+def test_a_broken_compressed_file_is_named(write, damage):
+    data = gzip.compress("".join(json.dumps(row) + "\n" for row in rows(3)).encode())
+    with pytest.raises(ValueError, match=r"rows\.jsonl\.gz: no whole gzip file"):
+        load(write(damage(data), "rows.jsonl.gz"))
