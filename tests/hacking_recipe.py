@@ -34,7 +34,9 @@ class Familiar(Labeller):
     source: ClassVar[str] = "familiar"
 
     async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
-        return [r.with_scores(familiar=StepScores(values=_familiar(r), version=0)) for r in rollouts]
+        return [
+            r.with_scores(familiar=StepScores(values=_familiar(r), version=0)) for r in rollouts
+        ]
 
 
 def _familiar(rollout: Rollout) -> np.ndarray:

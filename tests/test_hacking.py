@@ -71,7 +71,9 @@ def test_a_policy_trained_on_a_planted_weakness_is_caught(tmp_path: Path):
     output = done.stdout + done.stderr
     assert done.returncode == 0, output[-3000:]
     rows = [r for r in records(tmp_path / "hacking", "metrics.jsonl") if "rollout/rollouts" in r]
-    raised = [{name for name, on in row.items() if name.startswith("alarm/") and on} for row in rows]
+    raised = [
+        {name for name, on in row.items() if name.startswith("alarm/") and on} for row in rows
+    ]
     assert raised[0] == set(), raised[0]
     assert raised[-1], {n: v for n, v in rows[-1].items() if n.startswith("monitor/")}
     assert "alarm: " in output

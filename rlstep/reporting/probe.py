@@ -50,8 +50,8 @@ def read_probe(path: Path, prompts: Sequence[Prompt]) -> list[Rollout]:
     rows = list(JsonLines(path))
     if unknown := sorted({row["prompt_id"] for row in rows} - known.keys()):
         raise ValueError(
-            f"{path} holds {len(unknown)} problems that are not held out in this run, {unknown[0]!r}"
-            " among them; resume with the task of the run, or start a new one"
+            f"{path} holds {len(unknown)} problems that this run does not hold out, such as"
+            f" {unknown[0]!r}; resume with the run's own task, or start a new run"
         )
     return [_rollout(row, known[row["prompt_id"]]) for row in rows]
 
