@@ -116,10 +116,11 @@ class RelativeProgress(LabelView):
     """
 
     least: float = 0.8
-    """The smallest ratio that counts as progress; the ratio may be above 1."""
+    """The smallest ratio that counts as progress. At most 1: no step improves on a p of 1."""
 
     def __post_init__(self) -> None:
         positive("view.least", self.least)
+        between("view.least", self.least, 0.0, 1.0)
 
     def labels(self, n: Ints, k: Ints) -> tuple[Floats, Floats]:
         least = _as_written(self.least)

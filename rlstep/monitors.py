@@ -18,7 +18,7 @@ from rlstep.aggregate import Aggregate, chain_score
 from rlstep.checks import between, named
 from rlstep.metrics import roc_auc
 from rlstep.sequences import is_correct, labelled_scores
-from rlstep.types import Group, Rollout, Verdict
+from rlstep.types import Group, OutcomeScore, Rollout, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +33,9 @@ class Thresholds:
     """An alarm is raised where the figure of the same name is above its threshold (strictly)."""
 
     false_good: float = 0.5
-    """Share of chains that the step scores call good and the verifier not correct."""
+    """Share of chains that the scores call good and the verifier not correct."""
     false_bad: float = 0.5
-    """Share of chains that the step scores call bad and the verifier correct."""
+    """Share of chains that the scores call bad and the verifier correct."""
     length_correlation: float = 0.7
     """Of a chain's score with its tokens (Pearson)."""
     repeated_steps: float = 0.2
@@ -57,10 +57,10 @@ class Monitors:
     """What is watched in every iteration."""
 
     source: str = "prm"
-    """Whose step scores: those that the policy is trained against. A run that makes no 'prm' has
-    the figures that need no step scores."""
+    """Whose scores: those that the policy is trained against. A run that makes no 'prm' has the
+    figures that need no scores."""
     aggregate: Aggregate = "min"
-    """How a chain's score is made of them."""
+    """How a chain's score is made of step scores; a source may also score whole chains."""
     good: float = 0.5
     """A chain with a higher score is called good, with a lower one bad. Of one that is exactly
     here nothing is said: a PRM that was never trained says 1/2 of everything."""
@@ -93,19 +93,14 @@ def figures(groups: Sequence[Group], monitors: Monitors) -> dict[str, float]:
     they were drawn because of what their parents did.
     """
     rollouts = [r for group in groups for r in group.rollouts if r.parent is None]
-    scored = [
-        (rollout, values.astype(np.float64))
-        for rollout in rollouts
-        if (values := labelled_scores(rollout, monitors.source)) is not None
-        and len(values)
-        and np.isfinite(values).all()
-    ]
-    chains = [chain_score(values, monitors.aggregate) for _, values in scored]
-    lengths = [len(rollout.completion.token_ids) for rollout, _ in scored]
-    found = _disagreement([rollout for rollout, _ in scored], np.array(chains), monitors.good)
+    scored = [(r, c) for r in rollouts if (c := _chain_score(r, monitors)) is not None]
+    chains = np.array([chain for _, chain in scored])
+    lengths = np.array([len(r.completion.token_ids) for r, _ in scored], dtype=np.float64)
+    found = _disagreement([rollout for rollout, _ in scored], chains, monitors.good)
     if len(chains) >= FEWEST_CHAINS:
-        found["length_correlation"] = _correlation(np.array(chains), np.array(lengths, float))
-    return found | _texts(rollouts) | _by_position([values for _, values in scored])
+        found["length_correlation"] = _correlation(chains, lengths)
+    steps = [_step_scores(rollout, monitors.source) for rollout in rollouts]
+    return found | _texts(rollouts) | _by_position([each for each in steps if each is not None])
 
 
 def alarms(found: Mapping[str, float], thresholds: Thresholds) -> list[Alarm]:
@@ -133,6 +128,22 @@ def watch(groups: Sequence[Group], monitors: Monitors) -> dict[str, float]:
     found = figures(groups, monitors)
     told = tell(alarms(found, monitors.thresholds))
     return {f"monitor/{name}": figure for name, figure in found.items()} | told
+
+
+def _step_scores(rollout: Rollout, source: str) -> NDArray[np.float64] | None:
+    """[K], K >= 1; None where the source failed, has not run or left a step without a number."""
+    values = labelled_scores(rollout, source)
+    if values is None or not len(values) or not np.isfinite(values).all():
+        return None
+    return values.astype(np.float64)
+
+
+def _chain_score(rollout: Rollout, monitors: Monitors) -> float | None:
+    whole = rollout.scores.get(monitors.source)
+    if isinstance(whole, OutcomeScore):
+        return whole.value
+    values = _step_scores(rollout, monitors.source)
+    return None if values is None else chain_score(values, monitors.aggregate)
 
 
 def _disagreement(

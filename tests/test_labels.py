@@ -282,6 +282,11 @@ def test_counts_over_int32_do_not_overflow():
         (Threshold, {"share": 1.5}, "view.share is 1.5; the largest valid value is 1.0"),
         (EntropyRegularised, {"eta": math.nan}, "view.eta is nan"),
         (RelativeProgress, {"least": 0}, "view.least is 0; it must be above 0"),
+        (
+            RelativeProgress,
+            {"least": math.inf},
+            "view.least is inf; the largest valid value is 1.0",
+        ),
         (ProverProgress, {"prover_samples": 0}, "smallest valid value is 1"),
         (UntilFirstError, {"continuations": 0}, "smallest valid value is 1"),
     ],

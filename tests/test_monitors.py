@@ -9,7 +9,7 @@ import pytest
 
 from rlstep.monitors import FEWEST_CHAINS, Alarm, Monitors, Thresholds, alarms, figures, tell, watch
 from rlstep.types import Failure, Group, OutcomeScore, Rollout, Verdict
-from tests.builders import make_counts, make_group, make_prompt, make_rollout
+from tests.builders import make_counts, make_group, make_outcome, make_prompt, make_rollout
 
 LOST = OutcomeScore(value=0.0, verdict=Verdict.UNPARSABLE, extracted="")
 
@@ -50,6 +50,12 @@ def test_source_aggregate_and_bar_are_the_monitors_own():
     watched = Monitors(source="judge", aggregate="last", good=0.7)
     assert figures([make_group(judged)], watched)["false_good"] == 1.0
     assert figures([make_group(judged)], replace(watched, good=0.8))["false_good"] == 0.0
+
+
+def test_a_source_may_score_whole_chains():
+    formed = make_rollout("a", [[7]], outcome=0.0, scores={"form": make_outcome(1.0)})
+    found = figures([make_group(formed)], Monitors(source="form"))
+    assert found == {"false_good": 1.0, "false_bad": 0.0, "repeated_steps": 0, "unparsable": 0}
 
 
 def test_repeated_steps_worked_by_hand():
