@@ -82,7 +82,10 @@ def _score_row(score: Score) -> dict[str, Any]:
 
 
 def _rollout(row: dict[str, Any], prompt: Prompt) -> Rollout:
-    sampling = {k: tuple(v) if isinstance(v, list) else v for k, v in row["sampling"].items()}
+    sampling: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in row["sampling"].items()
+    }
     completion = Completion(
         token_ids=np.array(row["token_ids"], dtype=np.int32),
         logprobs=np.array([float(x) for x in row["logprobs"]], dtype=np.float32),

@@ -48,7 +48,10 @@ def test_rollouts_come_back_bit_by_bit(tmp_path: Path):
         assert one.scores["outcome"] == other.scores["outcome"]
         assert set(other.scores) == {"outcome", "prm"}
     first = read[0].step_scores("prm")
-    assert first is not None and first.values.tobytes() == np.float32([0.1, 1 / 3]).tobytes()
+    assert (
+        first is not None
+        and first.values.tobytes() == np.array([0.1, 1 / 3], dtype=np.float32).tobytes()
+    )
     assert read[1].scores["prm"] == written[1].scores["prm"]
 
 
