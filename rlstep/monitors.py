@@ -141,7 +141,7 @@ def _step_scores(rollout: Rollout, source: str) -> NDArray[np.float64] | None:
 def _chain_score(rollout: Rollout, monitors: Monitors) -> float | None:
     whole = rollout.scores.get(monitors.source)
     if isinstance(whole, OutcomeScore):
-        return whole.value
+        return whole.value if np.isfinite(whole.value) else None
     values = _step_scores(rollout, monitors.source)
     return None if values is None else chain_score(values, monitors.aggregate)
 

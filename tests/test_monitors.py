@@ -56,6 +56,8 @@ def test_a_source_may_score_whole_chains():
     formed = make_rollout("a", [[7]], outcome=0.0, scores={"form": make_outcome(1.0)})
     found = figures([make_group(formed)], Monitors(source="form"))
     assert found == {"false_good": 1.0, "false_bad": 0.0, "repeated_steps": 0, "unparsable": 0}
+    broken = formed.with_scores(form=make_outcome(math.nan))
+    assert "false_good" not in figures([make_group(broken)], Monitors(source="form"))
 
 
 def test_repeated_steps_worked_by_hand():
