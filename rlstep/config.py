@@ -25,6 +25,7 @@ from rlstep.learner_config import LoraConfig as LoraConfig
 from rlstep.learner_config import ModelConfig as ModelConfig
 from rlstep.learner_config import OptimizerConfig as OptimizerConfig
 from rlstep.learner_config import PoolingConfig as PoolingConfig
+from rlstep.monitors import Monitors
 from rlstep.types import AdvantageSamples
 
 
@@ -130,7 +131,7 @@ class EvaluationConfig:
     max_tokens: int = 0
     """Longest completion; 0 takes the rollouts' own limit."""
     prm_problems: int = 256
-    """Held-out problems whose sampled steps measure the PRM, where the task has a step oracle."""
+    """Held-out problems of the frozen probe that measures the PRM, with 4 completions each."""
 
     def __post_init__(self) -> None:
         for name in ("every", "problems", "max_tokens", "prm_problems"):
@@ -175,6 +176,8 @@ class Config:
     step_models: tuple[StepModel, ...] = ()
     """Models that score steps or tokens and are trained in the loop: PRM, critic, implicit PRM."""
     evaluation: EvaluationConfig = EvaluationConfig()
+    monitors: Monitors = Monitors()
+    """What is watched for reward hacking, and when it raises an alarm."""
     placement: PlacementConfig = PlacementConfig()
     iterations: int = 100
     train_seconds: float = 0.0
@@ -231,6 +234,11 @@ class Config:
                     f" nothing in this run makes (it makes {sorted(produced)}); add a labeller or a"
                     " step model of that source, or choose another one"
                 )
+        if self.monitors.source not in (watched := {*made, "prm"}):
+            raise ValueError(
+                f"monitors.source is {self.monitors.source!r}, which nothing in this run makes; it"
+                f" is one of {sorted(watched)}"
+            )
         if samples.makes is AdvantageSamples and self.rollouts.sampling.truncated:
             raise ValueError(
                 "rollouts.sampling cuts the support (top_p < 1 or top_k > 0), where the sampler's"

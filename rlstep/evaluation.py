@@ -1,4 +1,8 @@
-"""Held-out accuracy of the policy, and how well the PRM tells right steps from wrong ones."""
+"""Held-out accuracy of the policy, and how far the PRM can be believed.
+
+The PRM is measured on a frozen probe: completions of held-out problems that are sampled once, at
+the start of a run, and scored again at every evaluation. So its numbers change because it changed.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rlstep.aggregate import chain_score
 from rlstep.interfaces import RolloutContext, StepOracle
-from rlstep.metrics import roc_auc, rollout_metrics
+from rlstep.metrics import calibration_error, reliability_curve, roc_auc, rollout_metrics
 from rlstep.rollouts.independent import Independent
+from rlstep.sequences import is_correct
 from rlstep.types import Group, Prompt, Rollout, Sampling
+
+PROBE_SAMPLES = 4
+"""Completions of each problem of the probe."""
 
 
 async def evaluate_policy(
@@ -20,6 +29,50 @@ async def evaluate_policy(
     greedy = replace(sampling, temperature=0.0, top_p=1.0, top_k=0)
     groups = await _collect(prompts, Independent(samples_per_prompt=1, sampling=greedy), context)
     return rollout_metrics(groups, prefix="eval")
+
+
+# --- the PRM -------------------------------------------------------------------------------------
+
+
+async def sample_probe(
+    prompts: Sequence[Prompt], sampling: Sampling, context: RolloutContext
+) -> list[Rollout]:
+    """Verified completions of held-out problems with the PRM's first scores of them."""
+    strategy = Independent(samples_per_prompt=PROBE_SAMPLES, sampling=sampling)
+    groups = await _collect(prompts, strategy, context)
+    return await context.scorer.score_steps([r for group in groups for r in group.rollouts])
+
+
+async def evaluate_prm(
+    probe: Sequence[Rollout], oracle: StepOracle | None, context: RolloutContext
+) -> dict[str, float]:
+    """The PRM now, on a probe that carries its first scores: see the three functions below."""
+    now = await context.scorer.score_steps(probe)
+    metrics = outcome_agreement(now) | score_drift(probe, now)
+    return metrics if oracle is None else metrics | oracle_agreement(probe_steps(now, oracle))
+
+
+def outcome_agreement(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Chains against the verifier: is a chain of score 0.7 correct in 70 % of cases?
+
+    'prm/outcome_auc', 'prm/outcome_ece' and 'prm/outcome_reliability/...' of the last step's score,
+    which speaks of the whole chain; 'prm/outcome_auc_min' of the lowest step score.
+    """
+    known = [
+        (scores.values, is_correct(rollout))
+        for rollout in rollouts
+        if (scores := rollout.step_scores("prm")) is not None
+        and len(scores.values)
+        and rollout.outcome is not None
+    ]
+    right = np.array([correct for _, correct in known], dtype=bool)
+    last = np.array([chain_score(values, "last") for values, _ in known])
+    lowest = np.array([chain_score(values, "min") for values, _ in known])
+    metrics = {"prm/probe_chains": float(len(known)), **_calibration("prm/outcome_", last, right)}
+    if right.any() and not right.all():
+        metrics["prm/outcome_auc"] = roc_auc(last, right)
+        metrics["prm/outcome_auc_min"] = roc_auc(lowest, right)
+    return metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,25 +103,56 @@ def probe_steps(rollouts: Sequence[Rollout], oracle: StepOracle) -> StepProbe:
     return StepProbe(right=np.array(right), score=np.array(score), position=np.array(position))
 
 
-async def evaluate_prm(
-    prompts: Sequence[Prompt], sampling: Sampling, oracle: StepOracle, context: RolloutContext
-) -> dict[str, float]:
-    """ROC AUC of the PRM's step scores against the exact oracle, on problems it never saw.
+def oracle_agreement(probe: StepProbe) -> dict[str, float]:
+    """Steps against the exact oracle: ROC AUC, and how often a step of score 0.7 is right.
 
-    Beside it the AUC of the step's position alone (earlier is more often right): what a scorer that
-    cannot read would reach.
+    Beside the AUC that of the step's position alone (earlier is more often right): what a scorer
+    that cannot read would reach.
     """
-    groups = await _collect(prompts, Independent(samples_per_prompt=4, sampling=sampling), context)
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-    probe = probe_steps(await context.scorer.score_steps(rollouts), oracle)
+    metrics = {"prm/probe_steps": float(len(probe.right))}
+    metrics |= _calibration("prm/", probe.score, probe.right)
     if probe.right.all() or not probe.right.any():
-        return {"prm/probe_steps": float(len(probe.right))}  # one class only: no AUC exists
+        return metrics  # one class only: no AUC exists
     return {
+        **metrics,
         "prm/auc": roc_auc(probe.score, probe.right),
         "prm/auc_position": roc_auc(-probe.position, probe.right),
-        "prm/probe_steps": float(len(probe.right)),
         "prm/probe_wrong_steps": float((~probe.right).sum()),
     }
+
+
+def score_drift(first: Sequence[Rollout], now: Sequence[Rollout]) -> dict[str, float]:
+    """How far the PRM's scores of the same steps have moved since they were first scored.
+
+    'prm/drift' is the mean |score - first score|, 'prm/drift_mean' the shift of the mean: above 0
+    the PRM has become more generous. Rollouts that either scoring failed on are left out.
+    """
+    moves = [
+        new.values.astype(np.float64) - old.values
+        for one, other in zip(first, now, strict=True)
+        if (old := one.step_scores("prm")) is not None
+        and (new := other.step_scores("prm")) is not None
+    ]
+    moved = np.concatenate([*moves, np.zeros(0)])
+    if not len(moved):
+        return {}
+    return {
+        "prm/drift": float(np.abs(moved).mean()),
+        "prm/drift_mean": float(moved.mean()),
+    }
+
+
+def _calibration(prefix: str, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """'<prefix>ece', and score, share and number of each bin: '<prefix>reliability/0.7/share'."""
+    if not len(scores):
+        return {}
+    curve = reliability_curve(scores, labels)
+    metrics = {f"{prefix}ece": calibration_error(curve)}
+    for each in curve:
+        name = f"{prefix}reliability/{each.low:g}"
+        metrics |= {f"{name}/score": each.score, f"{name}/share": each.share}
+        metrics[f"{name}/number"] = float(each.number)
+    return metrics
 
 
 async def _collect(

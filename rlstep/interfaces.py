@@ -19,6 +19,7 @@ from rlstep.types import (
     Failure,
     Floats,
     Group,
+    Ints,
     OutcomeScore,
     Prompt,
     Request,
@@ -226,6 +227,25 @@ class StepLayout(ABC):
 
         Raises:
             ValueError: the model's tokenizer does not know the layout's tokens.
+        """
+
+
+class LabelView(ABC):
+    """Reads Monte-Carlo counts as labels: what a PRM should say of a step, and how much it counts.
+
+    The counts are kept, so one record serves every view.
+    """
+
+    @abstractmethod
+    def labels(self, n: Ints, k: Ints) -> tuple[Floats, Floats]:
+        """Targets in [0, 1] and weights >= 0 of the K steps, float32 [K] each.
+
+        A step of weight 0 is left out of the loss: one without a continuation, for instance.
+
+        Args:
+            n: int32 [K + 1], continuations of the prompt (entry 0) and of the prefix that ends
+                with each step; 0 where none was drawn.
+            k: int32 [K + 1], how many of them were correct.
         """
 
 

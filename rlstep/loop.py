@@ -11,6 +11,7 @@ from dataclasses import replace
 from rlstep.config import Config
 from rlstep.interfaces import Roles, RolloutContext
 from rlstep.metrics import Record, rollout_metrics
+from rlstep.monitors import watch
 from rlstep.stream import batch_of_prompts, stream
 from rlstep.types import Failure, Group, Prompt, Rollout
 
@@ -44,7 +45,7 @@ async def train(
             rollouts = await score(groups, roles, roles.context(iteration))
             scored = regroup(groups, rollouts)
             samples = config.samples.samples(scored)
-            metrics |= rollout_metrics(scored, roles.version)
+            metrics |= rollout_metrics(scored, roles.version) | watch(scored, config.monitors)
             metrics |= await roles.train(samples, rollouts)
             metrics["time/iteration"] = time.monotonic() - started
             report({"iteration": iteration + 1, **metrics}, scored)

@@ -49,6 +49,60 @@ def roc_auc(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReliabilityBin:
+    """The items whose score lies in one part of [0, 1]."""
+
+    low: float
+    """Where the part begins; it ends where the next one does, the last at 1 inclusive."""
+    score: float
+    """Mean score."""
+    share: float
+    """Share of positives; equal to the score for a calibrated scorer."""
+    number: int
+    """Items, at least 1."""
+
+
+def reliability_curve(
+    scores: ArrayLike, labels: ArrayLike, bins: int = 10
+) -> tuple[ReliabilityBin, ...]:
+    """How often a score of 0.7 is right: the non-empty ones of `bins` equal parts of [0, 1].
+
+    Args:
+        scores: float [N], probabilities.
+        labels: bool [N], True for a positive.
+
+    Raises:
+        ValueError: a score is not in [0, 1].
+    """
+    values, positive = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=bool)
+    assert values.ndim == 1 and values.shape == positive.shape
+    if not ((values >= 0.0) & (values <= 1.0)).all():
+        raise ValueError("scores: not all in [0, 1]; calibration is about probabilities")
+    inner = np.arange(1, bins) / bins
+    part = np.searchsorted(inner, values, side="right")  # a score on an edge is in the upper part
+    return tuple(
+        ReliabilityBin(
+            low=float(i / bins),
+            score=float(values[part == i].mean()),
+            share=float(positive[part == i].mean()),
+            number=int((part == i).sum()),
+        )
+        for i in np.unique(part)
+    )
+
+
+def calibration_error(curve: Sequence[ReliabilityBin]) -> float:
+    """ECE: mean over all items of their bin's |mean score - share of positives|, in [0, 1].
+
+    Guo et al. 2017 (arXiv:1706.04599, eq. 3). Raises: ValueError: the curve is empty.
+    """
+    if not curve:
+        raise ValueError("curve: no bin; a calibration error needs at least 1 item")
+    items = sum(each.number for each in curve)
+    return sum(each.number * abs(each.score - each.share) for each in curve) / items
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Accuracy:
     """Share of correct answers, every problem weighing the same."""
 

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from rlstep.checkpoint import Checkpoint, Checkpoints, RunState
 from rlstep.config import Config, LearnerConfig
-from rlstep.evaluation import evaluate_policy, evaluate_prm
-from rlstep.interfaces import Loss, PromptSet, StepOracle, Tokenizer
+from rlstep.evaluation import evaluate_policy, evaluate_prm, sample_probe
+from rlstep.interfaces import Loss, PromptSet, RolloutContext, StepOracle, Tokenizer
 from rlstep.loop import train
 from rlstep.metrics import Record
+from rlstep.monitors import alarms, tell
+from rlstep.reporting.probe import read_probe, write_probe
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory
-from rlstep.types import Group
+from rlstep.types import Group, Prompt, Rollout, Sampling
 
 if TYPE_CHECKING:
     from rlstep.actors.roles import RunRoles
@@ -244,14 +246,32 @@ class Run:
             sampling = replace(sampling, max_tokens=config.max_tokens)
         metrics = await evaluate_policy(problems, sampling, self.roles.context(iteration, "eval"))
         with_prm = any(model.source == "prm" for model in self.config.step_models)
-        if with_prm and isinstance(self.config.task, StepOracle) and config.prm_problems:
-            metrics |= await evaluate_prm(
-                problems[: config.prm_problems],
-                sampling,
-                self.config.task,
-                self.roles.context(iteration, "prm-probe"),
-            )
+        if with_prm and config.prm_problems:
+            probed = problems[: config.prm_problems]
+            metrics |= await self._evaluate_prm(iteration, probed, sampling)
         self.reporter.iteration({"iteration": iteration, **metrics})
+
+    async def _evaluate_prm(
+        self, iteration: int, problems: Sequence[Prompt], sampling: Sampling
+    ) -> dict[str, float]:
+        context = self.roles.context(iteration, "prm-probe")
+        task = self.config.task
+        metrics = await evaluate_prm(
+            await self._probe(problems, sampling, context),
+            task if isinstance(task, StepOracle) else None,
+            context,
+        )
+        moved = {"drift": metrics["prm/drift"]} if "prm/drift" in metrics else {}
+        return metrics | tell(alarms(moved, self.config.monitors.thresholds))
+
+    async def _probe(
+        self, problems: Sequence[Prompt], sampling: Sampling, context: RolloutContext
+    ) -> list[Rollout]:
+        """Sampled at the first evaluation of the run, and read back from its directory after."""
+        file = self.directory.probe
+        if not file.exists():
+            write_probe(file, await sample_probe(problems, sampling, context))
+        return read_probe(file, self.prompts.evaluation)
 
     async def _finish(self, state: RunState) -> dict[str, Any]:
         """The last evaluation and the export; a run that was stopped keeps only its checkpoint."""

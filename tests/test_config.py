@@ -28,6 +28,7 @@ from rlstep.config import (
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.grpo import Grpo
 from rlstep.losses.step_label import StepLabelLoss
+from rlstep.monitors import Monitors
 from rlstep.pairs.first_error import FirstErrorPairs
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.rollouts.independent import Independent
@@ -258,6 +259,11 @@ def test_unknown_choices(policy: LearnerConfig, message: str):
         (
             {"step_models": (prm(), prm())},
             "make scores named ['prm', 'prm']; every name must be there once",
+        ),
+        (
+            {"monitors": Monitors(source="pmr"), "labellers": (MonteCarlo(),)},
+            "monitors.source is 'pmr', which nothing in this run makes; it is one of"
+            " ['monte_carlo', 'prm']",
         ),
         (
             {"prompts_per_iteration": 10, "policy": learner(mini_batches=4)},

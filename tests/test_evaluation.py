@@ -6,10 +6,18 @@ from collections.abc import Sequence
 
 import pytest
 
-from rlstep.evaluation import evaluate_policy, evaluate_prm, probe_steps
+from rlstep.evaluation import (
+    evaluate_policy,
+    evaluate_prm,
+    oracle_agreement,
+    outcome_agreement,
+    probe_steps,
+    sample_probe,
+    score_drift,
+)
 from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_context
 from rlstep.testing.small import small_prompts
-from rlstep.types import Prompt, Rollout, Sampling
+from rlstep.types import Failure, Prompt, Rollout, Sampling
 from tests.builders import make_rollout
 
 SAMPLING = Sampling(max_tokens=64, temperature=0.8, top_p=0.9, top_k=20)
@@ -84,33 +92,88 @@ def test_probe_ends_with_the_first_error():
     assert probe.position.tolist() == [0, 1, 0, 1]
 
 
-async def test_auc_by_hand():
-    """Every sample of 'a' is 'ok, ok, #5', of 'b' 'ok, bax, #9'."""
+def write_a_and_b(prefix: str, child: int, seed: int) -> str:
+    """Every sample of 'a' is 'ok, ok, #5', of 'b' 'ok, bax, #9'; the answer is 5."""
+    return "ok\nok\n#5" if prefix[0] == "a" else "ok\nbax\n#9"
 
-    def write(prefix: str, child: int, seed: int) -> str:
-        return "ok\nok\n#5" if prefix[0] == "a" else "ok\nbax\n#9"
 
-    def prm(rollout: Rollout) -> Sequence[float]:
-        return [0.3, 0.5, 0.9] if rollout.prompt.prompt_id == "a" else [0.3, 0.4, 0.1]
+def scores_of_a_and_b(rollout: Rollout) -> Sequence[float]:
+    return [0.3, 0.5, 0.9] if rollout.prompt.prompt_id == "a" else [0.3, 0.4, 0.1]
 
-    generator = FakeGenerator(write)
-    context = fake_context(generator, FakeScorer(prm=prm), purpose="prm-probe")
-    metrics = await evaluate_prm(small_prompts(2), SAMPLING, Oracle(), context)
+
+async def test_a_probe_is_sampled_once_and_measured_again():
+    generator, scorer = FakeGenerator(write_a_and_b), FakeScorer(prm=scores_of_a_and_b)
+    context = fake_context(generator, scorer, purpose="prm-probe")
+    probe = await sample_probe(small_prompts(2), SAMPLING, context)
+    assert all(r.n == 4 and r.sampling == SAMPLING for r in generator.asked)
+    assert len(generator.asked) == 2 and len(scorer.verified) == 8
+    first = await evaluate_prm(probe, Oracle(), context)
+
     # 4 samples a problem. Right steps score 0.3, 0.5, 0.9 (a) and 0.3 (b), each 4 times; the
     # wrong ones 0.4. So of the four kinds of right steps 0.5 and 0.9 lie above: AUC = 2/4.
-    assert metrics["prm/auc"] == pytest.approx(2 / 4)
+    assert first["prm/auc"] == pytest.approx(2 / 4)
     # Positions of right steps 0, 1, 2 and 0, of the wrong one 1. Earlier counts as better: two are
     # above, one ties: AUC = 2.5 / 4.
-    assert metrics["prm/auc_position"] == pytest.approx(2.5 / 4)
-    assert metrics["prm/probe_steps"] == 4 * 5 and metrics["prm/probe_wrong_steps"] == 4
-    assert all(r.n == 4 and r.sampling == SAMPLING for r in generator.asked)
+    assert first["prm/auc_position"] == pytest.approx(2.5 / 4)
+    assert first["prm/probe_steps"] == 4 * 5 and first["prm/probe_wrong_steps"] == 4
+    # Bins of 0.3 (2 kinds, both right), 0.4 (wrong), 0.5 and 0.9 (right):
+    # (2 * 0.7 + 1 * 0.4 + 1 * 0.5 + 1 * 0.1) / 5.
+    assert first["prm/ece"] == pytest.approx(2.4 / 5)
+    assert first["prm/reliability/0.4/share"] == 0.0
+    assert first["prm/reliability/0.3/score"] == pytest.approx(0.3)
+    assert first["prm/reliability/0.3/number"] == 8
+    # The last step scores 0.9 where the answer is right and 0.1 where it is wrong.
+    assert first["prm/outcome_auc"] == first["prm/outcome_auc_min"] == 1.0
+    assert first["prm/outcome_ece"] == pytest.approx(0.1)
+    assert first["prm/probe_chains"] == 8
+    assert first["prm/drift"] == first["prm/drift_mean"] == 0.0
+
+    scorer.prm = lambda rollout: [score + 0.05 for score in scores_of_a_and_b(rollout)]
+    later = await evaluate_prm(probe, Oracle(), context)
+    assert len(generator.asked) == 2 and len(scorer.verified) == 8  # nothing was sampled again
+    assert later["prm/drift"] == later["prm/drift_mean"] == pytest.approx(0.05)
+    assert later["prm/auc"] == first["prm/auc"]
 
 
-@pytest.mark.parametrize("text", ["ok\nok", "bax"])
-async def test_one_class_alone_has_no_auc(text: str):
-    context = fake_context(
-        FakeGenerator(lambda prefix, child, seed: text),
-        FakeScorer(prm=lambda rollout: [0.5] * len(rollout.steps)),
-    )
-    metrics = await evaluate_prm(small_prompts(2), SAMPLING, Oracle(), context)
-    assert metrics == {"prm/probe_steps": 8.0 * len(text.split())}
+async def test_without_an_oracle_the_verifier_is_left():
+    context = fake_context(FakeGenerator(write_a_and_b), FakeScorer(prm=scores_of_a_and_b))
+    probe = await sample_probe(small_prompts(2), SAMPLING, context)
+    metrics = await evaluate_prm(probe, None, context)
+    assert {"prm/outcome_auc", "prm/outcome_ece", "prm/drift"} <= set(metrics)
+    assert not {"prm/auc", "prm/ece", "prm/probe_steps"} & set(metrics)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_one_class_alone_has_no_auc(right: bool):
+    texts = [[1], [2]] if right else [[9], [9]]
+    rollouts = [make_rollout("r", texts, outcome=float(right), scores={"prm": [0.5, 0.5]})]
+    steps = oracle_agreement(probe_steps(rollouts, TextOracle()))
+    assert "prm/auc" not in steps
+    assert steps["prm/probe_steps"] == (2 if right else 1)  # after the error nothing is probed
+    chains = outcome_agreement(rollouts)
+    assert "prm/outcome_auc" not in chains
+    assert (chains["prm/probe_chains"], chains["prm/outcome_ece"]) == (1, 0.5)
+
+
+def test_what_failed_is_not_measured():
+    rollouts = [
+        make_rollout("no verdict", [[1]], scores={"prm": [0.9]}),
+        make_rollout("no score", [[1]], outcome=1.0, scores={"prm": Failure(reason="not_finite")}),
+        make_rollout("empty", [], outcome=0.0, scores={"prm": []}),
+    ]
+    assert outcome_agreement(rollouts) == {"prm/probe_chains": 0.0}
+    assert outcome_agreement([]) == {"prm/probe_chains": 0.0}
+    assert oracle_agreement(probe_steps([], Oracle())) == {"prm/probe_steps": 0.0}
+
+
+def test_drift_worked_by_hand():
+    def scored(name: str, *values: float) -> Rollout:
+        return make_rollout(name, [[1]] * len(values), scores={"prm": values})
+
+    failed = make_rollout("b", [[1]], scores={"prm": Failure(reason="not_finite")})
+    first = [scored("a", 0.5, 0.5), scored("b", 0.1), scored("c", 0.75)]
+    now = [scored("a", 0.75, 0.25), failed, scored("c", 0.25)]
+    # Moves of 0.25, -0.25 and -0.5; what failed now has none.
+    assert score_drift(first, now) == {"prm/drift": pytest.approx(1 / 3),
+                                       "prm/drift_mean": pytest.approx(-0.5 / 3)}  # fmt: skip
+    assert score_drift([failed], [failed]) == {}

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlstep.metrics import accuracy, roc_auc, rollout_metrics
+from rlstep.metrics import (
+    ReliabilityBin,
+    accuracy,
+    calibration_error,
+    reliability_curve,
+    roc_auc,
+    rollout_metrics,
+)
 from rlstep.types import Failure, Group, OutcomeScore, RolloutScore, Verdict
 from tests.builders import make_counts, make_group, make_prompt, make_rollout
 
@@ -43,6 +50,40 @@ def test_auc_is_the_share_of_ordered_comparisons(rows):
 def test_auc_refuses_what_has_no_order(bad: float):
     with pytest.raises(ValueError, match="scores: not finite"):
         roc_auc([0.1, bad], [True, False])
+
+
+def test_reliability_worked_by_hand():
+    # Of two bins, [0, 1/2) holds 0.1 and 0.3 (one positive), [1/2, 1] holds 0.5, 0.9 and 1 (two):
+    # means 0.2 against 1/2 and 0.8 against 2/3. ECE = (2 * 0.3 + 3 * 2/15) / 5 = 0.2.
+    curve = reliability_curve([0.1, 0.9, 0.3, 0.5, 1.0], [True, True, False, False, True], bins=2)
+    assert [(each.low, each.number) for each in curve] == [(0.0, 2), (0.5, 3)]
+    assert [each.score for each in curve] == pytest.approx([0.2, 0.8])
+    assert [each.share for each in curve] == pytest.approx([1 / 2, 2 / 3])
+    assert calibration_error(curve) == pytest.approx(0.2)
+
+
+def test_empty_bins_are_left_out():
+    assert reliability_curve([0.95, 1.0], [True, True]) == (
+        ReliabilityBin(low=0.9, score=0.975, share=1.0, number=2),
+    )
+    assert reliability_curve([], []) == ()
+    with pytest.raises(ValueError, match="curve: no bin"):
+        calibration_error([])
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, float("nan")])
+def test_calibration_is_about_probabilities(bad: float):
+    with pytest.raises(ValueError, match=r"scores: not all in \[0, 1\]"):
+        reliability_curve([bad], [True])
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=30))
+def test_calibration_error_of_one_bin_is_the_bias(rows):
+    scores, labels = [score for score, _ in rows], [label for _, label in rows]
+    error = calibration_error(reliability_curve(scores, labels, bins=1))
+    assert error == pytest.approx(abs(np.mean(scores) - np.mean(labels)))
+    # Parts can only tell more apart.
+    assert calibration_error(reliability_curve(scores, labels)) >= error - 1e-12
 
 
 def solved(prompt_id: str, *outcomes: float | None) -> Group:

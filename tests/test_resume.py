@@ -51,6 +51,12 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
         assert {n: one.get(n) for n in exact} == {n: other.get(n) for n in exact}
     assert sum(record.get("train/updates", 0) for record in whole) >= 2, "nothing was trained"
 
+    # The probe was sampled before the kill, and is the same one after it.
+    measured, again = (
+        {n: v for n, v in rows[-1].items() if n.startswith("prm/")} for rows in (whole, killed)
+    )
+    assert measured == again and measured["prm/drift"] > 0
+
     rollouts = [records(runs / name, "rollouts.jsonl") for name in ("whole", "killed")]
     assert [r["rollout_id"] for r in rollouts[0]] == [r["rollout_id"] for r in rollouts[1]]
     assert [r["steps"] for r in rollouts[0]] == [r["steps"] for r in rollouts[1]]

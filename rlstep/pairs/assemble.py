@@ -10,18 +10,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
-import numpy as np
-
+from rlstep.aggregate import Aggregate, chain_score
 from rlstep.sequences import labelled_scores, sequence, shared_prefix
 from rlstep.types import Group, Pair, PairSamples, Rollout, Sequence
 
 Which: TypeAlias = Literal["all", "best_worst", "best_second"]
 """All pairs, the best against the worst, or the best against the best of those that score lower."""
-
-Aggregate: TypeAlias = Literal["min", "product", "last", "mean"]
-"""One number from a rollout's step scores."""
-
-_AGGREGATES = {"min": np.min, "product": np.prod, "last": lambda v: v[-1], "mean": np.mean}
 
 
 class Scored(Protocol):
@@ -67,7 +61,7 @@ def score_of(rollout: Rollout, source: str, aggregate: Aggregate) -> float | Non
     scores = labelled_scores(rollout, source)
     if scores is None or not len(scores):
         return None
-    return float(_AGGREGATES[aggregate](scores.astype(np.float64)))
+    return chain_score(scores, aggregate)
 
 
 def whole(rollout: Rollout, source: str) -> Sequence | None:

@@ -6,10 +6,10 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rlstep.aggregate import Aggregate
 from rlstep.checks import at_least, named
 from rlstep.interfaces import SampleBuilder
 from rlstep.pairs.assemble import (
-    Aggregate,
     Candidate,
     Side,
     assemble,

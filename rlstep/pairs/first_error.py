@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from rlstep.aggregate import first_below
 from rlstep.checks import at_least, named
 from rlstep.interfaces import SampleBuilder
 from rlstep.pairs.assemble import Candidate, assemble, in_order
@@ -20,11 +21,8 @@ def first_error(scores: StepScores, threshold: float) -> int | None:
 
     A step without a label (n = 0) is taken as right: binary search labels only around the error.
     """
-    below = scores.values < threshold
-    if scores.n is not None:
-        below = below & (scores.n > 0)
-    found = np.flatnonzero(below)
-    return int(found[0]) if len(found) else None
+    labelled = True if scores.n is None else scores.n > 0
+    return first_below(np.where(labelled, scores.values, np.inf), threshold)
 
 
 @dataclass(frozen=True, kw_only=True)

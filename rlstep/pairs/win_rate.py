@@ -9,10 +9,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rlstep.aggregate import Aggregate
 from rlstep.checks import at_least
 from rlstep.interfaces import SampleBuilder
 from rlstep.pairs.assemble import (
-    Aggregate,
     Candidate,
     Side,
     Which,

@@ -4,6 +4,7 @@
               versions.json    Python, packages, git commit
               metrics.jsonl    one line an iteration
               rollouts.jsonl   one line a rollout, to be read by people
+              probe.jsonl      the frozen rollouts that measure the PRM
               checkpoints/     see rlstep/checkpoint.py
               export/          the trained model
               summary.json     the run in a few numbers
@@ -74,6 +75,10 @@ class RunDirectory:
     @property
     def rollouts(self) -> JsonLines:
         return JsonLines(self.path / "rollouts.jsonl")
+
+    @property
+    def probe(self) -> Path:
+        return self.path / "probe.jsonl"
 
     @property
     def checkpoints(self) -> Path:

@@ -11,8 +11,8 @@ import numpy as np
 from rlstep.checks import at_least
 from rlstep.config import SCORE_HEADS, LearnerConfig, needs_head
 from rlstep.inputs import last_tokens
-from rlstep.interfaces import Loss, Reader, StepLayout, StepModel
-from rlstep.labels import step_labels
+from rlstep.interfaces import LabelView, Loss, Reader, StepLayout, StepModel
+from rlstep.labels import Soft, step_labels
 from rlstep.scoring.prm_text import bounded, context_of, load_tokenizer, needs_vocabulary
 from rlstep.types import Failure, Floats, LabelSamples, Rollout, Score, StepScores
 
@@ -22,7 +22,7 @@ class Prm(StepModel):
     """A step's score is the sigmoid of a head's number at the step's last token, or at its tag.
 
     Trained on Monte-Carlo labels of the policy's own continuations: no oracle, no human and no
-    larger model is asked (Math-Shepherd, Wang et al. 2023, arXiv:2312.08935, the soft estimate).
+    larger model is asked (Math-Shepherd, Wang et al. 2023, arXiv:2312.08935).
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"monte_carlo"})
@@ -35,6 +35,8 @@ class Prm(StepModel):
     """None: it reads the policy's own tokens, each step at its last one."""
     every: int = 1
     """Train in every so many-th iteration; labels of the iterations between are not used."""
+    view: LabelView = Soft()
+    """What of the counts is the label."""
     source: str = "prm"
 
     def __post_init__(self) -> None:
@@ -49,7 +51,7 @@ class Prm(StepModel):
         return bounded(self.layout.reader(tokenizer, load_tokenizer(path)), context_of(path))
 
     def samples(self, rollouts: Sequence[Rollout]) -> LabelSamples:
-        return step_labels(rollouts)
+        return step_labels(rollouts, self.view)
 
     def read_out(self, rollout: Rollout, predictions: Floats, version: int) -> Score:
         return sigmoid_at_steps(rollout, predictions, self.source, version)

@@ -10,6 +10,7 @@ import pytest
 from rlstep.advantages.gae import Gae
 from rlstep.config import LearnerConfig, ModelConfig
 from rlstep.interfaces import StepModel
+from rlstep.labels import Hard
 from rlstep.losses.cross_entropy import CrossEntropy
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.implicit_outcome import ImplicitOutcomeLoss
@@ -48,6 +49,13 @@ def test_a_prm_learns_from_counted_steps_alone():
     [sequence], [targets], [weights] = samples.sequences, samples.targets, samples.weights
     assert np.flatnonzero(sequence.loss_mask).tolist() == [P + 1]
     assert (targets[P + 1], weights[P + 1]) == (0.75, 4.0)
+
+
+def test_a_prm_reads_the_counts_through_its_view():
+    counted = ROLLOUT.with_scores(monte_carlo=make_counts([4, 4], [3, 0]))
+    hard = Prm(learner=SCALAR, loss=StepLabelLoss(), view=Hard())
+    [targets], [weights] = (s := hard.samples([counted])).targets, s.weights
+    assert targets[P + 1 :].tolist() == [1.0, 0.0] and weights[P + 1 :].tolist() == [1.0, 1.0]
 
 
 def test_a_critic_reads_the_state_before_each_token():
