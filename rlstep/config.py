@@ -11,6 +11,7 @@ from typing import Literal
 
 from rlstep.checks import at_least, check_types
 from rlstep.interfaces import (
+    Judge,
     Loss,
     RolloutStrategy,
     SampleBuilder,
@@ -157,6 +158,8 @@ class Config:
     rollouts: RolloutStrategy
     splitter: StepSplitter
     verifier: Verifier
+    judges: tuple[Judge, ...] = ()
+    """What decides in the verifier's place: of each prompt the first judge that takes it."""
     generator: GeneratorConfig = GeneratorConfig()
     scorer: ScorerConfig = ScorerConfig()
     labellers: tuple[Labeller, ...] = ()

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlstep.checkpoint import Checkpoint, Checkpoints, RunState
+from rlstep.checks import parts
 from rlstep.config import Config
 from rlstep.evaluation import evaluate_policy, evaluate_prm
-from rlstep.interfaces import PromptSet, StepOracle, Tokenizer
+from rlstep.interfaces import JudgeModel, PromptSet, StepOracle, Tokenizer
 from rlstep.loop import train
 from rlstep.metrics import Record
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory
+from rlstep.scoring.routing import check_routes
 from rlstep.types import Group
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ def prepare(config: Config) -> Run:
             check_learner(learner, loss)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
+    for model in parts(config, JudgeModel):
+        model.check()
     tokenizer = load_tokenizer(config.policy.model.path)
     prompts = load_prompts(config, tokenizer)
     root, name = resolve_run_dir(config), config.name
@@ -69,7 +73,7 @@ def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
     """The task's problems, cut to what the configuration uses.
 
     Raises:
-        ValueError: a broken row, or too few problems for one iteration.
+        ValueError: a broken row, too few problems for one iteration, or one that nobody can judge.
     """
     prompts = config.task.load(tokenizer, config.max_prompt_tokens)
     for reason, number in prompts.dropped.items():
@@ -84,6 +88,7 @@ def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
             f"prompts_per_iteration is {config.prompts_per_iteration}, but the task has only"
             f" {len(prompts.train)} training problems; the nearest valid value is that"
         )
+    check_routes(prompts, config.judges)
     return prompts
 
 
