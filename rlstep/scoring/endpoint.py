@@ -59,7 +59,7 @@ class Endpoint(JudgeModel):
     timeout_s: float = 60.0
     """Longest time for one try."""
     deadline_s: float = 300.0
-    """Longest time for all tries of a question, from when it has its turn."""
+    """No try of a question begins later than this after its turn came; 0 makes one try."""
     backoff_s: float = 0.5
     """The first pause between two tries."""
 
@@ -70,7 +70,7 @@ class Endpoint(JudgeModel):
         between("endpoint.top_p", self.top_p, 1e-6, 1.0)
         at_least("endpoint.concurrency", self.concurrency, 1)
         positive("endpoint.timeout_s", self.timeout_s)
-        at_least("endpoint.deadline_s", self.deadline_s, self.timeout_s)
+        at_least("endpoint.deadline_s", self.deadline_s, 0.0)
         positive("endpoint.backoff_s", self.backoff_s)
 
     def check(self) -> None:
@@ -136,7 +136,7 @@ class _Asking:
             clock, pauses = asyncio.get_running_loop().time, _pauses(self._spec.backoff_s, seed)
             end = clock() + self._spec.deadline_s
             while True:
-                answer = await self._try(question, seed, end - clock())
+                answer = await self._try(question, seed)
                 if not isinstance(answer, _Again):
                     return answer
                 wait = max(next(pauses), answer.after_s)
@@ -144,13 +144,12 @@ class _Asking:
                     return answer.failure
                 await asyncio.sleep(wait)
 
-    async def _try(self, question: Question, seed: int, left_s: float) -> str | Failure | _Again:
+    async def _try(self, question: Question, seed: int) -> str | Failure | _Again:
         from aiohttp import ClientError
 
-        limit = min(self._spec.timeout_s, left_s)
         try:
             # Around the whole exchange: a service that drips a byte a second ends in time too.
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(self._spec.timeout_s):
                 async with self._http.post(
                     f"{self._spec.url.rstrip('/')}/chat/completions",
                     json=self._body(question, seed),
@@ -158,7 +157,9 @@ class _Asking:
                 ) as response:
                     return self._read(response, await _content(response))
         except TimeoutError:
-            return _Again(Failure(reason="timeout", detail=f"no answer within {limit:.1f} s"))
+            return _Again(
+                Failure(reason="timeout", detail=f"no answer within {self._spec.timeout_s} s")
+            )
         except (ClientError, OSError) as error:
             return _Again(self._failure("endpoint_unreachable", f"{type(error).__name__}: {error}"))
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rlstep.pairs.judgments import JudgmentPairs
-from rlstep.types import Failure, OutcomeScore, Rollout, Score, Verdict
+from rlstep.rollouts.hinted import Hinted
+from rlstep.testing.small import small_config
+from rlstep.types import Failure, OutcomeScore, Rollout, Sampling, Score, Verdict
 from tests.builders import make_group, make_rollout
 
 GRADES = {"right": Verdict.CORRECT, "wrong": Verdict.WRONG, "none": Verdict.UNPARSABLE}
@@ -89,6 +91,10 @@ def test_failed_judgments_and_repeated_ones():
 def test_hints_are_a_source_where_they_are_wanted():
     assert JudgmentPairs().sources == {"outcome", "hint"}
     assert JudgmentPairs(hints=0).sources == {"outcome"}
+    with pytest.raises(ValueError, match=r"JudgmentPairs reads the scores \['hint'\]"):
+        small_config(samples=JudgmentPairs())
+    hinted = Hinted(sampling=Sampling(max_tokens=64))
+    assert small_config(samples=JudgmentPairs(), rollouts=hinted).rollouts is hinted
 
 
 def test_bad_fields_are_refused():

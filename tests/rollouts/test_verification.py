@@ -18,11 +18,16 @@ def group(name: str) -> Group:
     return make_group(make_rollout(name, [[11]], prompt=make_prompt(name)))
 
 
-async def made(*names: str, error: Exception | None = None) -> AsyncGenerator[Group, None]:
+async def made(
+    *names: str, error: Exception | None = None, last: asyncio.Event | None = None
+) -> AsyncGenerator[Group, None]:
+    """These groups; then the error, or nothing more until the event is set."""
     for name in names:
         yield group(name)
     if error is not None:
         raise error
+    if last is not None:
+        await last.wait()
 
 
 class Gated(FakeScorer):
@@ -75,11 +80,13 @@ async def test_errors_of_the_source_are_raised(error: Exception):
             pass
 
 
-async def test_errors_of_the_scorer_are_raised_and_end_the_rest():
+@pytest.mark.parametrize("last", [None, asyncio.Event()], ids=["all are in", "more are awaited"])
+async def test_errors_of_the_scorer_are_raised_and_end_the_rest(last: asyncio.Event | None):
     scorer = Gated("slow")
     with pytest.raises(RuntimeError, match="scorer 0 is lost"):
-        async for _ in verified(made("slow", "broken"), context(scorer)):
-            pass
+        async with asyncio.timeout(60):
+            async for _ in verified(made("slow", "broken", last=last), context(scorer)):
+                pass
     assert sorted(scorer.ended) == ["broken", "slow"]  # nobody is left waiting
 
 

@@ -78,23 +78,25 @@ class Server:
     responses: list[Respond]
     asked: list[Asked] = field(default_factory=list)
     open: int = 0
-    most_open: int = 0
-    """Most requests that were being answered at one time."""
+    """Requests that are being answered."""
     url: str = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             asked = await _read(reader)
-            respond = self.responses[min(len(self.asked), len(self.responses) - 1)]
-            self.asked.append(asked)
-            self.open += 1
-            self.most_open = max(self.most_open, self.open)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            writer.close()  # the other side left
+            return
+        respond = self.responses[min(len(self.asked), len(self.responses) - 1)]
+        self.asked.append(asked)
+        self.open += 1
+        try:
             await respond(asked, writer)
             await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except ConnectionError:
             return  # the other side left
         finally:
-            self.open = max(0, self.open - 1)
+            self.open -= 1
             writer.close()
 
 

@@ -37,7 +37,7 @@ ONE = [Question(question_id="q", text="Is it?")]
 
 
 def endpoint(server: Server, **fields: Any) -> Endpoint:
-    quick: dict[str, Any] = {"timeout_s": 2.0, "deadline_s": 20.0, "backoff_s": 0.001}
+    quick: dict[str, Any] = {"timeout_s": 20.0, "deadline_s": 60.0, "backoff_s": 0.001}
     return Endpoint(**{"url": server.url, "model": "judge-7b", **quick, **fields})
 
 
@@ -84,21 +84,27 @@ async def test_no_questions():
 
 
 async def test_no_more_than_the_allowed_number_at_once():
-    gate = asyncio.Event()
+    gate, full = asyncio.Event(), asyncio.Event()
 
     async def gated(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        if server.open == 3:
-            gate.set()  # all that may come are here
-        await gate.wait()
+        if asked.text == "?":
+            if server.open >= 3:
+                full.set()
+            await gate.wait()
         writer.write(response(200, completion("yes")))
 
     async with serving(gated) as server:
-        spec = endpoint(server, concurrency=3, timeout_s=10.0)
+        spec = endpoint(server, concurrency=3)
         questions = [Question(question_id=f"q{i}", text="?") for i in range(12)]
         async with spec.open(ask_context()) as asking:  # the bound holds over all callers
-            halves = await asyncio.gather(asking(questions[:6]), asking(questions[6:]))
-        assert halves == [["yes"] * 6] * 2
-        assert server.most_open == 3 and len(server.asked) == 12
+            halves = asyncio.gather(asking(questions[:6]), asking(questions[6:]))
+            await full.wait()
+            for _ in range(5):  # whole exchanges of another's: a fourth would be here by then
+                assert await ask(endpoint(server)) == ["yes"]
+            assert server.open == 3
+            gate.set()
+            assert await halves == [["yes"] * 6] * 2
+        assert len(server.asked) == 12 + 5
 
 
 @pytest.mark.parametrize(
@@ -129,8 +135,8 @@ async def test_what_may_pass_is_asked_again(bad: Respond):
 @pytest.mark.parametrize("slow", [hanging, dripping])
 async def test_a_slow_try_is_given_up_and_made_again(slow: Respond):
     async with serving(slow, YES) as server:
-        assert await ask(endpoint(server, timeout_s=0.2)) == ["Verdict: YES"]
-        assert len(server.asked) == 2
+        assert await ask(endpoint(server, timeout_s=1.0)) == ["Verdict: YES"]
+        assert len(server.asked) >= 2  # on a busy machine the good answer may be late too
 
 
 @pytest.mark.parametrize(
@@ -145,17 +151,22 @@ async def test_a_slow_try_is_given_up_and_made_again(slow: Respond):
 )
 async def test_at_the_deadline_it_is_a_failure(bad: Respond, reason: str, detail: str):
     async with serving(bad) as server:
-        started = time.monotonic()
-        [failure] = await ask(endpoint(server, timeout_s=0.1, deadline_s=0.5))
+        limit = 0.1 if reason == "timeout" else 20.0
+        [failure] = await ask(endpoint(server, timeout_s=limit, deadline_s=0.5))
         assert isinstance(failure, Failure) and failure.reason == reason
         assert detail in failure.detail and len(server.asked) > 1
-        assert time.monotonic() - started < 5.0  # a multiple of the deadline, on a busy machine
+
+
+async def test_without_a_deadline_there_is_one_try():
+    async with serving(failing(500), YES) as server:
+        [failure] = await ask(endpoint(server, deadline_s=0.0))
+        assert failure.reason == "endpoint_error" and len(server.asked) == 1
 
 
 async def test_nobody_listens():
     async with serving(YES) as server:
         pass
-    [failure] = await ask(endpoint(server, timeout_s=0.1, deadline_s=0.3))
+    [failure] = await ask(endpoint(server, deadline_s=0.1))
     assert failure.reason == "endpoint_unreachable"
 
 
@@ -195,7 +206,7 @@ async def test_a_wait_that_is_too_long_is_not_begun():
         started = time.monotonic()
         [failure] = await ask(endpoint(server))
         assert failure.reason == "endpoint_error" and len(server.asked) == 1
-        assert time.monotonic() - started < 10.0  # half the deadline
+        assert time.monotonic() - started < 30.0  # half the deadline
 
 
 async def test_one_bad_question_leaves_the_others(caplog: pytest.LogCaptureFixture):
@@ -260,7 +271,7 @@ def test_pauses_double_within_bounds_and_repeat_by_seed():
         ({"top_p": 0.0}, "endpoint.top_p is 0.0"),
         ({"max_tokens": 0}, "endpoint.max_tokens is 0"),
         ({"timeout_s": 0.0}, "endpoint.timeout_s is 0.0; it must be above 0"),
-        ({"timeout_s": 9.0, "deadline_s": 8.0}, "deadline_s is 8.0; the smallest valid .* 9.0"),
+        ({"deadline_s": -1.0}, "endpoint.deadline_s is -1.0; the smallest valid value is 0.0"),
         ({"backoff_s": float("nan")}, "endpoint.backoff_s is nan"),
     ],
 )
