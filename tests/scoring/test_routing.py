@@ -52,8 +52,7 @@ def rollout(name: str, prompt_id: str, **meta: object) -> Rollout:
 
 
 def decided_by(rollouts: Sequence[Rollout]) -> list[str]:
-    outcomes = [r.scores["outcome"] for r in rollouts]
-    return [o.extracted if isinstance(o, OutcomeScore) else o.reason for o in outcomes]
+    return [r.outcome.extracted if r.outcome is not None else "failed" for r in rollouts]
 
 
 @given(asked=st.lists(st.sampled_from("pqrs"), max_size=12))
@@ -143,7 +142,8 @@ async def test_strategies_and_labellers_meet_the_same_outcomes():
     [group] = [group async for group in strategy.collect(prompts, context)]
     good, bad = group.rollouts
     assert good.outcome is not None and good.outcome.verdict is Verdict.CORRECT
-    assert bad.outcome is None and bad.scores["outcome"].reason == "unparsable_judgment"  # type: ignore[union-attr]
+    failure = bad.scores["outcome"]
+    assert isinstance(failure, Failure) and failure.reason == "unparsable_judgment"
     [labelled] = await MonteCarlo(continuations=2, own_outcome=False).label([good], context)
     scores = labelled.step_scores("monte_carlo")
     # Of the two continuations one is good; over the other the judge said nothing: 1 of 1.
