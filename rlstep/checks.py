@@ -6,7 +6,10 @@ import dataclasses
 import difflib
 import types
 import typing
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any, Literal, TypeVar
+
+PartT = TypeVar("PartT")
 
 
 def at_least(name: str, value: float, smallest: float) -> None:
@@ -71,6 +74,18 @@ def check_types(value: Any, path: str) -> None:
         for i, item in enumerate(entry if isinstance(entry, tuple) else (entry,)):
             if dataclasses.is_dataclass(item):
                 check_types(item, f"{name}.{i}" if isinstance(entry, tuple) else name)
+
+
+def parts(value: Any, kind: type[PartT]) -> Iterator[PartT]:
+    """Every instance of a class in a tree of dataclasses and tuples of them."""
+    if isinstance(value, kind):
+        yield value
+    if dataclasses.is_dataclass(value):
+        for f in dataclasses.fields(value):
+            yield from parts(getattr(value, f.name), kind)
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from parts(item, kind)
 
 
 def _check_entry(name: str, entry: Any, hint: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from rlstep.checks import at_least, check_types
 from rlstep.interfaces import (
+    Judge,
     Labeller,
     Loss,
     RolloutStrategy,
@@ -168,6 +169,8 @@ class Config:
     rollouts: RolloutStrategy
     splitter: StepSplitter
     verifier: Verifier
+    judges: tuple[Judge, ...] = ()
+    """What decides in the verifier's place: of each prompt the first judge that takes it."""
     generator: GeneratorConfig = GeneratorConfig()
     scorer: ScorerConfig = ScorerConfig()
     labellers: tuple[Labeller, ...] = ()

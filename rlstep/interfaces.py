@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
@@ -169,19 +170,25 @@ class RolloutStrategy(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RolloutContext:
-    """What a rollout strategy works with."""
+class AskContext:
+    """What the model behind a judge works with."""
 
     generator: GenerateRole
+    tokenizer: Tokenizer
+    """The policy's. Completions are decoded with it, and never encoded again."""
+    seed: int
+    """The run's seed; see `rollouts.requests.request_seed`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutContext(AskContext):
+    """What a rollout strategy works with."""
+
     scorer: ScoreRole
     splitter: StepSplitter
-    tokenizer: Tokenizer
-    """To decode the text of branches; nothing is ever encoded again."""
     iteration: int
     purpose: str = ""
     """Keeps the ids (and so the seeds) of evaluation apart from training's: 'eval', 'prm_probe'."""
-    seed: int
-    """The run's seed; see `rollouts.requests.request_seed`."""
 
     @property
     def scope(self) -> str:
@@ -297,6 +304,65 @@ class StepModel(ABC):
             predictions: float32 [P + T], one number a token (see `Loss`).
             version: how many updates the model had.
         """
+
+
+# --- judges --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """Something to ask a language model, for one answer."""
+
+    question_id: str
+    """Unique within a run; it fixes the answer's seed."""
+    text: str
+
+
+class Ask(Protocol):
+    """A model that is ready to answer."""
+
+    async def __call__(self, questions: Sequence[Question]) -> list[str | Failure]:
+        """Per question, in order, the model's own words (nothing of the question), or a Failure:
+        'unparsable_judgment' for an answer that was cut at its limit."""
+        ...
+
+
+class JudgeModel(ABC):
+    """The language model behind a judge."""
+
+    def check(self) -> None:
+        """Called before any process starts.
+
+        Raises:
+            ValueError: something that it needs is not in the environment.
+        """
+        return
+
+    @abstractmethod
+    def open(self, context: AskContext) -> AbstractAsyncContextManager[Ask]:
+        """Open what it takes to ask; one that is open serves any number of callers at once."""
+
+
+class Judge(ABC):
+    """Decides outcomes by asking a language model; where no judge does, the verifier decides."""
+
+    model: JudgeModel
+
+    @abstractmethod
+    def takes(self, prompt: Prompt) -> bool:
+        """Whether it decides over the rollouts of this prompt; the first judge that does, does."""
+
+    def check(self, prompt: Prompt) -> None:
+        """Called when the task is loaded, for every prompt that it takes.
+
+        Raises:
+            ValueError: the prompt lacks what its judgment is based on; names the field.
+        """
+        return
+
+    @abstractmethod
+    async def judge(self, rollouts: Sequence[Rollout], ask: Ask) -> list[OutcomeScore | Failure]:
+        """One outcome per rollout, in order."""
 
 
 # --- groups to samples ---------------------------------------------------------------------------

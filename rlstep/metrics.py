@@ -152,7 +152,8 @@ def rollout_metrics(
     lags = [version - r.oldest_version for r in rollouts if r.steps] if version is not None else []
     if lags:
         metrics |= {"policy_lag_mean": float(np.mean(lags)), "policy_lag_max": max(lags)}
-    metrics |= _score_metrics(rollouts) | _step_score_metrics(rollouts) | _failure_metrics(groups)
+    metrics |= _score_metrics(rollouts) | _step_score_metrics(rollouts) | _vote_metrics(rollouts)
+    metrics |= _failure_metrics(groups)
     return {f"{prefix}/{name}": value for name, value in metrics.items()}
 
 
@@ -206,6 +207,20 @@ def _step_score_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     joined = {source: np.concatenate(parts) for source, parts in values.items()}
     means = {f"step_score/{name}": float(v.mean()) for name, v in sorted(joined.items()) if len(v)}
     return means | {name: float(number) for name, number in sorted(counted.items())}
+
+
+def _vote_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """How many votes judges' outcomes stand on, and the shares of those that say nothing."""
+    votes = [r.outcome.votes for r in rollouts if r.outcome is not None and r.outcome.votes]
+    if not votes:
+        return {}
+    totals = {
+        name: sum(getattr(vote, name) for vote in votes)
+        for name in ("correct", "wrong", "tied", "unparsable", "failed")
+    }
+    number = sum(totals.values())
+    shares = {f"votes_{n}": totals[n] / number for n in ("tied", "unparsable", "failed")}
+    return {"votes": number, **shares}
 
 
 def _failure_metrics(groups: Sequence[Group]) -> dict[str, float]:

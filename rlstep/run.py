@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlstep.checkpoint import Checkpoint, Checkpoints, RunState
+from rlstep.checks import parts
 from rlstep.config import Config, LearnerConfig
 from rlstep.evaluation import evaluate_policy, evaluate_prm, sample_probe
-from rlstep.interfaces import Loss, PromptSet, RolloutContext, StepOracle, Tokenizer
+from rlstep.interfaces import JudgeModel, Loss, PromptSet, RolloutContext, StepOracle, Tokenizer
 from rlstep.loop import train
 from rlstep.metrics import Record
 from rlstep.monitors import alarms, tell
 from rlstep.reporting.probe import read_probe, write_probe
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory
+from rlstep.scoring.routing import check_routes
 from rlstep.types import Group, Prompt, Rollout, Sampling
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ def prepare(config: Config) -> Run:
             check_learner(learner, loss)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
+    for model in parts(config, JudgeModel):
+        model.check()
     tokenizer = load_tokenizer(config.policy.model.path)
     for model in config.step_models:
         model.reader(tokenizer)  # refuses what does not fit; the roles make their own
@@ -76,7 +80,7 @@ def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
     """The task's problems, cut to what the configuration uses.
 
     Raises:
-        ValueError: a broken row, or too few problems for one iteration.
+        ValueError: a broken row, too few problems for one iteration, or one that nobody can judge.
     """
     prompts = config.task.load(tokenizer, config.max_prompt_tokens)
     for reason, number in prompts.dropped.items():
@@ -91,6 +95,7 @@ def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
             f"prompts_per_iteration is {config.prompts_per_iteration}, but the task has only"
             f" {len(prompts.train)} training problems; the nearest valid value is that"
         )
+    check_routes(prompts, config.judges)
     return prompts
 
 

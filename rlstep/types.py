@@ -39,7 +39,7 @@ class Prompt:
     text: str
     """What `token_ids` decode to."""
     answer: str
-    """The reference answer the verifier compares with."""
+    """The reference answer the verifier compares with; '' where only a judge can decide."""
     meta: Mapping[str, Any] = field(default_factory=dict)
     """What the task wants to keep: level, subject, the source row."""
 
@@ -145,14 +145,33 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Votes:
+    """How a judge's judgments of one completion came out. A vote of a pairwise judge is two
+    judgments, one of either order."""
+
+    correct: int
+    wrong: int
+    tied: int
+    """Pairwise only: the judge called it a tie, or followed the order and not the texts."""
+    unparsable: int
+    """No verdict could be read."""
+    failed: int
+    """No judgment came at all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OutcomeScore:
     """The score of a whole completion."""
 
     value: float
-    """1.0 for a correct answer, 0.0 for a wrong or unparsable one."""
+    """1.0 for a correct answer, 0.0 for a wrong or unparsable one; of a judge that votes the share
+    of votes that it is correct, in [0, 1], ties counting one half."""
     verdict: Verdict
+    """Of a judge that votes the majority's."""
     extracted: str
     """The answer as it was read from the completion, '' if there was none."""
+    votes: Votes | None = None
+    """None where no judge was asked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -49,6 +49,7 @@ from rlstep.losses.step_dpo import StepDpo
 from rlstep.losses.value import ValueLoss
 from rlstep.pairs.best_worst import BestWorstPairs
 from rlstep.pairs.first_error import FirstErrorPairs
+from rlstep.pairs.judgments import JudgmentPairs
 from rlstep.pairs.longest_correct import LongestCorrectPairs
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.pairs.refined import RefinedPairs
@@ -104,6 +105,10 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "sppo": {"samples": WinRatePairs(), "loss": Sppo()},
     "step_dpo": {"samples": FirstErrorPairs(), "loss": StepDpo(), **RECTIFY, **with_prm()},
     # pairs
+    "judgments": {
+        "samples": JudgmentPairs(hints=0),
+        "loss": DpoNll(alpha=1e-3, alpha_weighs="nll"),
+    },
     "best_worst": {"samples": BestWorstPairs(), "loss": Dpo()},
     "longest_correct": {"samples": LongestCorrectPairs(), "loss": Dpo()},
     "refined": {"samples": RefinedPairs(), "loss": Dpo(), **RECTIFY, **with_prm()},

@@ -6,16 +6,23 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rlstep.cli import load_recipe, main, run_recipe
-from rlstep.config import LearnerConfig, ModelConfig
+from rlstep.config import Config, LearnerConfig, ModelConfig
+from rlstep.interfaces import Judge
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.run import load_tokenizer, prepare
+from rlstep.scoring.endpoint import Endpoint
+from rlstep.scoring.generator_model import GeneratorModel
 from rlstep.scoring.prm import Prm
+from rlstep.scoring.reference_judge import ReferenceJudge
+from rlstep.scoring.step_judge import StepJudge
+from rlstep.tasks.open_ended import OpenEnded
 from rlstep.testing.small import small_config
 
 RECIPE = """\
@@ -261,6 +268,45 @@ def test_a_step_models_model_is_checked_before_anything_starts(model: Path, tmp_
     ):
         prepare(config)
     assert not (tmp_path / "runs").exists()
+
+
+def judged(model: Path, tmp_path: Path, judge: Judge, row: str) -> Config:
+    """A run on one open-ended problem."""
+    data = tmp_path / "problems.jsonl"
+    data.write_text(row + "\n")
+    return small_config(
+        task=OpenEnded(path=str(data)),
+        policy=LearnerConfig(model=ModelConfig(path=str(model))),
+        judges=(judge,),
+        prompts_per_iteration=1,
+        run_dir=str(tmp_path / "runs"),
+    )
+
+
+def test_a_problem_that_nobody_can_decide_is_refused(model: Path, tmp_path: Path):
+    judge = ReferenceJudge(model=GeneratorModel())
+    with pytest.raises(ValueError, match=r"no reference answer, and none of the 1 judges takes it"):
+        prepare(judged(model, tmp_path, judge, '{"prompt": "Sing."}'))
+    row = '{"prompt": "Sing.", "scorer": "reference"}'
+    with pytest.raises(ValueError, match="has no text under 'reference' in its meta"):
+        prepare(judged(model, tmp_path, judge, row))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_judges_key_is_looked_for_before_anything_starts(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("JUDGE_KEY", raising=False)
+    endpoint = Endpoint(url="http://localhost/v1", model="m", key_variable="JUDGE_KEY")
+    row = '{"prompt": "Sing.", "scorer": "reference", "reference": "La"}'
+    config = judged(model, tmp_path, ReferenceJudge(model=endpoint), row)
+    with pytest.raises(ValueError, match="'JUDGE_KEY', and the environment has no such variable"):
+        prepare(config)
+    with pytest.raises(ValueError, match="'JUDGE_KEY', and the environment has no such variable"):
+        prepare(replace(config, judges=(), labellers=(StepJudge(model=endpoint),)))
+    assert not (tmp_path / "runs").exists()
+    monkeypatch.setenv("JUDGE_KEY", "sk-1")
+    assert len(prepare(config).prompts.train) == 1
 
 
 def test_a_missing_model_reaches_the_command_line(

@@ -15,7 +15,7 @@ from rlstep.metrics import (
     roc_auc,
     rollout_metrics,
 )
-from rlstep.types import Failure, Group, OutcomeScore, RolloutScore, Verdict
+from rlstep.types import Failure, Group, OutcomeScore, RolloutScore, Verdict, Votes
 from tests.builders import make_counts, make_group, make_prompt, make_rollout
 
 
@@ -174,6 +174,35 @@ def test_scores_of_whole_rollouts_are_averaged_without_the_failed():
     metrics = rollout_metrics([group])
     assert metrics["rollout/score/reward"] == -0.25
     assert (metrics["rollout/failures"], metrics["rollout/failures/part_failed"]) == (1, 1)
+
+
+def test_votes_of_judges_worked_by_hand():
+    # Three outcomes of 3 votes each, one without votes and one that failed: 2 + 1 + 0 of 9 tied,
+    # 1 of 9 unparsable, 0 + 0 + 1 of 9 failed. Mean value (3/3 + 2.0/3 + 0/2 + 1) / 4.
+    counts = [(1.0, (1, 0, 2, 0, 0)), (2 / 3, (1, 0, 1, 1, 0)), (0.0, (0, 2, 0, 0, 1))]
+    names = ("correct", "wrong", "tied", "unparsable", "failed")
+    judged = [
+        make_rollout(f"{i}", [[11]]).with_scores(
+            outcome=OutcomeScore(
+                value=value,
+                verdict=Verdict.CORRECT if value > 0.5 else Verdict.WRONG,
+                extracted="",
+                votes=Votes(**dict(zip(names, votes, strict=True))),
+            )
+        )
+        for i, (value, votes) in enumerate(counts)
+    ]
+    others = [make_rollout("v", [[11]], outcome=1.0), make_rollout("f", [[11]], outcome=None)]
+    metrics = rollout_metrics([make_group(*judged, *others)])
+    shown = {name: value for name, value in metrics.items() if "votes" in name}
+    assert shown == {
+        "rollout/votes": 9,
+        "rollout/votes_tied": pytest.approx(3 / 9),
+        "rollout/votes_unparsable": pytest.approx(1 / 9),
+        "rollout/votes_failed": pytest.approx(1 / 9),
+    }
+    assert metrics["rollout/accuracy"] == pytest.approx((1 + 2 / 3 + 0 + 1) / 4)
+    assert metrics["rollout/failures/timeout"] == 1
 
 
 def test_sampled_tokens_leave_out_what_a_branch_inherits():

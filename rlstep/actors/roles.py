@@ -19,7 +19,8 @@ from rlstep.actors.scorer import ScorerGroup
 from rlstep.actors.step_models import StepModelRole
 from rlstep.actors.weight_sync import WeightSync
 from rlstep.config import Config, LearnerConfig
-from rlstep.interfaces import Loss, RolloutContext, StepModel, Tokenizer
+from rlstep.interfaces import AskContext, Loss, RolloutContext, StepModel, Tokenizer
+from rlstep.scoring.routing import RoutedScorer
 from rlstep.types import Rollout, Samples, TokenIds
 
 
@@ -58,6 +59,9 @@ class RunRoles:
         )
         self.scorer = ScorerGroup(config.scorer, config.verifier, self.step_models, {})
         self._started.append(self.scorer)
+        asking = AskContext(generator=self.generators, tokenizer=self._tokenizer, seed=config.seed)
+        self._routed = await RoutedScorer.start(self.scorer, config.judges, asking)
+        self._started.append(self._routed)
         if resume_from is not None:
             await self._each_learner("restore", resume_from)
         blocks = 2 * config.generator.block_size + 1
@@ -130,7 +134,7 @@ class RunRoles:
     def context(self, iteration: int, purpose: str = "") -> RolloutContext:
         return RolloutContext(
             generator=self.generators,
-            scorer=self.scorer,
+            scorer=self._routed,
             splitter=self._config.splitter,
             tokenizer=self._tokenizer,
             iteration=iteration,

@@ -51,7 +51,11 @@ class ScorerGroup:
         self._config = config
         self._models = models
         self._actors: list[Any] = [kind.remote(config, verifier) for _ in range(config.replicas)]
-        self._next = 0
+        self._free: asyncio.Queue[int] = asyncio.Queue()
+        """Replicas with nothing to do: each verifies one batch at a time, so that the deadline of a
+        batch is its own."""
+        for replica in range(config.replicas):
+            self._free.put_nowait(replica)
 
     async def verify(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """See `interfaces.ScoreRole.verify`.
@@ -61,18 +65,18 @@ class ScorerGroup:
         """
         if not rollouts:
             return []
-        self._next = (self._next + 1) % len(self._actors)
         items = [(r.completion.text, r.prompt.answer) for r in rollouts]
+        replica = await self._free.get()
         # Every item has a deadline of its own in the pool; this one is for a lost replica.
         deadline = 60.0 + self._config.deadline_s * len(items)
         try:
-            outcomes = await asyncio.wait_for(
-                self._actors[self._next].verify.remote(items), deadline
-            )
+            outcomes = await asyncio.wait_for(self._actors[replica].verify.remote(items), deadline)
         except TimeoutError as error:
             raise TimeoutError(
-                f"scorer {self._next}: verify did not finish within {deadline:.0f} s"
+                f"scorer {replica}: verify did not finish within {deadline:.0f} s"
             ) from error
+        finally:
+            self._free.put_nowait(replica)
         return [r.with_scores(outcome=o) for r, o in zip(rollouts, outcomes, strict=True)]
 
     async def score_steps(self, rollouts: Sequence[Rollout]) -> list[Rollout]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 
 from rlstep.checks import at_least
 from rlstep.interfaces import RolloutContext, RolloutStrategy
 from rlstep.rollouts.requests import group_of, prompt_request
+from rlstep.rollouts.verification import verified
 from rlstep.types import Group, Prompt, Sampling
 
 
@@ -24,11 +26,17 @@ class Independent(RolloutStrategy):
     async def collect(
         self, prompts: Sequence[Prompt], context: RolloutContext
     ) -> AsyncIterator[Group]:
+        async with aclosing(verified(self._sampled(prompts, context), context)) as groups:
+            async for group in groups:
+                yield group
+
+    async def _sampled(
+        self, prompts: Sequence[Prompt], context: RolloutContext
+    ) -> AsyncGenerator[Group, None]:
         requests = [
             prompt_request(prompt, self.samples_per_prompt, self.sampling, context)
             for prompt in prompts
         ]
         prompt_of = {r.request_id: p for r, p in zip(requests, prompts, strict=True)}
         async for request, answer in context.generator.generate(requests):
-            group = group_of(prompt_of[request.request_id], request, answer, context)
-            yield replace(group, rollouts=tuple(await context.scorer.verify(group.rollouts)))
+            yield group_of(prompt_of[request.request_id], request, answer, context)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 
@@ -12,8 +13,15 @@ class ByteTokenizer:
     pad_token_id: int | None = 256
     eos_token_id: int | None = 257
     chat_template: str | None = None
+    added_tokens_decoder: Mapping[int, Any] = MappingProxyType({})
+    """No text is a special token's."""
 
-    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+    def __len__(self) -> int:
+        return 258
+
+    def encode(
+        self, text: str, add_special_tokens: bool = False, split_special_tokens: bool = False
+    ) -> list[int]:
         return list(text.encode())
 
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
