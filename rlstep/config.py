@@ -94,8 +94,8 @@ class ScorerConfig:
         at_least("scorer.deadline_s", self.deadline_s, 0.01)
 
 
-def needs_head(name: str, model: StepModel, head: str, takes: type) -> None:
-    """Refuse a step model with the wrong kind of head, or with a loss of other samples.
+def needs_head(name: str, model: StepModel, head: str, takes: type, outputs: int = 1) -> None:
+    """Refuse a step model with the wrong kind of head, or with a loss of other samples or outputs.
 
     Raises:
         ValueError: naming the field and its valid value.
@@ -106,6 +106,11 @@ def needs_head(name: str, model: StepModel, head: str, takes: type) -> None:
         raise ValueError(
             f"{name}.loss {type(model.loss).__name__} takes {model.loss.takes.__name__}, not"
             f" {takes.__name__}"
+        )
+    if model.loss.outputs != outputs:
+        raise ValueError(
+            f"{name}.loss {type(model.loss).__name__} is for a head of {model.loss.outputs}"
+            f" outputs; this model reads {outputs}"
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from ray.util import get_node_ip_address
 from torch import Tensor, nn
 
@@ -110,7 +111,7 @@ class LearnerRank:
         # DeepSpeed's shared-memory all-reduce is compiled in the actor and spins without a deadline
         # where another rank has died; gloo does neither.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        model = models.load_model(self.config, self._seed).to(self.device)
+        model = models.load_model(self.config, self._seed, self.loss.outputs).to(self.device)
         optimizer = make_optimizer(self.config, model)
         self.engine, *_ = deepspeed.initialize(
             model=model,
@@ -132,7 +133,8 @@ class LearnerRank:
         """A second model, sharded where the first one is."""
         import deepspeed
 
-        model = models.load_model(self.config, self._seed).eval().requires_grad_(False)
+        model = models.load_model(self.config, self._seed, self.loss.outputs)
+        model = model.eval().requires_grad_(False)
         if zero_stage(self.config) < 3:
             return model.to(self.device)
         return deepspeed.initialize(model=model, config=frozen_config(self.config))[0]
@@ -146,14 +148,29 @@ class LearnerRank:
     # --- predictions -----------------------------------------------------------------------------
 
     def predict(self, token_ids: Sequence[TokenIds], log_ratios: bool = False) -> dict[int, Floats]:
-        """This rank's part: float32 [L] by position in `token_ids`; with `log_ratios` minus the
-        first model's."""
+        """This rank's part: float32 [L] (of a wider head [L, outputs]) by position in `token_ids`;
+        with `log_ratios` minus the first model's."""
         rows = self._own_rows(token_ids, self.engine)
         if log_ratios:
             with self.first_model() as model:
                 first = self._own_rows(token_ids, model)
             rows = {position: row - first[position] for position, row in rows.items()}
         return {position: row.cpu().numpy() for position, row in rows.items()}
+
+    @torch.no_grad()
+    def embed(
+        self, rows: tuple[Sequence[TokenIds], Sequence[NDArray[np.integer]]]
+    ) -> dict[int, Floats]:
+        """This rank's part, by position in the token ids: float32 [K, 1 + d], a scalar head's
+        output and its inputs at K positions of each row."""
+        token_ids, at = rows
+        found: dict[int, Floats] = {}
+        with models.head_inputs(self.engine.module) as inputs:
+            for positions in self.parts([len(row) for row in token_ids]):
+                outputs = self.forward(self.engine, token_ids, positions)
+                both = torch.cat([outputs[..., None], inputs.pop().float()], -1).cpu().numpy()
+                found |= {p: row[at[p]] for p, row in zip(positions, both, strict=False)}
+        return found
 
     @contextmanager
     def first_model(self) -> Iterator[Any]:
@@ -171,8 +188,9 @@ class LearnerRank:
         positions: list[int],
         entropies: bool = False,
     ) -> Tensor:
-        """float32 [n, longest], with entropies [n, longest, 2] (see `interfaces.Loss`). No
-        positions: one token, so that collective gathers match."""
+        """float32 [n, longest], with entropies [n, longest, 2], of a wider head [n, longest,
+        outputs] (see `interfaces.Loss`). No positions: one token, so that collective gathers
+        match."""
         rows = [token_ids[i] for i in positions] or [np.zeros(1, dtype=np.int32)]
         lengths = torch.tensor([len(row) for row in rows])
         ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)

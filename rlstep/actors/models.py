@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,12 @@ def check_learner(config: LearnerConfig, loss: Loss) -> None:
             f"loss {type(loss).__name__} reads entropies: it must be separable and its"
             " learner.head 'language_model'"
         )
+    plain = loss.separable and not loss.reads and config.head == "token_classification"
+    if loss.outputs > 1 and not plain:
+        raise ValueError(
+            f"loss {type(loss).__name__} is for a head of {loss.outputs} outputs: it must be"
+            " separable, read nothing and its learner.head be 'token_classification'"
+        )
 
 
 def _looks_local(path: str) -> bool:
@@ -80,8 +86,11 @@ def _looks_local(path: str) -> bool:
     return path.startswith(("/", ".", "~")) or path.count("/") > 1
 
 
-def load_model(config: LearnerConfig, seed: int) -> nn.Module:
+def load_model(config: LearnerConfig, seed: int, outputs: int = 1) -> nn.Module:
     """The model of one rank, on the CPU, in training mode, deterministic (no dropout).
+
+    Args:
+        outputs: numbers a token of a scalar head.
 
     Raises:
         ValueError: the folder lacks weights of the model.
@@ -98,7 +107,7 @@ def load_model(config: LearnerConfig, seed: int) -> nn.Module:
         dtype=getattr(torch, config.model.dtype),
         attn_implementation=config.model.attention,
         output_loading_info=True,
-        **({"num_labels": 1} if scalar else {}),
+        **({"num_labels": outputs} if scalar else {}),
     )
     _start_head_at_zero(model, set(info["missing_keys"]), scalar, config.model.path)
     _turn_dropout_off(model)
@@ -151,7 +160,8 @@ def adapters_off(module: nn.Module) -> AbstractContextManager[Any]:
 def predict_tokens(
     model: nn.Module, token_ids: Tensor, lengths: Tensor, scalar: bool, entropies: bool = False
 ) -> Tensor:
-    """One number a token: its logprob, or the scalar head's output there; two with entropies.
+    """One number a token: its logprob, or the scalar head's output there (or outputs); two with
+    entropies.
 
     Args:
         model: called with right-padded ids; may be the DeepSpeed engine.
@@ -161,16 +171,35 @@ def predict_tokens(
         entropies: whether a language model's entropies (see `interfaces.Loss`) are wanted as well.
 
     Returns:
-        float32 [N, L], or [N, L, 2]; what stands in the padding is finite and means nothing.
+        float32 [N, L], [N, L, 2] or, of a head with more than one, [N, L, outputs]; what stands in
+        the padding is finite and means nothing.
     """
     positions = torch.arange(token_ids.shape[1], device=token_ids.device)
     mask = (positions < lengths[:, None]).long()
     logits = model(input_ids=token_ids, attention_mask=mask, use_cache=False).logits
     if scalar:
-        return logits[..., 0].float()
+        return (logits[..., 0] if logits.shape[-1] == 1 else logits).float()
     if entropies:
         return torch.stack(token_logprobs_and_entropies(logits, token_ids), -1)
     return token_logprobs(logits, token_ids)
+
+
+@contextmanager
+def head_inputs(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Within it every forward appends what its scalar head was given, [N, L, d].
+
+    Raises:
+        ValueError: the model has no scalar head named 'score', as transformers' decoders have.
+    """
+    head = getattr(base_model(module), "score", None)
+    if head is None:
+        raise ValueError(f"{type(base_model(module)).__name__} has no head named 'score'")
+    seen: list[Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    try:
+        yield seen
+    finally:
+        hook.remove()
 
 
 def base_model(module: nn.Module) -> Any:

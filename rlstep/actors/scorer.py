@@ -12,6 +12,7 @@ from rlstep.actors.learner_group import LearnerGroup
 from rlstep.config import ScorerConfig
 from rlstep.interfaces import StepModel, Verifier
 from rlstep.scoring.verifier_pool import Item, Outcome, VerifierPool
+from rlstep.sequences import last_tokens
 from rlstep.types import Rollout
 
 
@@ -83,15 +84,18 @@ class ScorerGroup:
         sequences = [r.prefix_ids(len(r.steps)) for r in rollouts]
         rows = await asyncio.gather(
             *(
-                learner.predict(sequences, log_ratios=model.log_ratios)
+                learner.embed(sequences, [last_tokens(r) for r in rollouts])
+                if model.embeds
+                else learner.predict(sequences, log_ratios=model.log_ratios)
                 for model, learner in self._models
             )
         )
         for (model, _), predictions in zip(self._models, rows, strict=True):
             name, version = model.source, self.versions[model.source]
+            scores = model.read_out_all(rollouts, predictions, version)
             scored = [
-                rollout.with_scores(**{name: model.read_out(rollout, row, version)})
-                for rollout, row in zip(scored, predictions, strict=True)
+                rollout.with_scores(**{name: score})
+                for rollout, score in zip(scored, scores, strict=True)
             ]
         return scored
 
