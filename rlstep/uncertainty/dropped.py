@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from rlstep.checks import at_least
 from rlstep.types import Failure, Group, Rollout, Samples, Score
 from rlstep.uncertainty.sigma import step_sigma
 from rlstep.uncertainty.wrapper import Wrapper, is_read, rescored
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,14 @@ class Dropped(Wrapper):
         is_read(self)
 
     def samples(self, groups: Seq[Group]) -> Samples:
-        return self.of.samples(rescored(groups, self.source, self._kept))
+        kept = rescored(groups, self.source, self._kept)
+        scores = [r.scores.get(self.source) for group in kept for r in group.rollouts]
+        dropped = sum(isinstance(s, Failure) and s.reason == "uncertain" for s in scores)
+        if dropped:
+            logger.warning(
+                "too uncertain scores of %r: %d of %d", self.source, dropped, len(scores)
+            )
+        return self.of.samples(kept)
 
     def _kept(self, rollout: Rollout) -> Score:
         sigma = step_sigma(rollout, self.source)

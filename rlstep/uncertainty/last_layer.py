@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Matrix: TypeAlias = NDArray[np.float64]
+Matrix: TypeAlias = NDArray[np.floating]
 
 
 def spread(chosen: NDArray, rejected: NDArray) -> Matrix:

@@ -36,9 +36,10 @@ def group() -> Group:
     )
 
 
-def test_one_unsure_step_fails_the_rollouts_scores():
+def test_one_unsure_step_fails_the_rollouts_scores(caplog: pytest.LogCaptureFixture):
     spy = Spy()
     Dropped(of=spy, source="prm", most=0.3).samples([group()])
+    assert caplog.messages == ["too uncertain scores of 'prm': 1 of 2"]
     sure, unsure = spy.seen[0].rollouts
     assert sure.step_scores("prm") is not None
     failure = unsure.scores["prm"]
