@@ -25,10 +25,12 @@ class AdvPo(Prm):
     AdvPO (Zhang et al. 2024, arXiv:2403.05171) with e the last layer's embedding at a step's last
     token and M = ridge I + sum (e_c - e_r) (e_c - e_r)^T over pairs of better and worse labelled
     steps of one problem (`measure`). log_sigma is that of the logit's lightweight uncertainty
-    U = b sqrt(e^T M^-1 e), carried over to the probability: p (1 - p) U. With a radius B the logits
-    are moved as far as the worst head for this batch moves them (`last_layer.worst_case`);
-    e(y_ref), averaged over problems as in the paper's objective, is the mean better step of the
-    training data.
+    U = b sqrt(d^T M^-1 d), carried over to the probability: p (1 - p) U. With a radius B the logits
+    are moved as far as the worst head for this batch moves them (`last_layer.worst_case`).
+
+    Both take d = e - e_ref, where e_ref is the mean better step of the training data: the paper's
+    e(y_ref), averaged over problems as in its objective. Its U is of e itself; but what all
+    embeddings share is in no difference, so M knows nothing of it, and it would drown the rest.
 
     M holds for the weights it was measured with: this model is not trained in the run.
     """
@@ -42,7 +44,7 @@ class AdvPo(Prm):
     ridge: float = 1.0
     """lambda: in directions without data the head's weights have this prior precision."""
     scale: float = 1.0
-    """b, standard deviations of the logit per unit of sqrt(e^T M^-1 e)."""
+    """b, standard deviations of the logit per unit of sqrt(d^T M^-1 d)."""
     radius: float = 0.0
     """B, how far the head may be off; 0 leaves the scores as they are."""
 
@@ -74,9 +76,10 @@ class AdvPo(Prm):
         known = [rows for rows, good in zip(predictions, finite, strict=True) if good]
         stacked = np.concatenate([np.zeros((0, 1 + len(reference))), *known])
         logits, embeddings = stacked[:, 0], stacked[:, 1:]
-        _, changes = worst_case(lower, embeddings - reference, self.radius)
+        differences = embeddings - reference
+        _, changes = worst_case(lower, differences, self.radius)
         plain, moved = _sigmoid(logits), _sigmoid(logits + changes)
-        sigma = plain * (1.0 - plain) * self.scale * uncertainty(lower, embeddings)
+        sigma = plain * (1.0 - plain) * self.scale * uncertainty(lower, differences)
         ends = np.cumsum([len(rows) for rows in known])[:-1]
         scores = iter(zip(np.split(moved, ends), np.split(sigma, ends), strict=True))
         return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlstep.actors.learner import LearnerWorker
 from rlstep.actors.learner_group import LearnerGroup
 from rlstep.actors.models import check_learner
 from rlstep.actors.scorer import ScorerGroup
@@ -20,6 +21,7 @@ from rlstep.losses.step_label import StepLabelLoss
 from rlstep.scoring.advpo import AdvPo, measure
 from rlstep.scoring.bagged_prm import BaggedPrm
 from rlstep.scoring.urm import Urm
+from rlstep.sequences import last_tokens
 from rlstep.tasks.arithmetic import AnswerLine
 from rlstep.types import LabelSamples, Rollout, StepScores
 from tests.actors.learner_kit import label_samples, make_sequences, running
@@ -161,6 +163,44 @@ def test_a_model_without_a_scalar_head_has_no_inputs_of_one(tiny_model: str):
         pytest.raises(ValueError, match=r"Qwen2ForCausalLM has no head named 'score'"),
     ):
         worker.embed((IDS, [np.zeros(1, int)] * len(IDS)))
+
+
+@dataclass(frozen=True)
+class InThisProcess:
+    """A learner's one rank as the role."""
+
+    worker: LearnerWorker
+
+    async def embed(self, sequences: Any, positions: Any) -> list[Any]:
+        rows = self.worker.embed((sequences, positions))
+        return [rows[i] for i in range(len(sequences))]
+
+
+async def test_steps_unlike_the_training_data_are_uncertain(tiny_model: str, tmp_path: Path):
+    prm = BaggedPrm(learner=config(tiny_model), loss=StepLabelLoss(), source="all")
+    random = np.random.default_rng(0)
+    strange = [
+        make_rollout(
+            f"s{i}", [random.integers(2, 48, 3).tolist()], prompt=make_prompt("s", [30, i])
+        )
+        for i in range(2, 34)
+    ]
+    with running(prm.learner, prm.loss) as worker:
+        for _ in range(20):
+            worker.train(_labels(ROLLOUTS))
+        learner: Any = InThisProcess(worker)
+        await measure(learner, _labels(ROLLOUTS), tmp_path / "s.npz")
+        advpo = AdvPo(learner=prm.learner, loss=prm.loss, statistics=str(tmp_path / "s.npz"))
+        logit_sigma = []
+        for rollouts in (ROLLOUTS, strange):
+            ids = [r.prefix_ids(len(r.steps)) for r in rollouts]
+            rows = await learner.embed(ids, [last_tokens(r)[-1:] for r in rollouts])
+            scores = [s for s in advpo.read_out_all(rollouts, rows, 0) if isinstance(s, StepScores)]
+            sigma = [np.exp(s.log_sigma) / (s.values * (1 - s.values)) for s in scores]
+            logit_sigma.append(np.concatenate(sigma))
+    seen, unseen = logit_sigma
+    assert len(seen) == len(unseen) == 32
+    assert seen.max() < unseen.min() and 5.0 * np.median(seen) < np.median(unseen)
 
 
 async def test_advpo_scores_by_a_trained_learner(ray_cluster, tiny_model: str, tmp_path: Path):

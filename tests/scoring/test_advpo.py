@@ -39,8 +39,8 @@ def logits(score: Score) -> list[float]:
 
 
 def test_uncertainty_is_carried_over_to_the_probability(model: AdvPo):
-    # e = (1, 2): sqrt(1/4 + 4) = 2.061553; at p = 1/2 times 1/4, at p = 3/4 times 3/16.
-    predictions = rows((0.0, 1.0, 2.0), (math.log(3.0), 1.0, 2.0))
+    # d = (2, 3) - (1, 1): sqrt(1/4 + 4) = 2.061553; at p = 1/2 times 1/4, at 3/4 times 3/16.
+    predictions = rows((0.0, 2.0, 3.0), (math.log(3.0), 2.0, 3.0))
     score = model.read_out(ROLLOUT, predictions, 3)
     assert isinstance(score, StepScores) and score.log_sigma is not None and score.version == 3
     assert score.values.tolist() == pytest.approx([0.5, 0.75])
