@@ -1,4 +1,4 @@
-"""The learner alone, on a Ray of its own: a PRM from stored labels, and its statistics for AdvPo."""
+"""The learner alone, on a Ray of its own: a PRM from labels, and its statistics for AdvPo."""
 
 from __future__ import annotations
 
