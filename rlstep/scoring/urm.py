@@ -18,8 +18,9 @@ class Urm(Prm):
 
     URM (Lou et al. 2024, arXiv:2410.00847) at the steps' last tokens, trained by
     `GaussianLabelLoss` on the same labels as the PRM. Scores are the means, never draws; log_sigma
-    is how far a label is expected to lie from them. That is the noise of the labels, which more
-    data do not remove; what the model has not learnt shows where members of an ensemble disagree.
+    is how far a label, k of n continuations, is expected to lie from them. That is the noise of the
+    labels, which more data do not remove; what the model has not learnt shows where the members of
+    an `Ensemble` disagree.
     """
 
     source: str = "urm"
