@@ -24,6 +24,7 @@ ROOMS = (
     "pairs",
     "advantages",
     "labels",
+    "uncertainty",
     "losses",
 )
 """In the order in which a run uses them."""

@@ -101,8 +101,10 @@ SCORE_HEADS = ("token_classification", "two_label", "two_token", "process_reward
 """Heads that give a token one number whose sigmoid is a score."""
 
 
-def needs_head(name: str, model: StepModel, head: str | tuple[str, ...], takes: type) -> None:
-    """Refuse a step model with the wrong kind of head, or with a loss of other samples.
+def needs_head(
+    name: str, model: StepModel, head: str | tuple[str, ...], takes: type, outputs: int = 1
+) -> None:
+    """Refuse a step model with the wrong kind of head, or with a loss of other samples or outputs.
 
     Args:
         head: the valid one, or all that are.
@@ -118,6 +120,11 @@ def needs_head(name: str, model: StepModel, head: str | tuple[str, ...], takes: 
         raise ValueError(
             f"{name}.loss {type(model.loss).__name__} takes {model.loss.takes.__name__}, not"
             f" {takes.__name__}"
+        )
+    if model.loss is not None and model.loss.outputs != outputs:
+        raise ValueError(
+            f"{name}.loss {type(model.loss).__name__} is for a head of {model.loss.outputs}"
+            f" outputs; this model reads {outputs}"
         )
 
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 
 from rlstep.interfaces import Reader
+from rlstep.sequences import last_tokens
 from rlstep.types import (
     Failure,
     Floats,
-    Ints,
     LabelSamples,
     Rollout,
     Samples,
@@ -29,12 +29,6 @@ def own_inputs(rollout: Rollout) -> StepInputs:
     return StepInputs(
         token_ids=rollout.prefix_ids(len(rollout.steps)), read_at=last_tokens(rollout)
     )
-
-
-def last_tokens(rollout: Rollout) -> Ints:
-    """int32 [K]: each step's last token, counted from the start of the prompt."""
-    ends = np.array([step.end for step in rollout.steps], dtype=np.int32)
-    return ends + np.int32(len(rollout.prompt.token_ids) - 1)
 
 
 def tagged(head: Seq[int], steps: Iterable[Seq[int]], tag: int, end: Seq[int] = ()) -> StepInputs:

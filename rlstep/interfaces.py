@@ -13,6 +13,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rlstep.learner_config import LearnerConfig, PoolingConfig
 from rlstep.types import (
     Completion,
@@ -276,6 +279,8 @@ class StepModel(ABC):
     """Scores its training needs; a run that does not produce them is refused."""
     log_ratios: ClassVar[bool] = False
     """Whether it reads, of a language model, logprobs minus its reference's."""
+    embeds: ClassVar[bool] = False
+    """Whether it reads, of a scalar head, what goes into it at the steps' last tokens as well."""
 
     def reader(self, tokenizer: Any) -> Reader | None:
         """What it reads of a rollout, or None: the policy's own tokens, all of them.
@@ -301,9 +306,21 @@ class StepModel(ABC):
         """Its scores of one rollout.
 
         Args:
-            predictions: float32 [P + T], one number a token (see `Loss`).
+            predictions: float32 [P + T], one number a token, or [P + T, outputs] (see `Loss`).
             version: how many updates the model had.
         """
+
+    def read_out_all(
+        self, rollouts: Sequence[Rollout], predictions: Sequence[Floats], version: int
+    ) -> list[Score]:
+        """The scores of a whole batch, in order: one by one, save where a model looks at all.
+
+        Args:
+            predictions: of each rollout as in `read_out`; for a model that `embeds` float32
+                [K, 1 + d] (see `LearnerRole.embed`).
+        """
+        both = zip(rollouts, predictions, strict=True)
+        return [self.read_out(rollout, rows, version) for rollout, rows in both]
 
 
 # --- judges --------------------------------------------------------------------------------------
@@ -402,6 +419,7 @@ class Loss(ABC):
     before it (0 at t = 0); for a scalar head it is the head's output at token t. A separable loss
     of a language model that reads 'entropies' gets predictions [N, L, 2] instead: the logprob of
     token t and the entropy, in nats, of the distribution that token t is drawn from (0 at t = 0).
+    One of a scalar head that wants several `outputs` gets predictions [N, L, outputs].
 
     A loss sums and divides by the global `counts` that it is handed. A *separable* loss is a sum
     over sequences, called once a micro-batch with that micro-batch's rows. Any other loss is
@@ -413,6 +431,8 @@ class Loss(ABC):
     takes: ClassVar[type]
     """The kind of samples, one of the `Samples` records."""
     separable: ClassVar[bool] = False
+    outputs: ClassVar[int] = 1
+    """Numbers a token that it wants of a scalar head; the learner makes the head as wide."""
     laws: ClassVar[frozenset[str]] = frozenset()
     """Names of the laws in tests/test_laws.py that hold for it."""
 
@@ -424,7 +444,8 @@ class Loss(ABC):
 
     @abstractmethod
     def __call__(self, predictions: Tensor, batch: Batch, counts: Counts) -> LossOutput:
-        """predictions: float32 [N, L], or [N, L, 2] with entropies. Returns a scalar loss."""
+        """predictions: float32 [N, L], [N, L, 2] with entropies, or [N, L, outputs]. Returns a
+        scalar loss."""
 
 
 # --- the learner ---------------------------------------------------------------------------------
@@ -443,8 +464,16 @@ class LearnerRole(Protocol):
     async def predict(
         self, sequences: Sequence[TokenIds], *, log_ratios: bool = ...
     ) -> list[Floats]:
-        """Per row of token ids (int32 [L]) float32 [L]: logprobs, or a scalar head's outputs;
-        with `log_ratios` minus those of the reference, the first model."""
+        """Per row of token ids (int32 [L]) float32 [L]: logprobs, or a scalar head's outputs (of a
+        wider head [L, outputs]); with `log_ratios` minus those of the reference, the first
+        model."""
+        ...
+
+    async def embed(
+        self, sequences: Sequence[TokenIds], positions: Sequence[NDArray[np.integer]]
+    ) -> list[Floats]:
+        """Per row of token ids, at K of its positions, float32 [K, 1 + d]: a scalar head's output
+        and its inputs, the last layer's embedding."""
         ...
 
     async def save(self, directory: str) -> None: ...

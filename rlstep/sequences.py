@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rlstep.types import Floats, Rollout, Sequence, TokenIds, Verdict
+from rlstep.types import Floats, Ints, Rollout, Sequence, TokenIds, Verdict
 
 
 def sequence(
@@ -46,6 +46,12 @@ def sequence(
             default=rollout.oldest_version,
         ),
     )
+
+
+def last_tokens(rollout: Rollout) -> Ints:
+    """int32 [K]: where the last token of every step stands in prompt and completion together."""
+    ends = np.array([step.end for step in rollout.steps], dtype=np.int32)
+    return ends + np.int32(len(rollout.prompt.token_ids) - 1)
 
 
 def labelled_scores(rollout: Rollout, source: str) -> Floats | None:

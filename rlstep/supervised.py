@@ -1,4 +1,4 @@
-"""Supervised training with the learner alone: a first policy, or a PRM from stored labels."""
+"""With the learner alone: a first policy or a PRM from stored labels, and what a PRM has seen."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rlstep.config import LearnerConfig
 from rlstep.interfaces import Loss
-from rlstep.types import Samples
+from rlstep.scoring import advpo
+from rlstep.types import LabelSamples, Samples
+
+if TYPE_CHECKING:
+    from rlstep.actors.learner_group import LearnerGroup
 
 
 def fit(
@@ -42,6 +48,32 @@ def fit(
     return asyncio.run(_fit(config, loss, batches, export, seed, seconds, report_every, deadline_s))
 
 
+def measure(
+    config: LearnerConfig,
+    loss: Loss,
+    samples: LabelSamples,
+    file: Path,
+    *,
+    seed: int = 0,
+    deadline_s: float = 600.0,
+) -> None:
+    """Write what `AdvPo` must know of the labels that a PRM was trained on.
+
+    Args:
+        config: the PRM's learner; its model is the folder that `fit`, or a run, exported.
+        loss: the PRM's.
+        samples: the labels (see `scoring.advpo.measure`).
+        file: the .npz to write.
+        deadline_s: longest wait for any verb of the learner.
+    """
+
+    async def alone() -> None:
+        async with _learner(config, loss, "prm", seed, deadline_s) as learner:
+            await advpo.measure(learner, samples, file)
+
+    asyncio.run(alone())
+
+
 async def _fit(
     config: LearnerConfig,
     loss: Loss,
@@ -52,15 +84,7 @@ async def _fit(
     report_every: int,
     deadline_s: float,
 ) -> dict[str, float]:
-    import ray
-
-    from rlstep.actors.learner_group import LearnerGroup
-
-    ray.init(address=os.environ.get("RAY_ADDRESS") or "local", logging_level=logging.WARNING)
-    try:
-        learner = await LearnerGroup.start(
-            config, loss, name="policy", seed=seed, deadline_s=deadline_s
-        )
+    async with _learner(config, loss, "policy", seed, deadline_s) as learner:
         started = time.monotonic()
         metrics: dict[str, float] = {}
         number = 0
@@ -72,7 +96,24 @@ async def _fit(
             if 0.0 < seconds <= elapsed:
                 break
         await learner.export(str(export))
-        await learner.close()
         return {**metrics, "batches": float(number), "seconds": time.monotonic() - started}
+
+
+@asynccontextmanager
+async def _learner(
+    config: LearnerConfig, loss: Loss, name: str, seed: int, deadline_s: float
+) -> AsyncIterator[LearnerGroup]:
+    """A learner on a Ray of its own (or of RAY_ADDRESS), both ended afterwards."""
+    import ray
+
+    from rlstep.actors.learner_group import LearnerGroup
+
+    ray.init(address=os.environ.get("RAY_ADDRESS") or "local", logging_level=logging.WARNING)
+    try:
+        learner = await LearnerGroup.start(
+            config, loss, name=name, seed=seed, deadline_s=deadline_s
+        )
+        yield learner
+        await learner.close()
     finally:
         ray.shutdown()

@@ -32,6 +32,7 @@ from rlstep.losses.dpo import Dpo
 from rlstep.losses.dpo_nll import DpoNll
 from rlstep.losses.dr_grpo import DrGrpo
 from rlstep.losses.full_step_dpo import FullStepDpo
+from rlstep.losses.gaussian_label import GaussianLabelLoss
 from rlstep.losses.grpo import Grpo
 from rlstep.losses.gspo import Gspo
 from rlstep.losses.implicit_outcome import ImplicitOutcomeLoss
@@ -46,6 +47,7 @@ from rlstep.losses.score_offset_dpo import ScoreOffsetDpo
 from rlstep.losses.simpo import Simpo
 from rlstep.losses.sppo import Sppo
 from rlstep.losses.step_dpo import StepDpo
+from rlstep.losses.step_label import StepLabelLoss
 from rlstep.losses.value import ValueLoss
 from rlstep.pairs.best_worst import BestWorstPairs
 from rlstep.pairs.first_error import FirstErrorPairs
@@ -59,8 +61,15 @@ from rlstep.pairs.win_rate import WinRatePairs
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.rollouts.rectify import Rectify
+from rlstep.scoring.bagged_prm import BaggedPrm
 from rlstep.scoring.critic import Critic
 from rlstep.scoring.implicit_prm import ImplicitPrm
+from rlstep.scoring.urm import Urm
+from rlstep.uncertainty.certain_pairs import CertainPairs
+from rlstep.uncertainty.down_weighted import DownWeighted
+from rlstep.uncertainty.dropped import Dropped
+from rlstep.uncertainty.ensemble import Ensemble
+from rlstep.uncertainty.penalised import Penalised
 
 PAIRS, GROUPS = OutcomePairs(), GroupAdvantages()
 SCORED = OutcomePairs(step_source="prm")
@@ -75,6 +84,16 @@ def _critic(gae: Gae) -> dict[str, Any]:
 IMPLICIT = {
     "step_models": (ImplicitPrm(learner=policy(reference="initial"), loss=ImplicitOutcomeLoss()),)
 }
+
+
+def _with_urm() -> dict[str, Any]:
+    return with_prm() | {"step_models": (Urm(learner=scalar_learner(), loss=GaussianLabelLoss()),)}
+
+
+def _with_members(*names: str) -> dict[str, Any]:
+    prms = (BaggedPrm(learner=scalar_learner(), loss=StepLabelLoss(), source=n) for n in names)
+    return with_prm() | {"step_models": tuple(prms)}
+
 
 ALGORITHMS: dict[str, dict[str, Any]] = {
     # losses
@@ -128,6 +147,26 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "rloo": {"samples": Rloo(), "loss": Ppo()},
     "step_sum": {"samples": StepSum(), "loss": Ppo(), **with_prm()},
     "vine": {"samples": Whitened(of=Vine()), "loss": Ppo(), **VALUES},
+    # uncertainty
+    "urm_penalised": {
+        "samples": Penalised(of=ProcessAdvantages(source="urm"), source="urm"),
+        "loss": Ppo(),
+        **_with_urm(),
+    },
+    "urm_down_weighted": {
+        "samples": DownWeighted(of=ProcessAdvantages(source="urm"), source="urm"),
+        "loss": Ppo(),
+        **_with_urm(),
+    },
+    "urme_dropped": {
+        "samples": Ensemble(
+            of=Dropped(of=Pure(source="ensemble"), source="ensemble", most=0.3),
+            members=("prm_a", "prm_b"),
+        ),
+        "loss": Ppo(),
+        **_with_members("prm_a", "prm_b"),
+    },
+    "certain_pairs": {"samples": CertainPairs(), "loss": Dpo(), **with_prm()},
 }
 
 

@@ -68,8 +68,13 @@ def make_outcome(value: float) -> OutcomeScore:
     return OutcomeScore(value=value, verdict=verdict, extracted="")
 
 
-def make_step_scores(values: Seq[float]) -> StepScores:
-    return StepScores(values=np.array(values, dtype=np.float32), version=0)
+def make_step_scores(values: Seq[float], sigma: Seq[float] | float | None = None) -> StepScores:
+    """With the log of these standard deviations, or of one for all steps."""
+    column = np.array(values, dtype=np.float32)
+    if sigma is None:
+        return StepScores(values=column, version=0)
+    sigmas = np.broadcast_to(np.asarray(sigma, dtype=np.float64), column.shape)
+    return StepScores(values=column, version=0, log_sigma=np.log(sigmas).astype(np.float32))
 
 
 def make_token_scores(values: Seq[float]) -> TokenScores:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rlstep.inputs import at_steps, last_tokens, own_inputs, tagged, to_model
+from rlstep.inputs import at_steps, own_inputs, tagged, to_model
 from rlstep.labels import step_labels
+from rlstep.sequences import last_tokens
 from rlstep.types import AdvantageSamples, Failure, Rollout, StepInputs
 from tests.builders import make_counts, make_rollout
 

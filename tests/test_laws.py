@@ -24,6 +24,7 @@ from rlstep.losses.dpo import Dpo
 from rlstep.losses.dpo_nll import DpoNll
 from rlstep.losses.dr_grpo import DrGrpo
 from rlstep.losses.full_step_dpo import FullStepDpo
+from rlstep.losses.gaussian_label import GaussianLabelLoss
 from rlstep.losses.grpo import Grpo
 from rlstep.losses.gspo import Gspo
 from rlstep.losses.ipo import Ipo
@@ -61,6 +62,7 @@ LOSSES: list[Loss] = [
     Grpo(surrogate=Clip(high=0.28), kl=Kl(coefficient=0.3), correction=Correction(mode="truncate")),
     Ppo(surrogate=Clip(dual=1.5), correction=Correction(mode="mask", level="sequence", low=0.7)),
     ValueLoss(clip=0.2),
+    GaussianLabelLoss(form="sampled"),
     FullStepDpo(beta=0.7, gamma=3.0, scale_by_beta=False, softmax_over="token", token_rate=1.0),
     Ipo(beta=0.7, per_token=True),
     DpoNll(beta=0.7, alpha=3.0, alpha_weighs="nll"),
@@ -141,8 +143,9 @@ def cases(draw: st.DrawFn, takes: type, step_tokens: int = 3, steps: int = 3) ->
 def evaluate(loss: Loss, case: Case) -> tuple[LossOutput, Tensor]:
     """The loss's output and its gradient by the predictions."""
     leaf = case.predictions.clone().requires_grad_()
-    # Any entropies do: here they fall as the logprobs grow.
-    both = torch.stack([leaf, 1.0 - 0.5 * leaf], -1) if "entropies" in loss.reads else leaf
+    # Any entropies (or log sigmas) do: here they fall as the logprobs grow.
+    two = "entropies" in loss.reads or loss.outputs == 2
+    both = torch.stack([leaf, 1.0 - 0.5 * leaf], -1) if two else leaf
     out = loss(both, case.batch, case.counts)
     (gradient,) = torch.autograd.grad(out.loss, leaf)
     return out, gradient

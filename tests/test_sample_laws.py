@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import rlstep.advantages
 import rlstep.labels
 import rlstep.pairs
+import rlstep.uncertainty
 from rlstep.advantages.gae import Gae
 from rlstep.advantages.group import GroupAdvantages
 from rlstep.advantages.mixture import Mixture
@@ -34,6 +35,7 @@ from rlstep.advantages.rloo import Rloo
 from rlstep.advantages.vine import Vine
 from rlstep.advantages.whitened import Whitened
 from rlstep.interfaces import SampleBuilder
+from rlstep.labels import CorrectOnly
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.pairs.refined import RefinedPairs
 from rlstep.pairs.sibling_steps import SiblingStepPairs
@@ -51,6 +53,11 @@ from rlstep.types import (
     Samples,
     Score,
 )
+from rlstep.uncertainty.certain_pairs import CertainPairs
+from rlstep.uncertainty.down_weighted import DownWeighted
+from rlstep.uncertainty.dropped import Dropped
+from rlstep.uncertainty.ensemble import Ensemble
+from rlstep.uncertainty.penalised import Penalised
 from tests.builders import (
     make_counts,
     make_group,
@@ -62,7 +69,7 @@ from tests.builders import (
 
 # --- the members ---------------------------------------------------------------------------------
 
-ROOMS = (rlstep.advantages, rlstep.pairs)
+ROOMS = (rlstep.advantages, rlstep.pairs, rlstep.uncertainty)
 
 
 def builder_classes() -> list[type[SampleBuilder]]:
@@ -112,6 +119,19 @@ BUILDERS: list[SampleBuilder] = [
     GroupAdvantages(source="reward"),
     Rloo(source="reward"),
     ReinforcePlusPlus(source="reward"),
+    Penalised(of=Pure(), source="prm", k=2.0),
+    Penalised(of=RefinedPairs(source="prm"), source="prm"),
+    Dropped(of=ProcessAdvantages(), source="prm", most=0.3),
+    Dropped(of=OutcomePairs(step_source="monte_carlo"), most=0.2),
+    DownWeighted(of=GroupAdvantages(), source="prm", k=3.0),
+    DownWeighted(of=CorrectOnly(), source="prm"),
+    CertainPairs(of=TreePairs(which="all"), k=0.5),
+    CertainPairs(of=SiblingStepPairs(which="all"), source="prm", k=0.5),
+    Ensemble(
+        of=Penalised(of=ProcessAdvantages(source="ensemble"), source="ensemble"),
+        disagreement="std",
+    ),
+    Ensemble(of=CertainPairs(of=WinRatePairs(source="ensemble", which="all"), source="ensemble")),
 ]
 every_builder = pytest.mark.parametrize("builder", BUILDERS, ids=repr)
 every_advantage = pytest.mark.parametrize(
@@ -126,7 +146,10 @@ def random_scores(random: np.random.Generator, steps: int, tokens: int) -> dict[
     """Of every source but the outcome. Monte Carlo may have left a step without a label."""
     n = random.choice([4, 4, 4, 2, 0], steps)
     return {
-        "prm": make_step_scores((random.integers(0, 9, steps) / 8).tolist()),
+        "prm": make_step_scores(
+            (random.integers(0, 9, steps) / 8).tolist(),
+            random.uniform(0.01, 0.5, steps).tolist(),
+        ),
         "monte_carlo": make_counts(n.tolist(), random.integers(0, n + 1).tolist()),
         "critic": make_token_scores((random.integers(0, 9, tokens) / 8).tolist()),
         "implicit": make_token_scores((random.integers(-8, 9, tokens) / 8).tolist()),
@@ -309,7 +332,7 @@ def test_equal_rollouts_give_no_signal(
     """One number everywhere: outcomes, step scores, values, implicit rewards, step lengths."""
     tokens = sum(map(len, steps))
     score = {
-        "prm": make_step_scores([value] * len(steps)),
+        "prm": make_step_scores([value] * len(steps), 0.1),
         "monte_carlo": make_counts([4] * len(steps), [int(4 * value)] * len(steps)),
         "critic": make_token_scores([value] * tokens),
         "implicit": make_token_scores([value] * tokens),
@@ -329,7 +352,7 @@ def test_a_thousand_steps(builder: SampleBuilder):
 
     def rollout(name: str, outcome: float) -> Rollout:
         score = {
-            "prm": make_step_scores(numbers.random(number).tolist()),
+            "prm": make_step_scores(numbers.random(number).tolist(), 0.1),
             "monte_carlo": make_counts([4] * number, numbers.integers(0, 5, number).tolist()),
             "critic": make_token_scores(numbers.random(number).tolist()),
             "implicit": make_token_scores(numbers.normal(scale=20.0, size=number).tolist()),
@@ -344,7 +367,11 @@ def test_a_thousand_steps(builder: SampleBuilder):
 @few
 @given(group=groups())
 def test_a_completion_without_tokens_is_left_out(builder: SampleBuilder, group: Group):
-    nothing = {"prm": [], "monte_carlo": make_counts([], []), "critic": make_token_scores([])}
+    nothing = {
+        "prm": make_step_scores([], 0.1),
+        "monte_carlo": make_counts([], []),
+        "critic": make_token_scores([]),
+    }
     empty = make_rollout(
         "empty", [], outcome=0.0, scores={**nothing, "implicit": make_token_scores([])}
     )

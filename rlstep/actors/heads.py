@@ -16,7 +16,7 @@ from rlstep.logprobs import token_logprobs
 from rlstep.scoring.prm_text import load_tokenizer, one_token
 
 Read: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""Logits [N, L, V] and token ids int64 [N, L] to float32 [N, L]."""
+"""Logits [N, L, V] and token ids int64 [N, L] to float32 [N, L], or [N, L, outputs]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,11 @@ class Head:
     have no gradient.)"""
 
 
-def make_head(config: LearnerConfig) -> Head:
+def make_head(config: LearnerConfig, outputs: int = 1) -> Head:
     """The head that a learner is configured to have.
+
+    Args:
+        outputs: numbers a token of a token-classification head (see `Loss.outputs`).
 
     Raises:
         ValueError: a label token is not one token of the model's tokenizer.
@@ -49,7 +52,8 @@ def make_head(config: LearnerConfig) -> Head:
             return Head(model_class=transformers.AutoModelForCausalLM, read=_margin(good, bad))
         case "token_classification":
             kind: Any = transformers.AutoModelForTokenClassification
-            return Head(model_class=kind, read=_only, labels=1, may_be_new=True)
+            read = _only if outputs == 1 else _all
+            return Head(model_class=kind, read=read, labels=outputs, may_be_new=True)
         case "two_label":
             kind = transformers.AutoModelForTokenClassification
             return Head(model_class=kind, read=_margin(1, 0), labels=2, may_be_new=True)
@@ -72,6 +76,10 @@ def label_token_ids(config: LearnerConfig) -> tuple[int, int]:
 
 def _only(logits: Tensor, token_ids: Tensor) -> Tensor:
     return logits[..., 0].float()
+
+
+def _all(logits: Tensor, token_ids: Tensor) -> Tensor:
+    return logits.float()
 
 
 def _margin(good: int, bad: int) -> Read:

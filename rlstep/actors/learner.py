@@ -23,8 +23,8 @@ from rlstep.types import Counts, Floats, Samples, TokenIds
 
 Sums: TypeAlias = defaultdict[str, float]
 Objective: TypeAlias = Callable[[Tensor, list[int]], Tensor]
-"""Predictions [n, L] or [n, L, 2] of a micro-batch and its positions in the mini-batch -> what to
-minimise."""
+"""Predictions [n, L] or [n, L, outputs] of a micro-batch and its positions in the mini-batch ->
+what to minimise."""
 
 
 @dataclass
@@ -139,9 +139,9 @@ class LearnerWorker(LearnerRank):
 
         def objective(predictions: Tensor, positions: list[int]) -> Tensor:
             padding = batch.token_ids.shape[1] - predictions.shape[1]
-            both = predictions.ndim == 3  # logprobs and entropies
-            predictions = F.pad(predictions, (0, 0, 0, padding) if both else (0, padding))
-            logprobs = predictions[..., 0] if both else predictions
+            several = predictions.ndim == 3  # logprobs and entropies, or a wider head's outputs
+            predictions = F.pad(predictions, (0, 0, 0, padding) if several else (0, padding))
+            logprobs = predictions[..., 0] if several else predictions
             part = batch.rows(torch.tensor(positions, device=self.device))
             part = replace(part, **dict.fromkeys(now, logprobs.detach()))
             return self._evaluate(predictions, part, counts, metrics)

@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 from ray.actor import ActorHandle
 
 from rlstep.actors.frozen_rank import FrozenRank
@@ -98,10 +100,20 @@ class LearnerGroup:
     async def predict(
         self, sequences: Sequence[TokenIds], *, log_ratios: bool = False
     ) -> list[Floats]:
-        """Per row of token ids (int32 [L]) float32 [L]: logprobs, or a scalar head's outputs; with
-        `log_ratios` minus those of the reference, which is then the first model."""
+        """Per row of token ids (int32 [L]) float32 [L]: logprobs, or a scalar head's outputs (of a
+        wider head [L, outputs]); with `log_ratios` minus those of the reference, which is then the
+        first model."""
         rows: dict[int, Floats] = {}
         for share in await self._call("predict", ray.put(list(sequences)), log_ratios):
+            rows |= share
+        return [rows[position] for position in range(len(sequences))]
+
+    async def embed(
+        self, sequences: Sequence[TokenIds], positions: Sequence[NDArray[np.integer]]
+    ) -> list[Floats]:
+        """See `interfaces.LearnerRole.embed`."""
+        rows: dict[int, Floats] = {}
+        for share in await self._call("embed", ray.put((list(sequences), list(positions)))):
             rows |= share
         return [rows[position] for position in range(len(sequences))]
 

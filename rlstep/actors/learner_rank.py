@@ -15,6 +15,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from ray.util import get_node_ip_address
 from torch import Tensor, nn
 
@@ -54,7 +55,7 @@ class Place(TypedDict):
 class ModelRank:
     """One rank of a model: its start, and its predictions."""
 
-    def __init__(self, config: LearnerConfig, **place: Unpack[Place]) -> None:
+    def __init__(self, config: LearnerConfig, outputs: int = 1, **place: Unpack[Place]) -> None:
         self.config = config
         self.name = place["name"]
         self.rank = place["rank"]
@@ -67,7 +68,8 @@ class ModelRank:
         if self.device.type == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"
             torch.set_num_threads(config.threads)
-        self._head = make_head(config)
+        self._outputs = outputs
+        self._head = make_head(config, outputs)
 
     # --- start and end ---------------------------------------------------------------------------
 
@@ -109,7 +111,7 @@ class ModelRank:
         """A model that is only read, sharded at ZeRO-3; see `models.load_model`."""
         import deepspeed
 
-        model = models.load_model(self.config, self._seed, complete=complete)
+        model = models.load_model(self.config, self._seed, self._outputs, complete=complete)
         model = model.eval().requires_grad_(False)
         if zero_stage(self.config) < 3:
             return model.to(self.device)
@@ -124,8 +126,9 @@ class ModelRank:
         positions: list[int],
         entropies: bool = False,
     ) -> Tensor:
-        """float32 [n, longest], with entropies [n, longest, 2] (see `interfaces.Loss`). No
-        positions: one token, so that collective gathers match."""
+        """float32 [n, longest], with entropies [n, longest, 2], of a wider head [n, longest,
+        outputs] (see `interfaces.Loss`). No positions: one token, so that collective gathers
+        match."""
         rows = [token_ids[i] for i in positions] or [np.zeros(1, dtype=np.int32)]
         lengths = torch.tensor([len(row) for row in rows])
         ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
@@ -154,7 +157,7 @@ class LearnerRank(ModelRank):
     call it alike."""
 
     def __init__(self, config: LearnerConfig, loss: Loss, **place: Unpack[Place]) -> None:
-        super().__init__(config, **place)
+        super().__init__(config, loss.outputs, **place)
         self.loss = loss
         self.updates = 0
         self.skipped_in_a_row = 0
@@ -166,7 +169,7 @@ class LearnerRank(ModelRank):
         self.meet(host, port)
         import deepspeed
 
-        model = models.load_model(self.config, self._seed).to(self.device)
+        model = models.load_model(self.config, self._seed, self._outputs).to(self.device)
         optimizer = make_optimizer(self.config, model)
         self.engine, *_ = deepspeed.initialize(
             model=model,
@@ -191,14 +194,29 @@ class LearnerRank(ModelRank):
         deepspeed.comm.destroy_process_group()
 
     def predict(self, token_ids: Sequence[TokenIds], log_ratios: bool = False) -> dict[int, Floats]:
-        """This rank's part: float32 [L] by position in `token_ids`; with `log_ratios` minus the
-        first model's."""
+        """This rank's part: float32 [L] (of a wider head [L, outputs]) by position in `token_ids`;
+        with `log_ratios` minus the first model's."""
         rows = self.own_rows(token_ids, self.engine)
         if log_ratios:
             with self.first_model() as model:
                 first = self.own_rows(token_ids, model)
             rows = {position: row - first[position] for position, row in rows.items()}
         return {position: row.cpu().numpy() for position, row in rows.items()}
+
+    @torch.no_grad()
+    def embed(
+        self, rows: tuple[Sequence[TokenIds], Sequence[NDArray[np.integer]]]
+    ) -> dict[int, Floats]:
+        """This rank's part, by position in the token ids: float32 [K, 1 + d], a scalar head's
+        output and its inputs at K positions of each row."""
+        token_ids, at = rows
+        found: dict[int, Floats] = {}
+        with models.head_inputs(self.engine.module) as inputs:
+            for positions in self.parts([len(row) for row in token_ids]):
+                outputs = self.forward(self.engine, token_ids, positions)
+                both = torch.cat([outputs[..., None], inputs.pop().float()], -1).cpu().numpy()
+                found |= {p: row[at[p]] for p, row in zip(positions, both, strict=False)}
+        return found
 
     @contextmanager
     def first_model(self) -> Iterator[Any]:

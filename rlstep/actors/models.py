@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,12 @@ def _check_reads(config: LearnerConfig, loss: Loss) -> None:
             f"loss {type(loss).__name__} reads entropies: it must be separable and its"
             " learner.head 'language_model'"
         )
+    plain = loss.separable and not loss.reads and config.head == "token_classification"
+    if loss.outputs > 1 and not plain:
+        raise ValueError(
+            f"loss {type(loss).__name__} is for a head of {loss.outputs} outputs: it must be"
+            " separable, read nothing and its learner.head be 'token_classification'"
+        )
 
 
 def _looks_local(path: str) -> bool:
@@ -99,17 +105,20 @@ def _looks_local(path: str) -> bool:
     return path.startswith(("/", ".", "~")) or path.count("/") > 1
 
 
-def load_model(config: LearnerConfig, seed: int, *, complete: bool = False) -> nn.Module:
+def load_model(
+    config: LearnerConfig, seed: int, outputs: int = 1, *, complete: bool = False
+) -> nn.Module:
     """The model of one rank, on the CPU, in training mode, deterministic (no dropout).
 
     Args:
+        outputs: numbers a token of a token-classification head.
         complete: whether the folder must have the head, too: the model is not to be trained.
 
     Raises:
         ValueError: the folder lacks weights of the model.
     """
     torch.manual_seed(seed)
-    head = make_head(config)
+    head = make_head(config, outputs)
     model, info = head.model_class.from_pretrained(
         config.model.path,
         dtype=getattr(torch, config.model.dtype),
@@ -170,7 +179,8 @@ def adapters_off(module: nn.Module) -> AbstractContextManager[Any]:
 def predict_tokens(
     model: nn.Module, token_ids: Tensor, lengths: Tensor, head: Head, entropies: bool = False
 ) -> Tensor:
-    """One number a token: its logprob, or what the head says there; two with entropies.
+    """One number a token: its logprob, or what the head says there (of a wider head, all that it
+    says); two with entropies.
 
     Args:
         model: called with right-padded ids; may be the DeepSpeed engine.
@@ -180,7 +190,8 @@ def predict_tokens(
         entropies: whether a language model's entropies (see `interfaces.Loss`) are wanted as well.
 
     Returns:
-        float32 [N, L], or [N, L, 2]; what stands in the padding is finite and means nothing.
+        float32 [N, L], [N, L, 2] or, of a head with more than one, [N, L, outputs]; what stands in
+        the padding is finite and means nothing.
     """
     positions = torch.arange(token_ids.shape[1], device=token_ids.device)
     mask = (positions < lengths[:, None]).long()
@@ -188,6 +199,24 @@ def predict_tokens(
     if entropies:
         return torch.stack(token_logprobs_and_entropies(logits, token_ids), -1)
     return head.read(logits, token_ids)
+
+
+@contextmanager
+def head_inputs(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Within it every forward appends what its scalar head was given, [N, L, d].
+
+    Raises:
+        ValueError: the model has no scalar head named 'score', as transformers' decoders have.
+    """
+    head = getattr(base_model(module), "score", None)
+    if head is None:
+        raise ValueError(f"{type(base_model(module)).__name__} has no head named 'score'")
+    seen: list[Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    try:
+        yield seen
+    finally:
+        hook.remove()
 
 
 def base_model(module: nn.Module) -> Any:

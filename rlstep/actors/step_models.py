@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from rlstep.actors.learner_group import LearnerGroup
 from rlstep.actors.pooling import PoolingGroup
-from rlstep.inputs import at_steps, to_model
+from rlstep.inputs import at_steps, own_inputs, to_model
 from rlstep.interfaces import Reader, StepModel
-from rlstep.types import Failure, Floats, Rollout, Score, TokenIds
+from rlstep.types import Failure, Floats, Rollout, Score, StepInputs
 
 logger = logging.getLogger(__name__)
 
@@ -28,24 +28,23 @@ class StepModelRole:
 
     async def score(self, rollouts: Sequence[Rollout], version: int) -> list[Score]:
         """The model's score of every rollout, in order."""
+        inputs = await self._inputs(rollouts)
+        readable = [
+            (rollout, given)
+            for rollout, given in zip(rollouts, inputs, strict=True)
+            if not isinstance(given, Failure)
+        ]
+        rows = await self._predict(readable) if readable else []
+        scores = iter(self.model.read_out_all([r for r, _ in readable], rows, version))
+        return [given if isinstance(given, Failure) else next(scores) for given in inputs]
+
+    async def _inputs(self, rollouts: Sequence[Rollout]) -> list[StepInputs | Failure]:
         if (read := self.read) is None:
-            own = [rollout.prefix_ids(len(rollout.steps)) for rollout in rollouts]
-            rows = await self._predict(own)
-            return [
-                self.model.read_out(rollout, row, version)
-                for rollout, row in zip(rollouts, rows, strict=True)
-            ]
+            return [own_inputs(rollout) for rollout in rollouts]
         # Tokenizing is work, and the loop serves others meanwhile.
         inputs = await asyncio.to_thread(lambda: [read(rollout) for rollout in rollouts])
         self._warn([given for given in inputs if isinstance(given, Failure)], len(rollouts))
-        readable = [given.token_ids for given in inputs if not isinstance(given, Failure)]
-        rows = iter(await self._predict(readable) if readable else [])
-        return [
-            given
-            if isinstance(given, Failure)
-            else self.model.read_out(rollout, at_steps(rollout, given, next(rows)), version)
-            for rollout, given in zip(rollouts, inputs, strict=True)
-        ]
+        return inputs
 
     def _warn(self, failures: Sequence[Failure], rollouts: int) -> None:
         """What cannot be read has no score, which nobody should find out by accident."""
@@ -60,8 +59,15 @@ class StepModelRole:
                 failures[0].detail,
             )
 
-    async def _predict(self, sequences: list[TokenIds]) -> list[Floats]:
-        return await self.learner.predict(sequences, log_ratios=self.model.log_ratios)
+    async def _predict(self, readable: Sequence[tuple[Rollout, StepInputs]]) -> list[Floats]:
+        sequences = [given.token_ids for _, given in readable]
+        if self.model.embeds:
+            assert isinstance(self.learner, LearnerGroup)
+            return await self.learner.embed(sequences, [given.read_at for _, given in readable])
+        rows = await self.learner.predict(sequences, log_ratios=self.model.log_ratios)
+        if self.read is None:
+            return rows
+        return [at_steps(r, given, row) for (r, given), row in zip(readable, rows, strict=True)]
 
     async def train(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
         """Train the model on rollouts that it has scored, and return its metrics.

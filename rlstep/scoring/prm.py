@@ -10,10 +10,10 @@ import numpy as np
 
 from rlstep.checks import at_least
 from rlstep.config import SCORE_HEADS, LearnerConfig, needs_head
-from rlstep.inputs import last_tokens
 from rlstep.interfaces import LabelView, Loss, Reader, StepLayout, StepModel
 from rlstep.labels import Soft, step_labels
 from rlstep.scoring.prm_text import bounded, context_of, load_tokenizer, needs_vocabulary
+from rlstep.sequences import last_tokens
 from rlstep.types import Failure, Floats, LabelSamples, Rollout, Score, StepScores
 
 

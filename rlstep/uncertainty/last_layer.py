@@ -1,0 +1,67 @@
+"""How far a scalar head can be trusted, from the embeddings that it reads (AdvPO, 2403.05171).
+
+A score is phi . e, with e the last layer's embedding and phi the head's weights. The head was
+fitted to differences of embeddings; in directions that no difference had, phi could be anything.
+
+Dimensions: n embeddings, d their size, P pairs. All of it is float64.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix: TypeAlias = NDArray[np.floating]
+
+
+def spread(chosen: NDArray, rejected: NDArray) -> Matrix:
+    """[d, d]: the sum over pairs of (e_c - e_r) (e_c - e_r)^T, from [P, d] each."""
+    differences = np.asarray(chosen, np.float64) - np.asarray(rejected, np.float64)
+    return differences.T @ differences
+
+
+def factor(spread: Matrix, ridge: float) -> Matrix:
+    """[d, d]: the lower Cholesky factor of M = ridge I + spread.
+
+    Raises:
+        numpy.linalg.LinAlgError: M is not positive definite, or not finite.
+    """
+    return np.linalg.cholesky(ridge * np.eye(len(spread)) + np.asarray(spread, np.float64))
+
+
+def uncertainty(lower: Matrix, embeddings: NDArray) -> Matrix:
+    """[n]: sqrt(e^T M^-1 e) of each embedding [n, d], U of the paper with b = 1.
+
+    With M = L L^T it is the length of L^-1 e.
+    """
+    return np.linalg.norm(np.linalg.solve(lower, np.asarray(embeddings, np.float64).T), axis=0)
+
+
+def worst_case(lower: Matrix, differences: NDArray, radius: float) -> tuple[float, Matrix]:
+    """What the batch's scores lose under the worst head within the radius, and each one's change.
+
+    The worst phi has ||phi - phi_0||_M <= B and makes the batch's mean advantage over the reference
+    least: with g the mean of the differences e(y) - e(y_ref), min over delta = phi - phi_0 of
+    delta . g. Written with u = L^T delta, ||u|| <= B, it is u . L^-1 g >= -B ||L^-1 g||
+    (Cauchy-Schwarz), and ||L^-1 g||^2 = g^T M^-1 g. There is equality at
+    delta = -B M^-1 g / sqrt(g^T M^-1 g): one head for the whole batch, under which a sample's score
+    moves by delta . (e(y) - e(y_ref)). These changes average to minus the penalty; they may be of
+    either sign.
+
+    Args:
+        differences: [n, d], e(y) - e(y_ref) of the batch's samples; of no batch of one.
+        radius: B.
+
+    Returns:
+        The penalty B sqrt(g^T M^-1 g), and [n] changes, all 0 where g is 0.
+    """
+    each = np.linalg.solve(lower, np.asarray(differences, np.float64).T)  # L^-1 (e - e_ref), [d, n]
+    if not each.shape[1]:
+        return 0.0, np.zeros(0)
+    mean = each.mean(axis=1)
+    length = float(np.linalg.norm(mean))
+    if length == 0.0:
+        return 0.0, np.zeros(each.shape[1])
+    return radius * length, -radius * (mean @ each) / length
