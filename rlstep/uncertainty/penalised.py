@@ -30,6 +30,11 @@ class Penalised(Wrapper):
         at_least("samples.k", self.k, 0.0)
         is_read(self)
 
+    @property
+    def laws(self) -> frozenset[str]:
+        """None: a bound is rounded to float32, and a shifted one elsewhere."""
+        return frozenset()
+
     def samples(self, groups: Seq[Group]) -> Samples:
         return self.of.samples(rescored(groups, self.source, self._bound))
 
