@@ -196,7 +196,11 @@ async def test_steps_unlike_the_training_data_are_uncertain(tiny_model: str, tmp
             ids = [r.prefix_ids(len(r.steps)) for r in rollouts]
             rows = await learner.embed(ids, [last_tokens(r)[-1:] for r in rollouts])
             scores = [s for s in advpo.read_out_all(rollouts, rows, 0) if isinstance(s, StepScores)]
-            sigma = [np.exp(s.log_sigma) / (s.values * (1 - s.values)) for s in scores]
+            sigma = [
+                np.exp(s.log_sigma) / (s.values * (1 - s.values))
+                for s in scores
+                if s.log_sigma is not None
+            ]
             logit_sigma.append(np.concatenate(sigma))
     seen, unseen = logit_sigma
     assert len(seen) == len(unseen) == 32
