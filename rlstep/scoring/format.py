@@ -21,7 +21,7 @@ class Format(EachRollout):
 
     pattern: str = r"<think>(?:(?!</?think>).)*</think>\s*<answer>(?:(?!</?answer>).)*</answer>"
     source: str = "format"
-    deadline_s: float = 1.0
+    deadline_s: float = 0.25
     """Longest time for one completion."""
 
     def __post_init__(self) -> None:
