@@ -81,7 +81,7 @@ def decode(data: Any) -> Any:
 # --- confinement ---------------------------------------------------------------------------------
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
-_FILTER = 2
+_FILTER, _CAPABILITY_VERSION = 2, 0x20080522
 
 
 def _prctl(option: int, *arguments: Any) -> None:
@@ -101,10 +101,18 @@ def _filter_calls(instructions: bytes) -> None:
     _prctl(_PR_SET_SECCOMP, _FILTER, ctypes.byref(program))
 
 
+def _drop_capabilities() -> None:
+    """What root may do beyond its own files. With no new privileges, no exec brings any back."""
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    if ctypes.CDLL(None, use_errno=True).capset(header, (ctypes.c_uint32 * 6)()) != 0:
+        raise OSError(ctypes.get_errno(), "capset failed")
+
+
 def _limit(limits: Mapping[str, int]) -> None:
     """Set what both processes may use, and let neither gain a privilege or read the other."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    _prctl(_PR_SET_DUMPABLE, 0)  # a process that cannot be traced, nor its descriptors taken
+    _prctl(_PR_SET_DUMPABLE, 0)  # nobody without capabilities reads its memory and descriptors
+    _drop_capabilities()
     bounds = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_CPU: limits["cpu_s"],
