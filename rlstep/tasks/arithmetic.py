@@ -26,7 +26,8 @@ import numpy as np
 
 from rlstep.checks import at_least
 from rlstep.interfaces import PromptSet, Task, Tokenizer, Verifier
-from rlstep.types import LabelSamples, OutcomeScore, Prompt, Sequence, Verdict
+from rlstep.tasks.synthetic import closed_tokenizer, solution_samples
+from rlstep.types import LabelSamples, OutcomeScore, Prompt, Verdict
 
 ALPHABET = "0123456789+-*=#\n"
 ANSWER = "#"
@@ -39,20 +40,7 @@ def arithmetic_tokenizer() -> Any:
 
     `<pad>` is 0, `<eos>` 1. Any other character raises: no problem and no solution contains one.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {token: i for i, token in enumerate(["<pad>", "<eos>", *ALPHABET])}
-    characters = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    characters.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    characters.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=characters,
-        pad_token="<pad>",
-        eos_token="<eos>",
-        clean_up_tokenization_spaces=False,
-        model_max_length=256,
-    )
+    return closed_tokenizer(ALPHABET, r"[\s\S]")
 
 
 def _apply(value: int, operator: str, operand: int) -> int:
@@ -236,35 +224,6 @@ def worked_solution(prompt: Prompt, rng: np.random.Generator, sloppy: float) -> 
 def sft_samples(
     prompts: Seq[Prompt], rng: np.random.Generator, sloppy: float, tokenizer: Tokenizer
 ) -> LabelSamples:
-    """One worked solution per problem, as plain next-token targets.
-
-    Every completion token is trained, the end-of-sequence token included, with target and weight
-    1. Each step is encoded by itself, so that no token straddles two.
-    """
-    sequences = [
-        _solution_sequence(f"{i}/{prompt.prompt_id}", prompt,
-                           worked_solution(prompt, rng, sloppy), tokenizer)
-        for i, prompt in enumerate(prompts)
-    ]  # fmt: skip
-    ones = tuple(s.loss_mask.astype(np.float32) for s in sequences)
-    return LabelSamples(sequences=tuple(sequences), targets=ones, weights=ones)
-
-
-def _solution_sequence(
-    sequence_id: str, prompt: Prompt, steps: list[str], tokenizer: Tokenizer
-) -> Sequence:
-    assert tokenizer.eos_token_id is not None, "the tokenizer has no end-of-sequence token"
-    encoded = [tokenizer.encode(step, add_special_tokens=False) for step in steps]
-    encoded[-1] = [*encoded[-1], tokenizer.eos_token_id]
-    token_ids = np.concatenate([prompt.token_ids, *encoded]).astype(np.int32)
-    index = np.repeat(np.arange(-1, len(steps)), [len(prompt.token_ids), *map(len, encoded)])
-    return Sequence(
-        sequence_id=sequence_id,
-        prompt_id=prompt.prompt_id,
-        token_ids=token_ids,
-        loss_mask=index >= 0,
-        step_index=index.astype(np.int32),
-        rollout_logprobs=np.zeros(len(token_ids), np.float32),
-        step_scores=np.zeros(len(steps), np.float32),
-        oldest_version=0,
-    )
+    """One worked solution per problem to train on (see `synthetic.solution_samples`)."""
+    solutions = [worked_solution(prompt, rng, sloppy) for prompt in prompts]
+    return solution_samples(prompts, solutions, tokenizer)

@@ -1,0 +1,74 @@
+"""What made-up tasks share: a tokenizer of their own, and worked solutions to train on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from typing import Any
+
+import numpy as np
+
+from rlstep.interfaces import Tokenizer
+from rlstep.types import LabelSamples, Prompt, Sequence
+
+
+def closed_tokenizer(tokens: Seq[str], pattern: str) -> Any:
+    r"""A transformers PreTrainedTokenizerFast with exactly these tokens.
+
+    `<pad>` is 0, `<eos>` 1, and the tokens follow in their order. What is no token raises: nothing
+    that a task of a closed language says is unknown.
+
+    Args:
+        pattern: a regular expression whose matches are the tokens of a text; what it does not
+            match is looked up as it stands. r"[\s\S]" makes every character a token.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<eos>", *tokens])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
+    words.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        clean_up_tokenization_spaces=False,
+        model_max_length=256,
+    )
+
+
+def solution_samples(
+    prompts: Seq[Prompt], solutions: Seq[Seq[str]], tokenizer: Tokenizer
+) -> LabelSamples:
+    """One worked solution per problem, as plain next-token targets.
+
+    Every completion token is trained, the end-of-sequence token included, with target and weight
+    1. Each step is encoded by itself, so that no token straddles two.
+
+    Args:
+        solutions: for every prompt the texts of its steps.
+    """
+    sequences = tuple(
+        _sequence(f"{i}/{prompt.prompt_id}", prompt, steps, tokenizer)
+        for i, (prompt, steps) in enumerate(zip(prompts, solutions, strict=True))
+    )
+    ones = tuple(s.loss_mask.astype(np.float32) for s in sequences)
+    return LabelSamples(sequences=sequences, targets=ones, weights=ones)
+
+
+def _sequence(sequence_id: str, prompt: Prompt, steps: Seq[str], tokenizer: Tokenizer) -> Sequence:
+    assert tokenizer.eos_token_id is not None, "the tokenizer has no end-of-sequence token"
+    encoded = [tokenizer.encode(step, add_special_tokens=False) for step in steps]
+    encoded[-1] = [*encoded[-1], tokenizer.eos_token_id]
+    token_ids = np.concatenate([prompt.token_ids, *encoded]).astype(np.int32)
+    index = np.repeat(np.arange(-1, len(steps)), [len(prompt.token_ids), *map(len, encoded)])
+    return Sequence(
+        sequence_id=sequence_id,
+        prompt_id=prompt.prompt_id,
+        token_ids=token_ids,
+        loss_mask=index >= 0,
+        step_index=index.astype(np.int32),
+        rollout_logprobs=np.zeros(len(token_ids), np.float32),
+        step_scores=np.zeros(len(steps), np.float32),
+        oldest_version=0,
+    )
