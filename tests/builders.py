@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rlstep.batching import BatchT, collate
+from rlstep.testing.roles import fake_completion
 from rlstep.types import (
     Completion,
     Failure,
@@ -113,6 +114,15 @@ def make_rollout(
         inherited=inherited,
         scores=every,
     )
+
+
+def make_text_rollout(prompt: Prompt, lines: Seq[str]) -> Rollout:
+    """A rollout whose steps are these lines, of one token a byte; the last ends the sequence."""
+    completion = fake_completion("".join(lines), max_tokens=4096)
+    lengths = [len(line.encode()) for line in lines]
+    lengths[-1] += 1
+    rollout = make_rollout("r", [[1]], prompt=prompt)
+    return replace(rollout, completion=completion, steps=make_steps(lengths))
 
 
 def make_group(*rollouts: Rollout) -> Group:

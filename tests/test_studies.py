@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from recipes.studies import credit_assignment as study
-from rlstep.tasks.arithmetic import Arithmetic
-from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_completion, fake_context
-from rlstep.types import Prompt, Rollout, Step
-from tests.builders import make_group, make_prompt, make_rollout
+from tests.builders import make_group, make_rollout
 
 
 @pytest.mark.parametrize("arm", study.ARMS)
@@ -65,27 +61,3 @@ def test_a_complete_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / name / "summary.json").write_text(json.dumps({"complete": complete}))
     study.run_all(study.Study(out=str(tmp_path), seeds=3, arms=("dpo",)))
     assert [command[command.index("--name") + 1] for command in commands] == ["dpo-1", "dpo-2"]
-
-
-async def test_the_oracle_marks_what_is_right_before_the_first_error() -> None:
-    base = make_prompt("a")
-    text = "2+3*2\n"
-    prompt = Prompt(prompt_id="a", token_ids=base.token_ids, text=text, answer="10", meta=base.meta)
-    task = Arithmetic(operations=2)
-    # 2+3=5 is right, 5*2=11 is not, and after it nothing is.
-    lines = ["2+3=5\n", "5*2=11\n", "#11"]
-    rollout = make_text_rollout(prompt, lines)
-    context = fake_context(FakeGenerator(lambda *_: ""), FakeScorer())
-    [labelled] = await study.OracleSteps(task=task).label([rollout], context)
-    scores = labelled.step_scores("oracle")
-    assert scores is not None and scores.values.tolist() == [1.0, 0.0, 0.0]
-
-
-def make_text_rollout(prompt: Prompt, lines: list[str]) -> Rollout:
-    """A rollout whose steps are these lines."""
-    completion = fake_completion("".join(lines), 100)
-    rollout = make_rollout("r", [[1]], prompt=prompt)
-    ends = np.cumsum([len(line) for line in lines]).tolist()
-    ends[-1] = len(completion.token_ids)
-    steps = tuple(Step(start=a, end=b) for a, b in zip([0, *ends[:-1]], ends, strict=True))
-    return replace(rollout, completion=completion, steps=steps)

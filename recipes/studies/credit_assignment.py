@@ -26,7 +26,7 @@ from rlstep.advantages.group import GroupAdvantages
 from rlstep.advantages.process import ProcessAdvantages
 from rlstep.advantages.pure import Pure
 from rlstep.config import Config, EvaluationConfig, GeneratorConfig
-from rlstep.interfaces import RolloutContext, SampleBuilder, Labeller
+from rlstep.interfaces import SampleBuilder
 from rlstep.labels import CorrectOnly
 from rlstep.losses.cross_entropy import CrossEntropy
 from rlstep.losses.dpo import Dpo
@@ -39,30 +39,12 @@ from rlstep.pairs.outcome import OutcomePairs
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.rectify import Rectify
 from rlstep.rollouts.requests import request_seed
-from rlstep.tasks.arithmetic import Arithmetic
-from rlstep.types import Group, PairSamples, Rollout, Sampling, StepScores
+from rlstep.scoring.oracle_steps import OracleSteps
+from rlstep.types import Group, PairSamples, Rollout, Sampling
 
 HARDER = replace(TASK, operations=11)
 """Longer chains than the policy was trained on; see README for what it solves at the start."""
 SAMPLED = Independent(samples_per_prompt=8, sampling=Sampling(max_tokens=104))
-
-
-@dataclass(frozen=True, kw_only=True)
-class OracleSteps(Labeller):
-    """1 for every step before the first error, 0 from it on."""
-
-    source: ClassVar[str] = "oracle"
-
-    task: Arithmetic
-
-    async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
-        return [rollout.with_scores(oracle=self._scores(rollout)) for rollout in rollouts]
-
-    def _scores(self, rollout: Rollout) -> StepScores:
-        steps = len(rollout.steps)
-        error = self.task.first_error(rollout.prompt, [rollout.step_text(i) for i in range(steps)])
-        right = np.arange(steps) < (steps if error is None else error)
-        return StepScores(values=right.astype(np.float32), version=0)
 
 
 @dataclass(frozen=True, kw_only=True)
