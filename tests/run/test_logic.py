@@ -1,0 +1,43 @@
+"""The logic recipes on the real stack: a policy is made, then trained."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.run.run_kit import ROOT, records
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def run(*arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "WANDB_MODE": "offline"},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_two_iterations_with_exact_step_scores(tmp_path: Path) -> None:
+    policy = str(tmp_path / "policy")
+    sizes = ("--updates", "4", "--warmup-updates", "1", "--problems", "64")
+    run("recipes/logic_sft.py", "--out", policy, *sizes)
+    assert (tmp_path / "policy" / "model.safetensors").stat().st_size < 2_500_000
+    run(
+        *("-m", "rlstep.cli", "train", "recipes/logic_process_grpo.py"),
+        *("--policy.model.path", policy, "--run-dir", str(tmp_path), "--name", "logic"),
+        *("--iterations", "2", "--prompts-per-iteration", "16", "--evaluation.problems", "32"),
+    )
+    summary = json.loads((tmp_path / "logic" / "summary.json").read_text())
+    assert summary["complete"] and summary["iterations"] == 2
+    rows = [r for r in records(tmp_path / "logic", "metrics.jsonl") if "rollout/groups" in r]
+    # Four updates teach nothing, so that no step is right and there is nothing to train on.
+    assert [row["rollout/step_score/oracle"] for row in rows] == [0.0, 0.0]
