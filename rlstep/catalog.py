@@ -32,9 +32,7 @@ ROOMS = (
 PLUG_POINTS = tuple(
     point
     for point in vars(interfaces).values()
-    if inspect.isclass(point)
-    and ABC in point.__bases__
-    and point.__module__ == interfaces.__name__
+    if inspect.isclass(point) and ABC in point.__bases__ and point.__module__ == interfaces.__name__
 )
 
 _ARXIV = re.compile(r"\b\d{4}\.\d{5}(?!\d)")

@@ -5,23 +5,38 @@ Dimensions: P prompt and T completion tokens of the policy, K steps, L tokens of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
-from rlstep.interfaces import Reader
 from rlstep.sequences import last_tokens
 from rlstep.types import (
     Failure,
     Floats,
+    Ints,
     LabelSamples,
     Rollout,
     Samples,
     Sequence,
-    StepInputs,
+    TokenIds,
 )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class StepInputs:
+    """What a step model reads in place of a rollout's own tokens."""
+
+    token_ids: TokenIds
+    """int32, of the step model's own vocabulary."""
+    read_at: Ints
+    """int32 [K], rising: the position whose prediction is the step's."""
+
+
+Reader: TypeAlias = Callable[[Rollout], StepInputs | Failure]
+"""A rollout to what a step model reads of it, or why it cannot ('too_long')."""
 
 
 def own_inputs(rollout: Rollout) -> StepInputs:

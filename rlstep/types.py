@@ -297,16 +297,6 @@ class Rollout:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class StepInputs:
-    """What a step model reads in place of a rollout's own tokens."""
-
-    token_ids: TokenIds
-    """int32, of the step model's own vocabulary."""
-    read_at: Ints
-    """int32 [K], rising: the position whose prediction is the step's."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Group:
     """The rollouts of one prompt, and what failed on the way."""
 

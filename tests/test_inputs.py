@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rlstep.inputs import at_steps, own_inputs, tagged, to_model
+from rlstep.inputs import StepInputs, at_steps, own_inputs, tagged, to_model
 from rlstep.labels import step_labels
 from rlstep.sequences import last_tokens
-from rlstep.types import AdvantageSamples, Failure, Rollout, StepInputs
+from rlstep.types import AdvantageSamples, Failure, Rollout
 from tests.builders import make_counts, make_rollout
 
 # A prompt of 2 tokens, steps of 2, 1 and 3: their last tokens are 3, 4 and 7 of 8.

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from rlstep.actors.learner_group import LearnerGroup
 from rlstep.actors.pooling import PoolingGroup
-from rlstep.inputs import at_steps, own_inputs, to_model
+from rlstep.inputs import StepInputs, at_steps, own_inputs, to_model
 from rlstep.interfaces import Reader, StepModel
-from rlstep.types import Failure, Floats, Rollout, Score, StepInputs
+from rlstep.types import Failure, Floats, Rollout, Score
 
 logger = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rlstep.inputs import tagged
+from rlstep.inputs import StepInputs, tagged
 from rlstep.interfaces import Reader, StepLayout
 from rlstep.scoring.prm_text import Tag, numbered, problem_text, step_texts
-from rlstep.types import Rollout, StepInputs
+from rlstep.types import Rollout
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rlstep.inputs import StepInputs
 from rlstep.interfaces import Reader
 from rlstep.tasks.templates import continuation_ids
-from rlstep.types import Failure, Rollout, StepInputs
+from rlstep.types import Failure, Rollout
 
 
 def load_tokenizer(path: str) -> Any:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rlstep.inputs import tagged
+from rlstep.inputs import StepInputs, tagged
 from rlstep.interfaces import Reader, StepLayout
 from rlstep.scoring.prm_text import Tag, problem_text, shares_ids, step_texts
 from rlstep.tasks.templates import leading_ids
-from rlstep.types import Rollout, StepInputs
+from rlstep.types import Rollout
 
 
 @dataclass(frozen=True, kw_only=True)

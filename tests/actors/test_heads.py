@@ -16,7 +16,7 @@ from torch import Tensor
 from rlstep.actors.learner_group import LearnerGroup
 from rlstep.actors.models import check_learner, load_model
 from rlstep.config import LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
-from rlstep.inputs import to_model
+from rlstep.inputs import StepInputs, to_model
 from rlstep.labels import step_labels
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.scoring.frozen_prm import FrozenPrm
@@ -24,7 +24,7 @@ from rlstep.scoring.math_shepherd import MathShepherdLayout
 from rlstep.scoring.prm import Prm
 from rlstep.scoring.qwen_math_prm import QwenMathPrmLayout
 from rlstep.scoring.step_tags import StepTags
-from rlstep.types import LabelSamples, StepInputs
+from rlstep.types import LabelSamples
 from tests.actors.learner_kit import running
 from tests.actors.prm_kit import (
     ROLLOUTS,

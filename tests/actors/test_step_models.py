@@ -11,12 +11,12 @@ import pytest
 
 from rlstep.actors.step_models import StepModelRole
 from rlstep.config import LearnerConfig, ModelConfig, PoolingConfig
-from rlstep.inputs import tagged
+from rlstep.inputs import StepInputs, tagged
 from rlstep.interfaces import Reader, StepModel
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.scoring.frozen_prm import FrozenPrm
 from rlstep.scoring.prm import Prm
-from rlstep.types import Failure, Rollout, Samples, StepInputs, StepScores, TokenIds
+from rlstep.types import Failure, Rollout, Samples, StepScores, TokenIds
 from tests.builders import make_counts, make_rollout
 
 LEARNER = LearnerConfig(model=ModelConfig(path="/nowhere"), head="two_token")

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlstep.config import LearnerConfig, ModelConfig
+from rlstep.inputs import StepInputs
 from rlstep.interfaces import Reader, StepLayout
 from rlstep.losses.implicit_outcome import ImplicitOutcomeLoss
 from rlstep.losses.step_label import StepLabelLoss
@@ -26,7 +27,7 @@ from rlstep.scoring.prm import Prm
 from rlstep.scoring.prm_text import bounded, numbered, one_token
 from rlstep.scoring.qwen_math_prm import QwenMathPrmLayout
 from rlstep.scoring.step_tags import StepTags
-from rlstep.types import Failure, Rollout, StepInputs
+from rlstep.types import Failure, Rollout
 from tests.real_tokenizers import byte_level_tokenizer, sentencepiece_tokenizer
 from tests.solutions import qwen_like, solution
 
