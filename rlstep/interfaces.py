@@ -203,8 +203,8 @@ class StepModel(ABC):
     source: str
     """The name of its scores, of its metrics and of its part of a checkpoint."""
     learner: LearnerConfig
-    loss: Loss | None
-    """None: the model is never trained."""
+    loss: Any
+    """A `Loss`, or None: the model is never trained. (A plug-in's own field says which.)"""
     every: int = 1
     """It is trained in every so many-th iteration, on that iteration's rollouts."""
     engine: PoolingConfig | None = None

@@ -59,7 +59,7 @@ class LearnerGroup:
         options = {"num_cpus": 0, **(actor_options or {})}
         variables = {"OMP_NUM_THREADS": str(config.threads), "TOKENIZERS_PARALLELISM": "false"}
         arguments = (config,) if loss is None else (config, loss)
-        kind = ray.remote(FrozenRank if loss is None else PublishingLearner)
+        kind: Any = ray.remote(FrozenRank if loss is None else PublishingLearner)
         kind = kind.options(runtime_env={"env_vars": variables}, **options)
         device = "cuda" if options.get("num_gpus") else "cpu"
         actors = [

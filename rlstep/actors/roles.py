@@ -174,7 +174,7 @@ class RunRoles:
 
     async def _each_learner(self, verb: str, directory: Path) -> None:
         """Of those that are trained: a frozen model is in its own folder already."""
-        learners = {"policy": self.policy}
+        learners: dict[str, LearnerGroup | PoolingGroup] = {"policy": self.policy}
         learners |= {
             role.model.source: role.learner
             for role in self.step_models
