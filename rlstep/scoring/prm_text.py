@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +103,7 @@ class Tag:
             )
         return cls(id=tag, spelled=tuple(spelled))
 
-    def escape(self, ids: Sequence[int]) -> list[int]:
+    def escape(self, ids: Iterable[int]) -> list[int]:
         """The ids of data, without the tag."""
         return [i for one in ids for i in (self.spelled if one == self.id else (int(one),))]
 

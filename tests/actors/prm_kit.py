@@ -88,7 +88,8 @@ def classifier(folder: Path, labels: int) -> str:
 
     tokenizer = qwen_like()
     torch.manual_seed(3)
-    config = Qwen2Config(vocab_size=QWEN_ROWS, num_labels=labels, **SIZES)
+    fields: Any = {**SIZES, "num_labels": labels}
+    config = Qwen2Config(vocab_size=QWEN_ROWS, **fields)
     model = Qwen2ForTokenClassification(config)
     with torch.no_grad():
         model.score.bias.copy_(torch.arange(labels) + 0.5)  # vLLM loads it by a way of its own

@@ -14,6 +14,7 @@ from rlstep.actors.learner import LearnerWorker
 from rlstep.actors.learner_group import LearnerGroup
 from rlstep.actors.models import check_learner
 from rlstep.actors.scorer import ScorerGroup
+from rlstep.actors.step_models import StepModelRole
 from rlstep.config import LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig, ScorerConfig
 from rlstep.labels import step_labels
 from rlstep.losses.gaussian_label import GaussianLabelLoss
@@ -228,7 +229,9 @@ async def test_advpo_scores_by_a_trained_learner(ray_cluster, tiny_model: str, t
         moved = replace(plain, radius=2.0)
         scored = []
         for model in (plain, moved):
-            scorer = ScorerGroup(ScorerConfig(), AnswerLine(), [(model, group)], {})
+            scorer = ScorerGroup(
+                ScorerConfig(), AnswerLine(), [StepModelRole(model, group, None)], {}
+            )
             scored.append(await scorer.score_steps([*seen, strange]))
             await scorer.close()
     finally:
