@@ -45,6 +45,8 @@ bench: setup
 	$(BIN)/python tests/bench/generator.py
 	$(BIN)/python tests/bench/learner.py
 	$(BIN)/python tests/bench/losses.py
+	$(BIN)/python tests/bench/verifier.py
+	$(BIN)/python tests/bench/labels.py
 
 # Needs `uv` (any recent one), which is not part of the environment.
 lock:

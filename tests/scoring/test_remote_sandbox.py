@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -60,7 +61,13 @@ def answering(*parts: bytes, between_s: float = 0.0) -> Iterator[str]:
                 visitor.sendall(part)
                 if left.wait(between_s):
                     return
-            left.wait(60.0 if between_s else 0.0)
+            if between_s:
+                left.wait(60.0)
+            else:  # to close on what is not yet read would reset the connection
+                visitor.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(ConnectionError):
+                    while visitor.recv(1 << 16):
+                        pass
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve, daemon=True)
