@@ -75,6 +75,7 @@ async def both_engines(
     return theirs
 
 
+@pytest.mark.slow
 async def test_math_shepherd_scores_alike_on_both_engines(ray_cluster, tmp_path: Path):
     learner = config(math_shepherd(tmp_path), "two_token")
     prm = FrozenPrm(learner=learner, layout=MathShepherdLayout())
