@@ -125,6 +125,7 @@ def test_none_of_a_models_own_code_is_run(folders):
     assert not (Path(folders["process_reward"]) / "ran").exists()
 
 
+@pytest.mark.slow
 async def test_ranks_share_the_work_of_a_frozen_model(ray_cluster, folders):
     ids = ragged(20_000)
     one = config(folders["process_reward"], "process_reward")

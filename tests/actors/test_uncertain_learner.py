@@ -208,6 +208,7 @@ async def test_steps_unlike_the_training_data_are_uncertain(tiny_model: str, tmp
     assert seen.max() < unseen.min() and 5.0 * np.median(seen) < np.median(unseen)
 
 
+@pytest.mark.slow
 async def test_advpo_scores_by_a_trained_learner(ray_cluster, tiny_model: str, tmp_path: Path):
     """Measured and scored through two ranks and the scorer role; never trained in between."""
     prm = BaggedPrm(learner=config(tiny_model), loss=StepLabelLoss(), source="all")

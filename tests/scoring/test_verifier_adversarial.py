@@ -253,6 +253,7 @@ def generated_blow_ups(number: int, draw: random.Random) -> Iterator[str]:
         )
 
 
+@pytest.mark.slow
 async def test_a_few_generated_blow_ups_keep_their_deadline(watch):
     for text in generated_blow_ups(6, random.Random(1)):
         outcome = await watch.verify(rf"\boxed{{{text}}}", SYMBOLIC)
