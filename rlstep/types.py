@@ -119,9 +119,9 @@ class Completion:
     """The stop token id or string, None for the end-of-sequence token."""
     versions: tuple[VersionSpan, ...]
     """Partition of [0, T)."""
-    cached: int = 0
-    """Tokens of the request's prefix that came from the generator's prefix cache; all others were
-    prefilled for this completion."""
+    cached: int | None = None
+    """Tokens of the request's prefix that came from the generator's prefix cache, the others being
+    prefilled for it; None of a request for several, where vLLM (0.32) tells of one only."""
 
     @property
     def truncated(self) -> bool:

@@ -93,20 +93,17 @@ class GeneratorWorker:
             done.put_nowait(error)
 
     async def _complete(self, request: Request) -> tuple[Completion, ...]:
-        prompt = {"type": "token", "prompt_token_ids": request.prefix_ids.tolist()}
-        # Each child by itself: of n children, vLLM 0.32 says for one only what it found cached.
-        children = (replace(request, n=1, seed=request.seed + i) for i in range(request.n))
-        return tuple(await asyncio.gather(*(self._child(prompt, child) for child in children)))
-
-    async def _child(self, prompt: Any, request: Request) -> Completion:
+        prompt: Any = {"type": "token", "prompt_token_ids": request.prefix_ids.tolist()}
         parameters = sampling_parameters(request)
         final = None
         async for output in self._engine.generate(prompt, parameters, request.request_id):
             final = output
         assert final is not None and final.finished, f"{request.request_id}: no final output"
-        return self._completion(final.outputs[0], final.num_cached_tokens or 0)
+        # Of n children vLLM 0.32 says for one only what it found cached.
+        cached = final.num_cached_tokens or 0 if request.n == 1 else None
+        return tuple(self._completion(child, cached) for child in final.outputs)
 
-    def _completion(self, output: Any, cached: int) -> Completion:
+    def _completion(self, output: Any, cached: int | None) -> Completion:
         token_ids = np.asarray(output.token_ids, dtype=np.int32)
         logprobs = np.asarray(output.logprobs.logprobs, dtype=np.float32)
         assert len(logprobs) == len(token_ids), "vLLM returned more than the sampled logprob"

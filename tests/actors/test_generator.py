@@ -50,18 +50,37 @@ async def test_a_seed_fixes_a_request_and_only_that_request(engines: Engines) ->
     assert len({completion.token_ids.tobytes() for completion in (*first, *other)}) == 8
 
 
-async def test_every_child_says_what_it_found_cached(engines: Engines) -> None:
-    """Blocks of 32: of 70 tokens, two blocks are shared and 6 tokens are each child's own."""
+async def test_a_completion_says_what_it_found_cached(engines: Engines) -> None:
+    """Blocks of 32: of 70 tokens, two blocks are shared and 6 tokens are each request's own."""
     group = part_of(engines[False], 1)
     prefix = np.random.default_rng(1).integers(3, 43, 110).astype(np.int32)
-    first = await completions(group, request("cached/a", prefix[:70], n=3))
-    assert [completion.cached for completion in first] == [0, 64, 64]
+    [first] = await completions(group, request("cached/first", prefix[:70]))
+    assert first.cached == 0
+    several = await completions(group, request("cached/several", prefix[:70], n=3))
+    assert [completion.cached for completion in several] == [None] * 3
     [longer] = await completions(group, request("cached/b", prefix))
     assert longer.cached == 64
     [again] = await completions(group, request("cached/c", prefix))
     assert again.cached == 96
     [aligned] = await completions(group, request("cached/d", prefix[:64]))
     assert aligned.cached == 32  # the last token is computed, and with it its block
+
+
+async def test_a_child_is_a_request_of_its_own_with_the_next_seed(engines: Engines) -> None:
+    """What lets a benchmark ask for children one by one and get the same."""
+    group = part_of(engines[False], 1)
+    together = await completions(group, request("children", [3, 4], n=3))
+    apart = [
+        (
+            await completions(
+                group, replace(asked, request_id=f"child/{i}", n=1, seed=asked.seed + i)
+            )
+        )[0]
+        for i in range(3)
+        for asked in [request("children", [3, 4], n=3)]
+    ]
+    pairs = zip(together, apart, strict=True)
+    assert all(np.array_equal(a.token_ids, b.token_ids) for a, b in pairs)
 
 
 async def test_requests_of_one_affinity_share_a_replicas_cache(engines: Engines) -> None:

@@ -225,13 +225,30 @@ class Meter:
     completions: int = 0
 
     async def generate(self, requests: Sequence[Request]) -> AsyncIterator[Answer]:
-        async for request, answer in self.generator.generate(requests):
+        """Each child asked for by itself, as vLLM does inside: only so it says what was cached."""
+        asked = {
+            f"{r.request_id}#{i}": (
+                r,
+                i,
+                replace(r, request_id=f"{r.request_id}#{i}", n=1, seed=r.seed + i),
+            )
+            for r in requests
+            for i in range(r.n)
+        }
+        made: dict[str, dict[int, Completion]] = {r.request_id: {} for r in requests}
+        children = [child for _, _, child in asked.values()]
+        async for child, answer in self.generator.generate(children):
             assert not isinstance(answer, Failure), answer
-            self.completions += len(answer)
-            for completion in answer:
-                self.prefilled += len(request.prefix_ids) - completion.cached
-                self.decoded += len(completion.token_ids)
-            yield request, answer
+            request, index, _ = asked[child.request_id]
+            [completion] = answer
+            assert completion.cached is not None
+            self.completions += 1
+            self.prefilled += len(request.prefix_ids) - completion.cached
+            self.decoded += len(completion.token_ids)
+            siblings = made[request.request_id]
+            siblings[index] = completion
+            if len(siblings) == request.n:
+                yield request, tuple(siblings[i] for i in range(request.n))
 
 
 @dataclass(frozen=True, kw_only=True)
