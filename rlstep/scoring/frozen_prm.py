@@ -11,7 +11,7 @@ from rlstep.inputs import own_inputs
 from rlstep.interfaces import Reader, StepLayout, StepModel
 from rlstep.scoring.prm import sigmoid_at_steps
 from rlstep.scoring.prm_text import bounded, context_of, load_tokenizer, needs_vocabulary
-from rlstep.types import Floats, LabelSamples, Rollout, Samples, Score
+from rlstep.types import Floats, LabelSamples, LabelSamples, Rollout, Samples, Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,8 @@ class FrozenPrm(StepModel):
         return bounded(self.layout.reader(tokenizer, load_tokenizer(path)), most)
 
     def samples(self, rollouts: Sequence[Rollout]) -> Samples:
-        raise NotImplementedError("a FrozenPrm is not trained")
+        """None: it is never trained."""
+        return LabelSamples(sequences=(), targets=(), weights=())
 
     def read_out(self, rollout: Rollout, predictions: Floats, version: int) -> Score:
         return sigmoid_at_steps(rollout, predictions, self.source, version)
