@@ -11,7 +11,7 @@ from rlstep.inputs import own_inputs
 from rlstep.interfaces import Reader, StepLayout, StepModel
 from rlstep.scoring.prm import sigmoid_at_steps
 from rlstep.scoring.prm_text import bounded, context_of, load_tokenizer, needs_vocabulary
-from rlstep.types import Floats, LabelSamples, LabelSamples, Rollout, Samples, Score
+from rlstep.types import Floats, LabelSamples, Rollout, Samples, Score
 
 
 @dataclass(frozen=True, kw_only=True)
