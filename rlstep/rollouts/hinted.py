@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from rlstep.checks import at_least
-from rlstep.interfaces import RolloutContext, RolloutStrategy
+from rlstep.interfaces import Answer, RolloutContext, RolloutStrategy
 from rlstep.rollouts.requests import group_of, prompt_request, request_seed
 from rlstep.rollouts.verification import verified
 from rlstep.types import (
-    Completion,
     Failure,
     Group,
     OutcomeScore,
@@ -23,8 +22,6 @@ from rlstep.types import (
     TokenIds,
     Verdict,
 )
-
-Answer = tuple[Request, tuple[Completion, ...] | Failure]
 
 
 @dataclass(frozen=True, kw_only=True)
