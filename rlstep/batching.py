@@ -5,6 +5,7 @@ Dimensions: N sequences, L tokens (padded), K steps (padded), P pairs.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, fields, replace
 from functools import singledispatch
@@ -203,21 +204,85 @@ def _subset(samples: Samples, prompts: set[str]) -> Samples:
     )
 
 
-def micro_batches(lengths: Seq[int], token_budget: int, ranks: int) -> list[list[list[int]]]:
-    """Positions of the sequences of every micro-batch of every rank: `[rank][micro_batch]`.
+Rows: TypeAlias = list[list[int]]
+"""A micro-batch: the positions of the sequences that stand one after the other in each row."""
 
-    Longest first, so that padding is small and running out of memory shows at once; a micro-batch
-    holds at most `token_budget` padded tokens (a longer single sequence gets one of its own). All
-    ranks have the same number of micro-batches, the last possibly empty, since collective
-    operations (ZeRO-3 gathers) must match.
+
+def micro_batches(
+    lengths: Seq[int], token_budget: int, ranks: int, *, packing: bool
+) -> list[list[Rows]]:
+    """The rows of every micro-batch of every rank: `[rank][micro_batch][row]`.
+
+    Longest first, so that running out of memory shows at once. A micro-batch holds at most
+    `token_budget` padded tokens (a longer single sequence gets one of its own); its rows are as
+    long as its first sequence. With packing what is left of a row takes the longest sequence that
+    fits, over and over; without, padding. All ranks have the same number of micro-batches, the
+    last possibly empty, since collective operations (ZeRO-3 gathers) must match.
     """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    batches: list[list[int]] = []
-    for i in order:
-        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= token_budget:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
+    left = sorted(range(len(lengths)), key=lambda i: (lengths[i], -i))
+    batches: list[Rows] = []
+    while left:
+        width = lengths[left[-1]]
+        batches.append([])
+        for _ in range(max(1, token_budget // width)):
+            if left:
+                batches[-1].append(_row(left, lengths, width if packing else 0))
     rounds = -(-len(batches) // ranks)
     batches += [[] for _ in range(rounds * ranks - len(batches))]
     return [batches[rank::ranks] for rank in range(ranks)]
+
+
+def _row(left: list[int], lengths: Seq[int], width: int) -> list[int]:
+    """Takes the last of `left`, which rises by length, and what fits beside it into the width."""
+    row = [left.pop()]
+    room = width - lengths[row[0]]
+    while fitting := bisect_right(left, room, key=lambda i: lengths[i]):
+        row.append(left.pop(fitting - 1))
+        room -= lengths[row[-1]]
+    return row
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedBatch:
+    """The sequences of a micro-batch as a model reads them: R rows, n sequences, W and L tokens.
+
+    Where a sequence starts in a row the places start again, by which the model tells the sequences
+    apart; without a second sequence in any row they rise all along, and attention has no mask.
+    """
+
+    token_ids: Tensor
+    """int64 [R, W], 0 in the padding."""
+    places: Tensor
+    """int64 [R, W], of a token in its sequence; they go on in the padding behind it."""
+    index: Tensor
+    """int64 [n, L], where each token stands among the R * W; in the padding any other one."""
+
+    def unpack(self, values: Tensor) -> Tensor:
+        """[R, W, ...] to [n, L, ...], one sequence a row."""
+        return values.flatten(0, 1)[self.index]
+
+    def to(self, device: torch.device) -> PackedBatch:
+        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+def pack(token_ids: Seq[np.ndarray], rows: Rows) -> PackedBatch:
+    """Lay a micro-batch out in its rows; its sequences are unpacked in the rows' order.
+
+    No rows make one token, so that collective gathers match.
+    """
+    table = [[token_ids[i] for i in row] for row in rows] or [[np.zeros(1, dtype=np.int32)]]
+    joined = _pad([np.concatenate(row) for row in table], 0, np.int64)
+    width = joined.shape[1]
+    lengths = np.array([len(sequence) for row in table for sequence in row])
+    places, starts = np.empty(joined.shape, dtype=np.int64), []
+    for number, row in enumerate(table):
+        start = 0
+        for sequence in row:
+            places[number, start:] = np.arange(width - start)
+            starts.append(number * width + start)
+            start += len(sequence)
+    reach = np.arange(lengths.max())
+    index = np.array(starts)[:, None] + np.where(reach < lengths[:, None], reach, 0)
+    return PackedBatch(
+        token_ids=joined, places=torch.from_numpy(places), index=torch.from_numpy(index)
+    )

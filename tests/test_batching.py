@@ -17,6 +17,7 @@ from rlstep.batching import (
     count,
     micro_batches,
     mini_batches,
+    pack,
 )
 from rlstep.types import AdvantageSamples, LabelSamples, Pair, PairSamples, Sequence
 from tests.builders import make_sequence, zero_logprobs
@@ -145,19 +146,58 @@ def test_mini_batches_carry_the_columns_along():
 def test_micro_batches_worked_by_hand():
     # Longest first: 5 | 4, 4 | 2, 1 fit a budget of 8 padded tokens as 5 (6 would be 10), 4 + 4,
     # 2 + 1; two ranks take turns and the second gets an empty one.
-    assert micro_batches([4, 1, 5, 2, 4], 8, 2) == [[[2], [3, 1]], [[0, 4], []]]
+    assert micro_batches([4, 1, 5, 2, 4], 8, 2, packing=False) == [
+        [[[2]], [[3], [1]]],
+        [[[0], [4]], []],
+    ]
+
+
+def test_packed_rows_worked_by_hand():
+    # Width 6: 6 | 4 + 2 | 4 + 1 + 1; no row left for the last 4, which begins the next micro-batch.
+    lengths = [1, 4, 6, 2, 4, 1, 4]
+    assert micro_batches(lengths, 18, 1, packing=True) == [[[[2], [1, 3], [4, 0, 5]], [[6]]]]
+    # Without: 6 | 4 | 4, then 4 | 2 | 1 | 1.
+    assert micro_batches(lengths, 18, 1, packing=False) == [[[[2], [1], [4]], [[6], [3], [0], [5]]]]
+
+
+def test_a_packed_batch_worked_by_hand():
+    ids = [np.array([7, 8], np.int32), np.array([1, 2, 3, 4], np.int32), np.array([9], np.int32)]
+    batch = pack(ids, [[1], [0, 2]])
+    assert batch.token_ids.tolist() == [[1, 2, 3, 4], [7, 8, 9, 0]]
+    assert batch.places.tolist() == [[0, 1, 2, 3], [0, 1, 0, 1]]
+    unpacked = batch.unpack(batch.token_ids)  # in the rows' order: 1, 0, 2
+    assert unpacked[0].tolist() == [1, 2, 3, 4]
+    assert unpacked[1, :2].tolist() == [7, 8] and unpacked[2, :1].tolist() == [9]
+    assert batch.unpack(torch.arange(16).reshape(2, 4, 2))[1, 1].tolist() == [10, 11]
+    assert pack(ids, []).token_ids.tolist() == [[0]]
 
 
 @given(
     lengths=st.lists(st.integers(1, 30), max_size=20),
     budget=st.integers(1, 60),
     ranks=st.integers(1, 4),
+    packing=st.booleans(),
 )
-def test_micro_batches_hold_every_sequence_once_within_the_budget(lengths, budget, ranks):
-    by_rank = micro_batches(lengths, budget, ranks)
+def test_micro_batches_hold_every_sequence_once_within_the_budget(lengths, budget, ranks, packing):
+    by_rank = micro_batches(lengths, budget, ranks, packing=packing)
     assert len(by_rank) == ranks and len({len(batches) for batches in by_rank}) == 1
-    every = [positions for batches in by_rank for positions in batches]
-    assert sorted(i for positions in every for i in positions) == list(range(len(lengths)))
-    for positions in every:
-        padded = len(positions) * max((lengths[i] for i in positions), default=0)
-        assert padded <= budget or len(positions) == 1
+    every = [rows for batches in by_rank for rows in batches]
+    assert sorted(i for rows in every for row in rows for i in row) == list(range(len(lengths)))
+    for rows in every:
+        width = max((sum(lengths[i] for i in row) for row in rows), default=0)
+        assert width == max((lengths[row[0]] for row in rows), default=0)
+        assert width * len(rows) <= budget or len(rows) == 1
+        assert packing or all(len(row) == 1 for row in rows)
+
+
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=20), budget=st.integers(1, 200))
+def test_what_is_packed_comes_out_as_it_went_in(lengths, budget):
+    ids = [np.random.default_rng(i).integers(1, 99, n) for i, n in enumerate(lengths)]
+    for rows in micro_batches(lengths, budget, 1, packing=True)[0]:
+        batch = pack(ids, rows)
+        positions = [i for row in rows for i in row]
+        for tokens, places, i in zip(
+            batch.unpack(batch.token_ids), batch.unpack(batch.places), positions, strict=True
+        ):
+            assert tokens[: lengths[i]].tolist() == ids[i].tolist()
+            assert places[: lengths[i]].tolist() == list(range(lengths[i]))

@@ -616,6 +616,7 @@ def test_a_step_weight_that_is_off_would_be_seen():
     @settings(max_examples=20, deadline=None)
     @given(case=cases(PairSamples))
     def check(case: Case) -> None:
+        assert isinstance(case.batch, PairBatch)
         paired = torch.cat([case.batch.chosen, case.batch.rejected])
         assume((case.batch.step_mask[paired].sum(1) > 2).any())
         level = replace(case.batch, step_scores=torch.zeros_like(case.batch.step_scores))

@@ -28,6 +28,8 @@ class Head:
     read: Read
     labels: int = 0
     """Outputs of a classifier that is no part of a language model; 0 for a vocabulary."""
+    of_next: bool = False
+    """Whether it is the next token that a position speaks of, so that the first one has nothing."""
     may_be_new: bool = False
     """Whether a folder may lack it: then it starts at zero. (A head of two layers at zero would
     have no gradient.)"""
@@ -46,12 +48,13 @@ def make_head(config: LearnerConfig, outputs: int = 1) -> Head:
 
     match config.head:
         case "language_model":
-            return Head(model_class=transformers.AutoModelForCausalLM, read=token_logprobs)
+            kind: Any = transformers.AutoModelForCausalLM
+            return Head(model_class=kind, read=token_logprobs, of_next=True)
         case "two_token":
             good, bad = label_token_ids(config)
             return Head(model_class=transformers.AutoModelForCausalLM, read=_margin(good, bad))
         case "token_classification":
-            kind: Any = transformers.AutoModelForTokenClassification
+            kind = transformers.AutoModelForTokenClassification
             read = _only if outputs == 1 else _all
             return Head(model_class=kind, read=read, labels=outputs, may_be_new=True)
         case "two_label":

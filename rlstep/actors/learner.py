@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -120,16 +121,17 @@ class LearnerWorker(LearnerRank):
             leaf = batch.old_logprobs.clone() if known else self._all_predictions(token_ids, batch)
             objective = self._joint(leaf, batch, count(samples), metrics)
         lengths = [len(row) for row in token_ids]
-        for positions in self.parts(lengths):
-            entropies = "entropies" in self.loss.reads
-            predictions = self.forward(self.engine, token_ids, positions, entropies)
+        for part in self.parts(lengths):
+            packed = self.pack(token_ids, part)
+            positions = list(chain(*part))
+            predictions = self.forward(self.engine, packed, "entropies" in self.loss.reads)
             value = objective(predictions, positions) if positions else predictions.sum() * 0.0
             if not torch.isfinite(value):
                 value = predictions.sum() * math.nan  # so that the step sees it, on every rank
             # DeepSpeed averages gradients over the ranks; the loss is already a global mean.
             self.engine.backward(value * self.config.world_size, scale_wrt_gas=False)
             tally.tokens += sum(lengths[p] for p in positions)
-            tally.padded += predictions.shape[:2].numel() if positions else 0
+            tally.padded += packed.token_ids.numel() if positions else 0
         self._step(metrics, tally)
 
     def _separable(

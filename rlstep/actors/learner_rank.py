@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -28,7 +29,7 @@ from rlstep.actors.deepspeed_config import (
     zero_stage,
 )
 from rlstep.actors.heads import make_head
-from rlstep.batching import micro_batches
+from rlstep.batching import PackedBatch, Rows, micro_batches, pack
 from rlstep.config import LearnerConfig
 from rlstep.interfaces import Loss
 from rlstep.types import Floats, TokenIds
@@ -119,36 +120,32 @@ class ModelRank:
 
     # --- predictions -----------------------------------------------------------------------------
 
-    def forward(
-        self,
-        model: Any,
-        token_ids: Sequence[TokenIds],
-        positions: list[int],
-        entropies: bool = False,
-    ) -> Tensor:
-        """float32 [n, longest], with entropies [n, longest, 2], of a wider head [n, longest,
-        outputs] (see `interfaces.Loss`). No positions: one token, so that collective gathers
-        match."""
-        rows = [token_ids[i] for i in positions] or [np.zeros(1, dtype=np.int32)]
-        lengths = torch.tensor([len(row) for row in rows])
-        ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.as_tensor(np.asarray(row, dtype=np.int64))
-        return models.predict_tokens(
-            model, ids.to(self.device), lengths.to(self.device), self._head, entropies
-        )
+    def pack(self, token_ids: Sequence[TokenIds], rows: Rows) -> PackedBatch:
+        """A micro-batch as the model reads it."""
+        if self.config.packing and self.config.model.attention == "flash_attention_2":
+            # transformers (5.19) sees packed sequences there in a single row only, silently.
+            rows = [[position for row in rows for position in row]] if rows else []
+        return pack(token_ids, rows).to(self.device)
 
-    def parts(self, lengths: Sequence[int]) -> list[list[int]]:
-        return micro_batches(lengths, self.config.token_budget, self.config.world_size)[self.rank]
+    def forward(self, model: Any, batch: PackedBatch, entropies: bool = False) -> Tensor:
+        """float32 [n, longest], with entropies [n, longest, 2], of a wider head [n, longest,
+        outputs] (see `interfaces.Loss`)."""
+        return models.predict_tokens(model, batch, self._head, entropies)
+
+    def parts(self, lengths: Sequence[int]) -> list[Rows]:
+        """This rank's micro-batches."""
+        return micro_batches(
+            lengths, self.config.token_budget, self.config.world_size, packing=self.config.packing
+        )[self.rank]
 
     @torch.no_grad()
     def own_rows(self, token_ids: Sequence[TokenIds], model: Any) -> dict[int, Tensor]:
         """Predictions of the sequences that fall to this rank, by position."""
         lengths = [len(row) for row in token_ids]
         rows: dict[int, Tensor] = {}
-        for positions in self.parts(lengths):
-            values = self.forward(model, token_ids, positions)
-            rows |= {p: row[: lengths[p]] for p, row in zip(positions, values, strict=False)}
+        for part in self.parts(lengths):
+            values = self.forward(model, self.pack(token_ids, part))
+            rows |= {p: row[: lengths[p]] for p, row in zip(chain(*part), values, strict=False)}
         return rows
 
 
@@ -212,10 +209,12 @@ class LearnerRank(ModelRank):
         token_ids, at = rows
         found: dict[int, Floats] = {}
         with models.head_inputs(self.engine.module) as inputs:
-            for positions in self.parts([len(row) for row in token_ids]):
-                outputs = self.forward(self.engine, token_ids, positions)
-                both = torch.cat([outputs[..., None], inputs.pop().float()], -1).cpu().numpy()
-                found |= {p: row[at[p]] for p, row in zip(positions, both, strict=False)}
+            for part in self.parts([len(row) for row in token_ids]):
+                batch = self.pack(token_ids, part)
+                outputs = self.forward(self.engine, batch)
+                read = batch.unpack(inputs.pop().float())
+                both = torch.cat([outputs[..., None], read], -1).cpu().numpy()
+                found |= {p: row[at[p]] for p, row in zip(chain(*part), both, strict=False)}
         return found
 
     @contextmanager

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rlstep.actors.heads import Head, label_token_ids, make_head
+from rlstep.batching import PackedBatch
 from rlstep.config import LearnerConfig, LoraConfig
 from rlstep.interfaces import Loss
 from rlstep.logprobs import token_logprobs_and_entropies
@@ -115,7 +116,7 @@ def load_model(
         complete: whether the folder must have the head, too: the model is not to be trained.
 
     Raises:
-        ValueError: the folder lacks weights of the model.
+        ValueError: the folder lacks weights of the model, or its layers do not allow packing.
     """
     torch.manual_seed(seed)
     head = make_head(config, outputs)
@@ -129,6 +130,11 @@ def load_model(
     )
     new_head = head.may_be_new and not complete
     _start_head_at_zero(model, set(info["missing_keys"]), new_head, config.model.path)
+    if config.packing and model._is_stateful:
+        raise ValueError(
+            f"learner.packing is True, but {type(model).__name__} has recurrent layers, which would"
+            " carry one sequence on into the next; the nearest valid value is False"
+        )
     _turn_dropout_off(model)
     if config.model.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -177,28 +183,34 @@ def adapters_off(module: nn.Module) -> AbstractContextManager[Any]:
 
 
 def predict_tokens(
-    model: nn.Module, token_ids: Tensor, lengths: Tensor, head: Head, entropies: bool = False
+    model: nn.Module, batch: PackedBatch, head: Head, entropies: bool = False
 ) -> Tensor:
     """One number a token: its logprob, or what the head says there (of a wider head, all that it
     says); two with entropies.
 
+    No attention mask: nothing before the padding sees it, and packed sequences are told apart by
+    their places (transformers' masks, and flash attention's lengths, are made of these).
+
     Args:
-        model: called with right-padded ids; may be the DeepSpeed engine.
-        token_ids: int64 [N, L].
-        lengths: int64 [N].
+        model: may be the DeepSpeed engine.
+        batch: n sequences, the longest of L tokens.
         head: what the model was loaded with.
         entropies: whether a language model's entropies (see `interfaces.Loss`) are wanted as well.
 
     Returns:
-        float32 [N, L], [N, L, 2] or, of a head with more than one, [N, L, outputs]; what stands in
+        float32 [n, L], [n, L, 2] or, of a head with more than one, [n, L, outputs]; what stands in
         the padding is finite and means nothing.
     """
-    positions = torch.arange(token_ids.shape[1], device=token_ids.device)
-    mask = (positions < lengths[:, None]).long()
-    logits = model(input_ids=token_ids, attention_mask=mask, use_cache=False).logits
+    ids = batch.token_ids
+    logits = model(input_ids=ids, position_ids=batch.places, use_cache=False).logits
     if entropies:
-        return torch.stack(token_logprobs_and_entropies(logits, token_ids), -1)
-    return head.read(logits, token_ids)
+        numbers = torch.stack(token_logprobs_and_entropies(logits, ids), -1)
+    else:
+        numbers = head.read(logits, ids)
+    numbers = batch.unpack(numbers)
+    if head.of_next:  # what stands before a sequence's first token is another sequence
+        numbers = torch.cat([torch.zeros_like(numbers[:, :1]), numbers[:, 1:]], 1)
+    return numbers
 
 
 @contextmanager

@@ -58,6 +58,21 @@ def make_model(
     return str(folder)
 
 
+def make_architecture(folder: Path, kind: str) -> str:
+    """A random language model of any of transformers' architectures, without a tokenizer."""
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2}
+    if kind != "Mamba":
+        sizes |= {"intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 4}
+    settings = getattr(transformers, f"{kind}Config")(**sizes, initializer_range=0.2)
+    getattr(transformers, {"GPT2": "GPT2LMHeadModel"}.get(kind, f"{kind}ForCausalLM"))(
+        settings
+    ).save_pretrained(folder)
+    return str(folder)
+
+
 def make_sequences(number: int = 8, *, prompts: int = 4) -> tuple[Sequence, ...]:
     """Ragged: a prompt of 3 tokens, completions of 2 to 13 tokens in two steps."""
     random = np.random.default_rng(0)

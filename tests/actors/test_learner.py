@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from rlstep.actors.deepspeed_config import learning_rate_factor
+from rlstep.actors.heads import make_head
 from rlstep.actors.learner_group import LearnerGroup
-from rlstep.actors.models import check_learner, check_model, load_model
+from rlstep.actors.models import check_learner, check_model, load_model, predict_tokens
+from rlstep.batching import PackedBatch, pack
 from rlstep.config import LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
 from rlstep.interfaces import Loss
 from rlstep.losses.ppo import Ppo
@@ -27,6 +29,7 @@ from tests.actors.learner_kit import (
     RatioLoss,
     advantage_samples,
     label_samples,
+    make_architecture,
     make_model,
     pair_samples,
     running,
@@ -74,23 +77,57 @@ def close(a: Sequence[Any], b: Sequence[Any], tolerance: float) -> None:
 
 
 @pytest.mark.parametrize(("loss", "samples"), CASES, ids=NAMES)
-def test_update_does_not_depend_on_micro_batches_or_zero(tiny_model, loss, samples):
+def test_update_does_not_depend_on_micro_batches_packing_or_zero(tiny_model, loss, samples):
     # Updates of plain size: clipping at 1 would hide a wrong scale, Adam's own would as well, so
     # the gradient norm is compared too.
     optimizer = OptimizerConfig(learning_rate=RATE, gradient_clip=0.0)
     whole, expected, _ = after(
-        config(tiny_model, token_budget=10_000, optimizer=optimizer), loss, samples
+        config(tiny_model, token_budget=10_000, packing=False, optimizer=optimizer), loss, samples
     )
     assert whole[0]["updates"] == 1 and whole[0]["grad_norm"] > 0.1
-    for budget, stage in [(1, 0), (40, 0), (40, 1), (1, 2), (40, 3)]:
-        again, got, _ = after(
-            config(tiny_model, token_budget=budget, zero_stage=stage, optimizer=optimizer),
-            loss,
-            samples,
-        )
+    for budget, packing, stage in [
+        *[(10_000, True, 0), (1, False, 0), (40, True, 0), (40, False, 0)],
+        *[(40, True, 1), (1, True, 2), (40, True, 3)],
+    ]:
+        layout = {"token_budget": budget, "packing": packing, "zero_stage": stage}
+        again, got, _ = after(config(tiny_model, optimizer=optimizer, **layout), loss, samples)
+        if budget == 10_000:
+            assert again[0]["padded_tokens"] < whole[0]["padded_tokens"]
         assert again[0]["loss"] == pytest.approx(whole[0]["loss"], abs=1e-5)
         assert again[0]["grad_norm"] == pytest.approx(whole[0]["grad_norm"], rel=1e-4)
         same(expected, got, 0.05 * RATE)
+
+
+@pytest.mark.parametrize("kind", ["Qwen2", "Llama", "GPT2"])
+def test_what_is_packed_is_read_as_if_alone(tmp_path, kind):
+    path = make_architecture(tmp_path, kind)
+    ids = [np.arange(2, 2 + length, dtype=np.int32) for length in (7, 3, 4, 2, 1)]
+    head = make_head(config(path))
+    model = load_model(config(path), seed=0)
+
+    def read(*batches: PackedBatch) -> list[Tensor]:
+        with torch.no_grad():
+            return [row for b in batches for row in predict_tokens(model, b, head)]
+
+    alone = read(*(pack([row], [[0]]) for row in ids))
+    # Rows as long as the longest sequence, and one row as flash attention has it.
+    for rows in ([[0], [2, 1], [3, 4]], [[0, 2, 1, 3, 4]]):
+        batch = pack(ids, rows)
+        packed = read(batch)
+        for row, i in zip(packed, (0, 2, 1, 3, 4), strict=True):
+            assert torch.allclose(row[: len(ids[i])], alone[i], rtol=0, atol=1e-5)
+            assert row[0] == 0.0
+        # Places that rise all along would let every sequence see the one before it.
+        leaking = replace(batch, places=torch.arange(batch.places.shape[1]).expand_as(batch.places))
+        assert (read(leaking)[2][1:3] - alone[1][1:]).abs().max() > 1e-2
+
+
+def test_recurrent_layers_refuse_packing(tmp_path):
+    path = make_architecture(tmp_path, "Mamba")
+    recurrent = config(path, model=ModelConfig(path=path, attention="eager"))
+    with pytest.raises(ValueError, match=r"learner\.packing is True, but MambaForCausalLM has"):
+        load_model(recurrent, seed=0)
+    load_model(replace(recurrent, packing=False), seed=0)
 
 
 def nothing(samples: Samples) -> Samples:

@@ -7,6 +7,9 @@ the same optimizer, so their losses must stay equal while they are timed. The ba
 writes by hand for one loss: tensors are collated and cut before the clock starts, and there are no
 records, metrics or checks. For a pair loss, whose gradient joins the whole batch, both compute the
 reference (the policy before the update); a separable loss on fresh samples needs no extra forward.
+
+A third comparison is of layouts: completions of long-tailed lengths (lognormal, sigma 1), which the
+learner packs, while the bare loop pads sequences of like length to the longest of them.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +45,17 @@ from tests.actors.learner_kit import make_model, running
 
 PROMPTS, SAMPLES, PROMPT_TOKENS = 8, 4, 16
 COMPLETION_TOKENS = (24, 97)
+TAIL_MEDIAN, TAIL_LONGEST = 48, 480
 WARM_UP = 2
 
 
-def sequences(vocabulary: int) -> tuple[Sequence, ...]:
+def sequences(vocabulary: int, *, tails: bool = False) -> tuple[Sequence, ...]:
     random = np.random.default_rng(0)
+    lengths = random.integers(*COMPLETION_TOKENS, PROMPTS * SAMPLES)
+    if tails:
+        lengths = (TAIL_MEDIAN * random.lognormal(0.0, 1.0, len(lengths))).astype(int)
     made = []
-    for i in range(PROMPTS * SAMPLES):
-        completion = int(random.integers(*COMPLETION_TOKENS))
+    for i, completion in enumerate(lengths.clip(2, TAIL_LONGEST).tolist()):
         length = PROMPT_TOKENS + completion
         index = np.concatenate([np.full(PROMPT_TOKENS, -1), np.arange(completion) // 12])
         made.append(
@@ -83,8 +90,8 @@ def pair_samples(vocabulary: int) -> PairSamples:
     return PairSamples(sequences=sequences(vocabulary), pairs=pairs, groups=PROMPTS)
 
 
-def advantage_samples(vocabulary: int) -> AdvantageSamples:
-    rows = sequences(vocabulary)
+def advantage_samples(vocabulary: int, *, tails: bool = False) -> AdvantageSamples:
+    rows = sequences(vocabulary, tails=tails)
     advantages = tuple(
         np.where(s.loss_mask, 1.0 if i % 2 else -1.0, 0.0).astype(np.float32)
         for i, s in enumerate(rows)
@@ -103,7 +110,8 @@ class BareLoop:
         self.batch: Any = collate(samples, zeros, zeros)
         lengths = [len(s.token_ids) for s in samples.sequences]
         self.micro_batches = []
-        for positions in micro_batches(lengths, config.token_budget, 1)[0]:
+        for rows in micro_batches(lengths, config.token_budget, 1, packing=False)[0]:
+            positions = [position for (position,) in rows]
             index = torch.tensor(positions)
             width = max(lengths[p] for p in positions)
             mask = torch.arange(width) < self.batch.lengths[index][:, None]
@@ -193,15 +201,18 @@ def main() -> None:
                 path=make_model(Path(folder), vocabulary=vocabulary, hidden=128, layers=4)
             ),
             token_budget=1024,
+            packing=False,
             threads=options.threads,
             optimizer=OptimizerConfig(learning_rate=1e-4),
         )
+        ppo = Ppo(kl=Kl(coefficient=0.01))
         found = {
             "pair": compare(config, Dpo(), pair_samples(vocabulary), options.pairs),
-            "separable": compare(
-                config,
-                Ppo(kl=Kl(coefficient=0.01)),
-                advantage_samples(vocabulary),
+            "separable": compare(config, ppo, advantage_samples(vocabulary), options.pairs),
+            "packed": compare(
+                replace(config, packing=True),
+                ppo,
+                advantage_samples(vocabulary, tails=True),
                 options.pairs,
             ),
         }
