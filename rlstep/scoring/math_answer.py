@@ -207,19 +207,35 @@ def _constrains(one: str, other: str) -> bool:
 
 
 def _undefined(expression: Any) -> bool:
-    """Whether it is 1/0 or 0/0, which equal nothing; as a reference, Math-Verify raises on them."""
-    from sympy import nan, zoo
+    """Whether it is 1/0 or 0/0, or has an infinity inside a value, which equals nothing.
 
-    return expression in (nan, zoo)
+    As a reference, Math-Verify (0.9) raises on the former; of infinities it takes differences,
+    and finds |ln sqrt(oo)| equal to |6|, on some days. They may stand alone and bound intervals.
+    """
+    from sympy import Basic, Expr, nan, oo, zoo
+
+    if isinstance(expression, str):
+        return False
+    if not isinstance(expression, Expr):  # a set, a relation; a matrix has entries and no arguments
+        inner = expression.args if isinstance(expression, Basic) else expression
+        return any(map(_undefined, inner))
+    if not expression.has(oo, -oo, nan, zoo):
+        return False
+    return expression not in (oo, -oo) and expression.args != (-1, oo)
 
 
 def _verified(first: list[Any], second: list[Any]) -> bool:
     from math_verify import verify
 
-    # No timeout here: Math-Verify's is a signal handler; the pool around us kills instead.
-    return verify(
-        first, second, allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True
-    )
+    try:
+        # No timeout here: Math-Verify's is a signal handler; the pool around us kills instead.
+        return verify(
+            first, second, allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True
+        )
+    except ValueError as error:
+        if "pole" not in str(error):
+            raise
+        return False  # mpmath's, of (-1)! and the like: as undefined as 1/0
 
 
 @lru_cache(maxsize=1024)

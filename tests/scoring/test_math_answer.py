@@ -104,6 +104,13 @@ COMPARISONS = [
     ("5", "x=5", CORRECT),
     (r"\infty", r"-\infty", WRONG),
     (r"\frac{1}{0}", "3", WRONG),
+    # an infinity inside a value, and a pole of the gamma function: found by fuzzing
+    (r"|\ln \sqrt{\infty}|", "|6|", WRONG),
+    (r"\frac{6}{\infty}", "6", WRONG),
+    (r"\lfloor -1 \rfloor!", "6", WRONG),
+    (r"\infty", r"+\infty", CORRECT),
+    (r"(3, \infty)", "x > 3", CORRECT),
+    (r"\{1, \infty\}", r"\{\infty, 1\}", CORRECT),
     # tuples have an order, sets have none
     ("(1, 2)", "(1,2)", CORRECT),
     ("(2, 1)", "(1, 2)", WRONG),
