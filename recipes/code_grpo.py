@@ -6,12 +6,13 @@ to train on, and a model trained on it can no longer be measured by it. For more
 `task_id`, `prompt`, `test`, `entry_point` rows: --task.path problems.jsonl
 """
 
+from one_gpu import generator
+
 from rlstep.advantages.group import GroupAdvantages
 from rlstep.cli import run_recipe
 from rlstep.config import (
     Config,
     EvaluationConfig,
-    GeneratorConfig,
     LearnerConfig,
     ModelConfig,
     OptimizerConfig,
@@ -53,15 +54,7 @@ def config() -> Config:
         splitter=NewlineSplitter(),
         verifier=CodeTests(seconds=8.0),
         scorer=ScorerConfig(processes=8, deadline_s=20.0),
-        generator=GeneratorConfig(
-            dtype="bfloat16",
-            context=1024,
-            kv_cache_mib=8192,
-            block_size=16,
-            enforce_eager=False,
-            transfer="ipc",
-            parity_tolerance=0.2,
-        ),
+        generator=generator(1024),
         placement=PlacementConfig(generator_gpus=0.5, policy_gpus=0.5, strategy="STRICT_PACK"),
         evaluation=EvaluationConfig(every=5),
         prompts_per_iteration=32,

@@ -6,11 +6,12 @@ more GPUs, disaggregate: --placement.generator-gpus 1 --placement.policy-gpus 1
 --policy.world-size as many as there are.
 """
 
+from one_gpu import generator
+
 from rlstep.cli import run_recipe
 from rlstep.config import (
     Config,
     EvaluationConfig,
-    GeneratorConfig,
     LearnerConfig,
     ModelConfig,
     OptimizerConfig,
@@ -64,15 +65,7 @@ def config() -> Config:
                 loss=StepLabelLoss(),
             ),
         ),
-        generator=GeneratorConfig(
-            dtype="bfloat16",
-            context=1024,
-            kv_cache_mib=8192,
-            block_size=16,
-            enforce_eager=False,
-            transfer="ipc",
-            parity_tolerance=0.2,
-        ),
+        generator=generator(1024),
         placement=PlacementConfig(
             generator_gpus=0.4, policy_gpus=0.4, step_model_gpus=0.2, strategy="STRICT_PACK"
         ),

@@ -13,12 +13,13 @@ The policy judges itself here, which needs nothing more. A larger judge is a bet
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
+from one_gpu import generator
+
 from rlstep.advantages.group import GroupAdvantages
 from rlstep.cli import run_recipe
 from rlstep.config import (
     Config,
     EvaluationConfig,
-    GeneratorConfig,
     LearnerConfig,
     ModelConfig,
     OptimizerConfig,
@@ -81,15 +82,7 @@ def config() -> Config:
         splitter=NewlineSplitter(),
         verifier=MathAnswer(),
         judges=(OutcomeJudge(model=JUDGE, votes=3), ReferenceJudge(model=JUDGE)),
-        generator=GeneratorConfig(
-            dtype="bfloat16",
-            context=2560,
-            kv_cache_mib=8192,
-            block_size=16,
-            enforce_eager=False,
-            transfer="ipc",
-            parity_tolerance=0.2,
-        ),
+        generator=generator(2560),
         placement=PlacementConfig(generator_gpus=0.5, policy_gpus=0.5, strategy="STRICT_PACK"),
         evaluation=EvaluationConfig(every=20),
         prompts_per_iteration=64,

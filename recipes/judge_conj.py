@@ -10,11 +10,12 @@ The data is any .jsonl file with the columns prompt, chosen and rejected:
 --task.path FILE.jsonl --task.prompt-column prompt.
 """
 
+from one_gpu import generator
+
 from rlstep.cli import run_recipe
 from rlstep.config import (
     Config,
     EvaluationConfig,
-    GeneratorConfig,
     LearnerConfig,
     ModelConfig,
     OptimizerConfig,
@@ -47,15 +48,7 @@ def config() -> Config:
         rollouts=Hinted(samples_per_prompt=8, sampling=Sampling(max_tokens=768)),
         splitter=NewlineSplitter(),
         verifier=VerdictAnswer(),
-        generator=GeneratorConfig(
-            dtype="bfloat16",
-            context=4096,
-            kv_cache_mib=16384,
-            block_size=16,
-            enforce_eager=False,
-            transfer="ipc",
-            parity_tolerance=0.2,
-        ),
+        generator=generator(4096, kv_cache_mib=16384),
         placement=PlacementConfig(generator_gpus=0.5, policy_gpus=0.5, strategy="STRICT_PACK"),
         evaluation=EvaluationConfig(every=50, problems=200),
         prompts_per_iteration=32,
