@@ -43,13 +43,23 @@ async def sample_probe(
     return await context.scorer.score_steps([r for group in groups for r in group.rollouts])
 
 
-async def evaluate_prm(
-    probe: Sequence[Rollout], oracle: StepOracle | None, context: RolloutContext
+def evaluate_prm(
+    probe: Sequence[Rollout], now: Sequence[Rollout], oracle: StepOracle | None
 ) -> dict[str, float]:
-    """The PRM now, on a probe that carries its first scores: see the three functions below."""
-    now = await context.scorer.score_steps(probe)
+    """The PRM by its scores of the probe now, and by how they moved: see the functions below.
+
+    Args:
+        probe: with the PRM's first scores.
+        now: the same rollouts with its scores of today.
+    """
     metrics = outcome_agreement(now) | score_drift(probe, now)
     return metrics if oracle is None else metrics | oracle_agreement(probe_steps(now, oracle))
+
+
+def tells_apart(rollouts: Sequence[Rollout]) -> bool:
+    """Whether the PRM's scores differ at all: one that was never trained says 1/2 of everything."""
+    scores = [s.values for r in rollouts if (s := r.step_scores("prm")) is not None]
+    return len(np.unique(np.concatenate([*scores, np.zeros(0)]))) > 1
 
 
 def outcome_agreement(rollouts: Sequence[Rollout]) -> dict[str, float]:

@@ -43,9 +43,8 @@ class Thresholds:
     unparsable: float = 0.5
     """Share of verdicts that found no answer."""
     drift: float = 0.5
-    """Mean move of the PRM's scores on the frozen probe since it was first scored. A PRM that
-    starts untrained starts at 1/2, and learns without passing the default; one that starts trained
-    deserves a lower threshold."""
+    """Mean move of the PRM's scores on the frozen probe since it first told steps apart. A PRM that
+    is still learning moves as well (0.DD in the main job)."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

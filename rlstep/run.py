@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rlstep.checkpoint import Checkpoint, Checkpoints, RunState
 from rlstep.checks import parts
 from rlstep.config import Config, LearnerConfig
-from rlstep.evaluation import evaluate_policy, evaluate_prm, sample_probe
+from rlstep.evaluation import evaluate_policy, evaluate_prm, sample_probe, tells_apart
 from rlstep.interfaces import JudgeModel, Loss, PromptSet, RolloutContext, StepOracle, Tokenizer
 from rlstep.loop import train
 from rlstep.metrics import Record
@@ -260,19 +260,21 @@ class Run:
         self, iteration: int, problems: Sequence[Prompt], sampling: Sampling
     ) -> dict[str, float]:
         context = self.roles.context(iteration, "prm-probe")
+        probe = await self._probe(problems, sampling, context)
+        now = await context.scorer.score_steps(probe)
+        if not tells_apart(probe):  # nothing to drift from until today
+            probe = now
+            write_probe(self.directory.probe, probe)
         task = self.config.task
-        metrics = await evaluate_prm(
-            await self._probe(problems, sampling, context),
-            task if isinstance(task, StepOracle) else None,
-            context,
-        )
+        metrics = evaluate_prm(probe, now, task if isinstance(task, StepOracle) else None)
         moved = {"drift": metrics["prm/drift"]} if "prm/drift" in metrics else {}
         return metrics | tell(alarms(moved, self.config.monitors.thresholds))
 
     async def _probe(
         self, problems: Sequence[Prompt], sampling: Sampling, context: RolloutContext
     ) -> list[Rollout]:
-        """Sampled at the first evaluation of the run, and read back from its directory after."""
+        """Sampled at the first evaluation of the run, and read back from its directory after; with
+        the PRM's scores of the first evaluation at which it told steps apart."""
         file = self.directory.probe
         if not file.exists():
             write_probe(file, await sample_probe(problems, sampling, context))

@@ -14,6 +14,7 @@ from rlstep.evaluation import (
     probe_steps,
     sample_probe,
     score_drift,
+    tells_apart,
 )
 from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_context
 from rlstep.testing.small import small_prompts
@@ -107,7 +108,7 @@ async def test_a_probe_is_sampled_once_and_measured_again():
     probe = await sample_probe(small_prompts(2), SAMPLING, context)
     assert all(r.n == 4 and r.sampling == SAMPLING for r in generator.asked)
     assert len(generator.asked) == 2 and len(scorer.verified) == 8
-    first = await evaluate_prm(probe, Oracle(), context)
+    first = evaluate_prm(probe, await scorer.score_steps(probe), Oracle())
 
     # 4 samples a problem. Right steps score 0.3, 0.5, 0.9 (a) and 0.3 (b), each 4 times; the
     # wrong ones 0.4. So of the four kinds of right steps 0.5 and 0.9 lie above: AUC = 2/4.
@@ -129,7 +130,7 @@ async def test_a_probe_is_sampled_once_and_measured_again():
     assert first["prm/drift"] == first["prm/drift_mean"] == 0.0
 
     scorer.prm = lambda rollout: [score + 0.05 for score in scores_of_a_and_b(rollout)]
-    later = await evaluate_prm(probe, Oracle(), context)
+    later = evaluate_prm(probe, await scorer.score_steps(probe), Oracle())
     assert len(generator.asked) == 2 and len(scorer.verified) == 8  # nothing was sampled again
     assert later["prm/drift"] == later["prm/drift_mean"] == pytest.approx(0.05)
     assert later["prm/auc"] == first["prm/auc"]
@@ -138,7 +139,7 @@ async def test_a_probe_is_sampled_once_and_measured_again():
 async def test_without_an_oracle_the_verifier_is_left():
     context = fake_context(FakeGenerator(write_a_and_b), FakeScorer(prm=scores_of_a_and_b))
     probe = await sample_probe(small_prompts(2), SAMPLING, context)
-    metrics = await evaluate_prm(probe, None, context)
+    metrics = evaluate_prm(probe, probe, None)
     assert {"prm/outcome_auc", "prm/outcome_ece", "prm/drift"} <= set(metrics)
     assert not {"prm/auc", "prm/ece", "prm/probe_steps"} & set(metrics)
 
@@ -164,6 +165,14 @@ def test_what_failed_is_not_measured():
     assert outcome_agreement(rollouts) == {"prm/probe_chains": 0.0}
     assert outcome_agreement([]) == {"prm/probe_chains": 0.0}
     assert oracle_agreement(probe_steps([], Oracle())) == {"prm/probe_steps": 0.0}
+
+
+def test_a_prm_without_an_opinion_tells_nothing_apart():
+    failed = make_rollout("f", [[1]], scores={"prm": Failure(reason="not_finite")})
+    level = make_rollout("l", [[1], [2]], scores={"prm": [0.5, 0.5]})
+    other = make_rollout("o", [[1]], scores={"prm": [0.25]})
+    assert not tells_apart([]) and not tells_apart([failed]) and not tells_apart([level, level])
+    assert tells_apart([level, failed, other])
 
 
 def test_drift_worked_by_hand():

@@ -55,7 +55,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     measured, again = (
         {n: v for n, v in rows[-1].items() if n.startswith("prm/")} for rows in (whole, killed)
     )
-    assert measured == again and measured["prm/drift"] > 0
+    assert measured == again and measured["prm/probe_chains"] > 0
 
     rollouts = [records(runs / name, "rollouts.jsonl") for name in ("whole", "killed")]
     assert [r["rollout_id"] for r in rollouts[0]] == [r["rollout_id"] for r in rollouts[1]]
