@@ -247,13 +247,14 @@ class PackedBatch:
     """The sequences of a micro-batch as a model reads them: R rows, n sequences, W and L tokens.
 
     Where a sequence starts in a row the places start again, by which the model tells the sequences
-    apart; without a second sequence in any row they rise all along, and attention has no mask.
+    apart.
     """
 
     token_ids: Tensor
     """int64 [R, W], 0 in the padding."""
-    places: Tensor
-    """int64 [R, W], of a token in its sequence; they go on in the padding behind it."""
+    places: Tensor | None
+    """int64 [R, W], of a token in its sequence; they go on in the padding behind it. None where no
+    row has a second sequence."""
     index: Tensor
     """int64 [n, L], where each token stands among the R * W; in the padding any other one."""
 
@@ -262,7 +263,10 @@ class PackedBatch:
         return values.flatten(0, 1)[self.index]
 
     def to(self, device: torch.device) -> PackedBatch:
-        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        places = None if self.places is None else self.places.to(device)
+        return PackedBatch(
+            token_ids=self.token_ids.to(device), places=places, index=self.index.to(device)
+        )
 
 
 def pack(token_ids: Seq[np.ndarray], rows: Rows) -> PackedBatch:
@@ -283,6 +287,9 @@ def pack(token_ids: Seq[np.ndarray], rows: Rows) -> PackedBatch:
             start += len(sequence)
     reach = np.arange(lengths.max())
     index = np.array(starts)[:, None] + np.where(reach < lengths[:, None], reach, 0)
+    several = any(len(row) > 1 for row in table)
     return PackedBatch(
-        token_ids=joined, places=torch.from_numpy(places), index=torch.from_numpy(index)
+        token_ids=joined,
+        places=torch.from_numpy(places) if several else None,
+        index=torch.from_numpy(index),
     )

@@ -92,7 +92,7 @@ class LearnerConfig:
     """Padded tokens of one micro-batch; sets memory, never the result."""
     packing: bool = True
     """Several short sequences share a row of a micro-batch, which saves most of the padding and
-    never changes the result. Recurrent layers cannot tell them apart: such a model needs False."""
+    never changes the result. A model that cannot tell them apart is refused; it needs False."""
     mini_batches: int = 1
     """Updates per pass over a batch of samples."""
     epochs: int = 1

@@ -164,7 +164,9 @@ def test_a_packed_batch_worked_by_hand():
     ids = [np.array([7, 8], np.int32), np.array([1, 2, 3, 4], np.int32), np.array([9], np.int32)]
     batch = pack(ids, [[1], [0, 2]])
     assert batch.token_ids.tolist() == [[1, 2, 3, 4], [7, 8, 9, 0]]
+    assert batch.places is not None
     assert batch.places.tolist() == [[0, 1, 2, 3], [0, 1, 0, 1]]
+    assert pack(ids, [[1], [0]]).places is None
     unpacked = batch.unpack(batch.token_ids)  # in the rows' order: 1, 0, 2
     assert unpacked[0].tolist() == [1, 2, 3, 4]
     assert unpacked[1, :2].tolist() == [7, 8] and unpacked[2, :1].tolist() == [9]
@@ -196,8 +198,10 @@ def test_what_is_packed_comes_out_as_it_went_in(lengths, budget):
     for rows in micro_batches(lengths, budget, 1, packing=True)[0]:
         batch = pack(ids, rows)
         positions = [i for row in rows for i in row]
+        along = torch.arange(batch.token_ids.shape[1]).expand_as(batch.token_ids)
+        all_places = along if batch.places is None else batch.places
         for tokens, places, i in zip(
-            batch.unpack(batch.token_ids), batch.unpack(batch.places), positions, strict=True
+            batch.unpack(batch.token_ids), batch.unpack(all_places), positions, strict=True
         ):
             assert tokens[: lengths[i]].tolist() == ids[i].tolist()
             assert places[: lengths[i]].tolist() == list(range(lengths[i]))

@@ -113,9 +113,11 @@ class ModelRank:
         import deepspeed
 
         model = models.load_model(self.config, self._seed, self._outputs, complete=complete)
-        model = model.eval().requires_grad_(False)
+        model = model.to(self.device).eval().requires_grad_(False)
+        if self.config.packing:
+            models.check_packing(model, self.pack)
         if zero_stage(self.config) < 3:
-            return model.to(self.device)
+            return model
         return deepspeed.initialize(model=model, config=frozen_config(self.config))[0]
 
     # --- predictions -----------------------------------------------------------------------------
@@ -167,6 +169,8 @@ class LearnerRank(ModelRank):
         import deepspeed
 
         model = models.load_model(self.config, self._seed, self._outputs).to(self.device)
+        if self.config.packing:
+            models.check_packing(model, self.pack)
         optimizer = make_optimizer(self.config, model)
         self.engine, *_ = deepspeed.initialize(
             model=model,

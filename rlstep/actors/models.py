@@ -6,19 +6,22 @@ Dimensions: N sequences, L tokens (padded).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Seq
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rlstep.actors.heads import Head, label_token_ids, make_head
-from rlstep.batching import PackedBatch
+from rlstep.batching import PackedBatch, Rows
 from rlstep.config import LearnerConfig, LoraConfig
 from rlstep.interfaces import Loss
 from rlstep.logprobs import token_logprobs_and_entropies
+from rlstep.types import TokenIds
 
 
 def check_model(path: str) -> None:
@@ -116,7 +119,7 @@ def load_model(
         complete: whether the folder must have the head, too: the model is not to be trained.
 
     Raises:
-        ValueError: the folder lacks weights of the model, or its layers do not allow packing.
+        ValueError: the folder lacks weights of the model.
     """
     torch.manual_seed(seed)
     head = make_head(config, outputs)
@@ -130,11 +133,6 @@ def load_model(
     )
     new_head = head.may_be_new and not complete
     _start_head_at_zero(model, set(info["missing_keys"]), new_head, config.model.path)
-    if config.packing and model._is_stateful:
-        raise ValueError(
-            f"learner.packing is True, but {type(model).__name__} has recurrent layers, which would"
-            " carry one sequence on into the next; the nearest valid value is False"
-        )
     _turn_dropout_off(model)
     if config.model.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -159,7 +157,7 @@ def _turn_dropout_off(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if hasattr(module, "attention_dropout"):
+        if isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0  # type: ignore[assignment]  # a number, not a module
 
 
@@ -182,14 +180,48 @@ def adapters_off(module: nn.Module) -> AbstractContextManager[Any]:
     return module.disable_adapter() if hasattr(module, "disable_adapter") else nullcontext()  # type: ignore[operator]
 
 
+def model_inputs(batch: PackedBatch) -> dict[str, Any]:
+    """What a Hugging Face model is called with.
+
+    No attention mask: nothing before the padding sees it, and packed sequences are told apart by
+    their places (transformers' masks, and flash attention's lengths, are made of these).
+    """
+    places = {} if batch.places is None else {"position_ids": batch.places}
+    return {"input_ids": batch.token_ids, **places, "use_cache": False}
+
+
+@torch.no_grad()
+def check_packing(model: nn.Module, lay_out: Callable[[Seq[TokenIds], Rows], PackedBatch]) -> None:
+    """Refuse to pack where a sequence sees the one before it in its row.
+
+    Many of transformers' (5.19) models make their masks without places, OPT and Bloom among them,
+    and recurrent layers carry one sequence on into the next, all without a word.
+
+    Args:
+        model: whole, on the device that it will run on.
+        lay_out: makes a batch of token ids and rows.
+
+    Raises:
+        ValueError: the hidden states of the second of two sequences depend on the first.
+    """
+    body = getattr(base_model(model), base_model(model).base_model_prefix)
+    after = []
+    for first in ([1, 2, 3], [3, 1, 1]):
+        ids = [np.array(row, dtype=np.int32) for row in ([1] * 6, first, [2, 1, 3])]
+        batch = lay_out(ids, [[0], [1, 2]])
+        after.append(batch.unpack(body(**model_inputs(batch)).last_hidden_state)[2, :3])
+    if not torch.equal(*after):
+        raise ValueError(
+            f"learner.packing is True, but in {type(base_model(model)).__name__} a sequence sees"
+            " the one before it in its row; the nearest valid value is False"
+        )
+
+
 def predict_tokens(
     model: nn.Module, batch: PackedBatch, head: Head, entropies: bool = False
 ) -> Tensor:
     """One number a token: its logprob, or what the head says there (of a wider head, all that it
     says); two with entropies.
-
-    No attention mask: nothing before the padding sees it, and packed sequences are told apart by
-    their places (transformers' masks, and flash attention's lengths, are made of these).
 
     Args:
         model: may be the DeepSpeed engine.
@@ -202,7 +234,7 @@ def predict_tokens(
         the padding is finite and means nothing.
     """
     ids = batch.token_ids
-    logits = model(input_ids=ids, position_ids=batch.places, use_cache=False).logits
+    logits = model(**model_inputs(batch)).logits
     if entropies:
         numbers = torch.stack(token_logprobs_and_entropies(logits, ids), -1)
     else:

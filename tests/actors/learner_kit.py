@@ -66,6 +66,10 @@ def make_architecture(folder: Path, kind: str) -> str:
     sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2}
     if kind != "Mamba":
         sizes |= {"intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 4}
+    if kind == "OPT":
+        sizes |= {"word_embed_proj_dim": 32, "ffn_dim": 64}
+    if kind == "Lfm2":
+        sizes |= {"layer_types": ["conv", "full_attention"]}
     settings = getattr(transformers, f"{kind}Config")(**sizes, initializer_range=0.2)
     getattr(transformers, {"GPT2": "GPT2LMHeadModel"}.get(kind, f"{kind}ForCausalLM"))(
         settings

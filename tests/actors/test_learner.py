@@ -17,7 +17,13 @@ from torch import Tensor
 from rlstep.actors.deepspeed_config import learning_rate_factor
 from rlstep.actors.heads import make_head
 from rlstep.actors.learner_group import LearnerGroup
-from rlstep.actors.models import check_learner, check_model, load_model, predict_tokens
+from rlstep.actors.models import (
+    check_learner,
+    check_model,
+    check_packing,
+    load_model,
+    predict_tokens,
+)
 from rlstep.batching import PackedBatch, pack
 from rlstep.config import LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
 from rlstep.interfaces import Loss
@@ -118,16 +124,23 @@ def test_what_is_packed_is_read_as_if_alone(tmp_path, kind):
             assert torch.allclose(row[: len(ids[i])], alone[i], rtol=0, atol=1e-5)
             assert row[0] == 0.0
         # Places that rise all along would let every sequence see the one before it.
-        leaking = replace(batch, places=torch.arange(batch.places.shape[1]).expand_as(batch.places))
+        leaking = replace(batch, places=torch.arange(batch.token_ids.shape[1])[None])
         assert (read(leaking)[2][1:3] - alone[1][1:]).abs().max() > 1e-2
 
 
-def test_recurrent_layers_refuse_packing(tmp_path):
-    path = make_architecture(tmp_path, "Mamba")
-    recurrent = config(path, model=ModelConfig(path=path, attention="eager"))
-    with pytest.raises(ValueError, match=r"learner\.packing is True, but MambaForCausalLM has"):
-        load_model(recurrent, seed=0)
-    load_model(replace(recurrent, packing=False), seed=0)
+@pytest.mark.parametrize("kind", ["Mamba", "OPT", "Bloom", "Lfm2"])
+def test_a_model_whose_sequences_see_each_other_refuses_packing(tmp_path, kind):
+    settings = ModelConfig(path=make_architecture(tmp_path, kind), attention="eager")
+    model = load_model(config(settings.path, model=settings), seed=0)
+    with pytest.raises(ValueError, match=r"learner\.packing is True, but in \w+ a sequence sees"):
+        check_packing(model, pack)
+    batch = pack([np.arange(2, 7), np.arange(2, 4)], [[0], [1]])  # unpacked it is fine
+    assert predict_tokens(model, batch, make_head(config(settings.path))).shape == (2, 5)
+
+
+@pytest.mark.parametrize("head", ["language_model", "token_classification"])
+def test_a_head_at_zero_hides_nothing_from_the_check(tmp_path, head):
+    check_packing(load_model(config(make_architecture(tmp_path, "Qwen2"), head=head), 0), pack)
 
 
 def nothing(samples: Samples) -> Samples:

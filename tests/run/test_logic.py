@@ -28,7 +28,7 @@ def run(*arguments: str) -> None:
 
 def test_two_iterations_with_exact_step_scores(tmp_path: Path) -> None:
     policy = str(tmp_path / "policy")
-    sizes = ("--updates", "4", "--warmup-updates", "1", "--problems", "64")
+    sizes = ("--updates", "4", "--warmup-updates", "1", "--problems", "64", "--batch", "16")
     run("recipes/logic_sft.py", "--out", policy, *sizes)
     assert (tmp_path / "policy" / "model.safetensors").stat().st_size < 2_500_000
     run(
