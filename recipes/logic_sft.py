@@ -21,23 +21,20 @@ from rlstep.types import LabelSamples
 @dataclass(frozen=True, kw_only=True)
 class LogicSft(Sft):
     out: str = POLICY
-    updates: int = 1500
-    batch: int = 32
-    learning_rate: float = 2e-3
-    problems: int = 16_000
+    updates: int = 2400
 
 
 def batches(options: LogicSft) -> Iterator[LabelSamples]:
     """Fresh solutions for every batch; problems repeat after an epoch.
 
-    The first half has two premises a problem: to find the next of two is learnt much sooner.
+    The first third has two premises a problem: to find the next of two is learnt much sooner.
     """
     tokenizer = logic_tokenizer()
     rng = np.random.default_rng(options.seed)
     task = replace(TASK, train=options.problems, evaluation=0)
     for premises, updates in (
-        (2, options.updates // 2),
-        (TASK.premises, options.updates - options.updates // 2),
+        (2, options.updates // 3),
+        (TASK.premises, options.updates - options.updates // 3),
     ):
         problems = replace(task, premises=premises).load(tokenizer, 64).train
         for update in range(updates):

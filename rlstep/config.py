@@ -102,12 +102,19 @@ SCORE_HEADS = ("token_classification", "two_label", "two_token", "process_reward
 
 
 def needs_head(
-    name: str, model: StepModel, head: str | tuple[str, ...], takes: type, outputs: int = 1
+    name: str,
+    model: StepModel,
+    head: str | tuple[str, ...],
+    takes: type,
+    *,
+    outputs: int = 1,
+    of_logits: bool = False,
 ) -> None:
     """Refuse a step model with the wrong kind of head, or with a loss of other samples or outputs.
 
     Args:
         head: the valid one, or all that are.
+        of_logits: whether the head's number is the logit of a probability (see `Loss.of_logits`).
 
     Raises:
         ValueError: naming the field and its valid value.
@@ -125,6 +132,12 @@ def needs_head(
         raise ValueError(
             f"{name}.loss {type(model.loss).__name__} is for a head of {model.loss.outputs}"
             f" outputs; this model reads {outputs}"
+        )
+    if model.loss is not None and model.loss.of_logits != of_logits:
+        raise ValueError(
+            f"{name}.loss {type(model.loss).__name__} is"
+            f" {'not ' if of_logits else ''}for the logit of a probability, and this model reads"
+            f" {'one' if of_logits else 'another number'}"
         )
 
 
@@ -235,7 +248,10 @@ class Config:
             )
         self._check_labellers()
         produced = {"outcome", *made}
-        readers = [("samples", samples, samples.sources)]
+        readers: list[tuple[str, object, frozenset[str]]] = [
+            ("samples", samples, samples.sources),
+            ("rollouts", self.rollouts, self.rollouts.reads),
+        ]
         readers += [(f"step_models.{i}", m, m.reads) for i, m in enumerate(self.step_models)]
         for name, reader, sources in readers:
             if missing := sources - produced:

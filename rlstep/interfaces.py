@@ -131,6 +131,8 @@ class RolloutStrategy(ABC):
     """How completions are drawn."""
     sources: ClassVar[frozenset[str]] = frozenset()
     """Step scores that its rollouts carry already."""
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """Scores of step models that it asks for while it collects."""
 
     @abstractmethod
     def collect(self, prompts: Sequence[Prompt], context: RolloutContext) -> AsyncIterator[Group]:
@@ -367,6 +369,8 @@ class Loss(ABC):
     separable: ClassVar[bool] = False
     outputs: ClassVar[int] = 1
     """Numbers a token that it wants of a scalar head; the learner makes the head as wide."""
+    of_logits: ClassVar[bool] = False
+    """Whether it fits the sigmoid of a scalar head, and not the head's number itself."""
     laws: ClassVar[frozenset[str]] = frozenset()
     """Names of the laws in tests/test_laws.py that hold for it."""
 

@@ -46,7 +46,7 @@ async def train(
             scored = regroup(groups, rollouts)
             samples = config.samples.samples(scored)
             metrics |= rollout_metrics(scored, roles.version) | watch(scored, config.monitors)
-            metrics |= await roles.train(samples, rollouts)
+            metrics |= await roles.train(samples, rollouts, iteration)
             metrics["time/iteration"] = time.monotonic() - started
             report({"iteration": iteration + 1, **metrics}, scored)
             yield iteration + 1

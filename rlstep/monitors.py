@@ -18,7 +18,7 @@ from rlstep.aggregate import Aggregate, chain_score
 from rlstep.checks import between, named
 from rlstep.metrics import roc_auc
 from rlstep.sequences import is_correct, labelled_scores
-from rlstep.types import Group, OutcomeScore, Rollout, Verdict
+from rlstep.types import Group, Rollout, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,8 @@ class Monitors:
     """Whose scores: those that the policy is trained against. A run that makes no 'prm' has the
     figures that need no scores."""
     aggregate: Aggregate = "min"
-    """How a chain's score is made of step scores; a source may also score whole chains."""
+    """How a chain's score is made of step scores; a source may also score whole chains. Of scores
+    of tokens there are no figures."""
     good: float = 0.5
     """A chain with a higher score is called good, with a lower one bad. Of one that is exactly
     here nothing is said: a PRM that was never trained says 1/2 of everything."""
@@ -138,9 +139,9 @@ def _step_scores(rollout: Rollout, source: str) -> NDArray[np.float64] | None:
 
 
 def _chain_score(rollout: Rollout, monitors: Monitors) -> float | None:
-    whole = rollout.scores.get(monitors.source)
-    if isinstance(whole, OutcomeScore):
-        return whole.value if np.isfinite(whole.value) else None
+    whole = rollout.whole_score(monitors.source)
+    if whole is not None:
+        return whole if np.isfinite(whole) else None
     values = _step_scores(rollout, monitors.source)
     return None if values is None else chain_score(values, monitors.aggregate)
 

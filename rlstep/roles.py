@@ -137,6 +137,9 @@ class Roles(Protocol):
         """The same rollouts, in order, with the scores of every labeller."""
         ...
 
-    async def train(self, samples: Samples, rollouts: Sequence[Rollout]) -> dict[str, float]:
-        """Train the policy, bring every generator to the new weights, train the step models."""
+    async def train(
+        self, samples: Samples, rollouts: Sequence[Rollout], iteration: int
+    ) -> dict[str, float]:
+        """Train the policy, bring every generator to the new weights, train the step models that
+        are due in this iteration (from 0)."""
         ...

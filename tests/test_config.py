@@ -189,6 +189,10 @@ def test_unknown_choices(policy: LearnerConfig, message: str):
             "samples FirstErrorPairs reads the scores ['prm'], which nothing in this run makes",
         ),
         (
+            {"rollouts": Rectify()},
+            "rollouts Rectify reads the scores ['prm'], which nothing in this run makes",
+        ),
+        (
             {"step_models": (prm(),)},
             "step_models.0 Prm reads the scores ['monte_carlo'], which nothing in this run makes"
             " (it makes ['outcome', 'prm'])",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rlstep.monitors import FEWEST_CHAINS, Alarm, Monitors, Thresholds, alarms, figures, tell, watch
-from rlstep.types import Failure, Group, OutcomeScore, Rollout, Verdict
+from rlstep.types import Failure, Group, OutcomeScore, Rollout, RolloutScore, Verdict
 from tests.builders import make_counts, make_group, make_outcome, make_prompt, make_rollout
 
 LOST = OutcomeScore(value=0.0, verdict=Verdict.UNPARSABLE, extracted="")
@@ -56,6 +56,8 @@ def test_a_source_may_score_whole_chains():
     formed = make_rollout("a", [[7]], outcome=0.0, scores={"form": make_outcome(1.0)})
     found = figures([make_group(formed)], Monitors(source="form"))
     assert found == {"false_good": 1.0, "false_bad": 0.0, "repeated_steps": 0, "unparsable": 0}
+    rewarded = formed.with_scores(form=RolloutScore(value=1.0))
+    assert figures([make_group(rewarded)], Monitors(source="form")) == found
     broken = formed.with_scores(form=make_outcome(math.nan))
     assert "false_good" not in figures([make_group(broken)], Monitors(source="form"))
 

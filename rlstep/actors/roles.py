@@ -147,12 +147,14 @@ class RunRoles:
             rollouts = await labeller.label(rollouts, context)
         return list(rollouts)
 
-    async def train(self, samples: Samples, rollouts: Sequence[Rollout]) -> dict[str, float]:
+    async def train(
+        self, samples: Samples, rollouts: Sequence[Rollout], iteration: int
+    ) -> dict[str, float]:
         self.between_updates.clear()
         try:
             shares = await asyncio.gather(
                 self._update(samples),
-                *(self._train_model(role, rollouts) for role in self.step_models),
+                *(self._train_model(role, rollouts, iteration) for role in self.step_models),
             )
             return {name: value for share in shares for name, value in share.items()}
         finally:
@@ -163,9 +165,9 @@ class RunRoles:
         return {name if "/" in name else f"train/{name}": v for name, v in metrics.items()}
 
     async def _train_model(
-        self, role: StepModelRole, rollouts: Sequence[Rollout]
+        self, role: StepModelRole, rollouts: Sequence[Rollout], iteration: int
     ) -> dict[str, float]:
-        source, metrics = role.model.source, await role.train(rollouts)
+        source, metrics = role.model.source, await role.train(rollouts, iteration)
         self.scorer.versions[source] += int(metrics.get("updates", 0.0))
         return {f"{source}/{name}": value for name, value in metrics.items()}
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rlstep.actors.learner_group import LearnerGroup
 from rlstep.actors.pooling import PoolingGroup
@@ -24,7 +24,9 @@ class StepModelRole:
     model: StepModel
     learner: LearnerGroup | PoolingGroup
     read: Reader | None
-    """See `StepModel.reader`. It holds tokenizers, so no two calls may run at once."""
+    """See `StepModel.reader`."""
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """A reader holds tokenizers and changes their settings: no two calls may run at once."""
 
     async def score(self, rollouts: Sequence[Rollout], version: int) -> list[Score]:
         """The model's score of every rollout, in order."""
@@ -42,7 +44,8 @@ class StepModelRole:
         if (read := self.read) is None:
             return [own_inputs(rollout) for rollout in rollouts]
         # Tokenizing is work, and the loop serves others meanwhile.
-        inputs = await asyncio.to_thread(lambda: [read(rollout) for rollout in rollouts])
+        async with self.reading:
+            inputs = await asyncio.to_thread(lambda: [read(rollout) for rollout in rollouts])
         self._warn([given for given in inputs if isinstance(given, Failure)], len(rollouts))
         return inputs
 
@@ -69,16 +72,18 @@ class StepModelRole:
             return rows
         return [at_steps(r, given, row) for (r, given), row in zip(readable, rows, strict=True)]
 
-    async def train(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
+    async def train(self, rollouts: Sequence[Rollout], iteration: int) -> dict[str, float]:
         """Train the model on rollouts that it has scored, and return its metrics.
 
-        There are none where it is never trained, or not in this iteration (which the rollouts say).
+        There are none where it is never trained, or not in this iteration. (At a lag the rollouts
+        of one batch may be of several.)
         """
         if isinstance(self.learner, PoolingGroup) or self.model.loss is None:
             return {}
-        if rollouts and (rollouts[0].iteration + 1) % self.model.every:
+        if (iteration + 1) % self.model.every:
             return {}
         samples = self.model.samples(rollouts)
         if (read := self.read) is not None:
-            samples = await asyncio.to_thread(to_model, samples, rollouts, read)
+            async with self.reading:
+                samples = await asyncio.to_thread(to_model, samples, rollouts, read)
         return await self.learner.train(samples)

@@ -32,6 +32,7 @@ class GaussianLabelLoss(Loss):
     """
 
     takes: ClassVar[type] = LabelSamples
+    of_logits: ClassVar[bool] = True
     separable: ClassVar[bool] = True
     outputs: ClassVar[int] = 2
     laws: ClassVar[frozenset[str]] = frozenset({"gradient_is_the_values"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
-from rlstep.checks import at_least
+from rlstep.checks import at_least, between
 from rlstep.interfaces import Labeller, RolloutContext, RolloutStrategy
 from rlstep.pairs.first_error import first_error
 from rlstep.rollouts.independent import Independent
@@ -26,8 +26,10 @@ class Rectify(RolloutStrategy):
     base: Independent = Independent()
     source: str = "prm"
     """'prm', or 'monte_carlo' to label the wrong rollouts by continuations."""
-    monte_carlo: Labeller = MonteCarlo()
-    """How steps are labelled where source is 'monte_carlo'."""
+    monte_carlo: Labeller = MonteCarlo(own_outcome=False)
+    """How steps are labelled where source is 'monte_carlo'. Rollouts are looked at because they
+    went wrong, so to count that as a continuation of every step would be biased; it is the label of
+    the last step alone."""
     threshold: float = 0.5
     """A step that scores under it is wrong."""
     rectifications: int = 4
@@ -38,6 +40,12 @@ class Rectify(RolloutStrategy):
     def __post_init__(self) -> None:
         at_least("rollouts.rectifications", self.rectifications, 1)
         at_least("rollouts.max_errors", self.max_errors, 1)
+        between("rollouts.threshold", self.threshold, 0.0, 1.0)
+        if self.monte_carlo.source != "monte_carlo":
+            raise ValueError(
+                f"rollouts.monte_carlo {type(self.monte_carlo).__name__} makes"
+                f" {self.monte_carlo.source!r}; it must be a labeller that makes 'monte_carlo'"
+            )
         if self.source not in ("prm", "monte_carlo"):
             raise ValueError(
                 f"rollouts.source is {self.source!r}; it is one of 'prm', 'monte_carlo'"
@@ -51,6 +59,11 @@ class Rectify(RolloutStrategy):
     def sources(self) -> frozenset[str]:  # type: ignore[override]
         """Monte-Carlo labels of wrong rollouts; the PRM scores every rollout again later on."""
         return frozenset({self.source} - {"prm"})
+
+    @property
+    def reads(self) -> frozenset[str]:  # type: ignore[override]
+        """The PRM's, where it finds the errors."""
+        return frozenset({self.source} & {"prm"})
 
     async def collect(
         self, prompts: Sequence[Prompt], context: RolloutContext
@@ -75,7 +88,8 @@ class Rectify(RolloutStrategy):
 
     async def _score(self, wrong: list[Rollout], context: RolloutContext) -> list[Rollout]:
         if self.source == "monte_carlo":
-            return await self.monte_carlo.label(wrong, context)
+            labelled = await self.monte_carlo.label(wrong, context)
+            return [_with_verdict(rollout) for rollout in labelled]
         return await context.scorer.score_steps(wrong)
 
     def _wrong(self, group: Group) -> list[Rollout]:
@@ -86,6 +100,16 @@ class Rectify(RolloutStrategy):
         scored = ((rollout, rollout.step_scores(self.source)) for rollout in rollouts)
         found = ((r, first_error(s, self.threshold)) for r, s in scored if s is not None)
         return [(rollout, error) for rollout, error in found if error is not None]
+
+
+def _with_verdict(rollout: Rollout) -> Rollout:
+    """What follows the last step is the verdict, which is its label if it has none."""
+    scores = rollout.step_scores("monte_carlo")
+    if scores is None or scores.n is None or not len(scores.n) or scores.n[-1]:
+        return rollout
+    n = scores.n.copy()
+    n[-1] = 1  # k and the value are 0 there: these rollouts are wrong
+    return rollout.with_scores(monte_carlo=replace(scores, n=n))
 
 
 def _is_wrong(rollout: Rollout) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlstep.checks import at_least, positive
+from rlstep.config import needs_head
 from rlstep.interfaces import LearnerRole
 from rlstep.scoring.prm import Prm
 from rlstep.types import Failure, Floats, LabelSamples, Rollout, Score, StepScores
@@ -29,7 +30,7 @@ class AdvPo(Prm):
     are moved as far as the worst head for this batch moves them (`last_layer.worst_case`).
 
     Both take d = e - e_ref, where e_ref is the mean better step of the training data: the paper's
-    e(y_ref), averaged over problems as in its objective. Its U is of e itself; but what all
+    e(y_ref), averaged over the pairs. Its U is of e itself; but what all
     embeddings share is in no difference, so M knows nothing of it, and it would drown the rest.
 
     M holds for the weights it was measured with: this model is not trained in the run.
@@ -50,6 +51,14 @@ class AdvPo(Prm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # Others have no single linear head, whose weights the statistics are about.
+        needs_head(
+            "step_models (AdvPo)",
+            self,
+            ("token_classification", "two_label"),
+            LabelSamples,
+            of_logits=True,
+        )
         positive("step_models (AdvPo).ridge", self.ridge)
         positive("step_models (AdvPo).scale", self.scale)
         at_least("step_models (AdvPo).radius", self.radius, 0.0)
@@ -119,10 +128,10 @@ async def measure(learner: LearnerRole, samples: LabelSamples, file: Path) -> No
     for members in by_prompt.values():
         embeddings = np.concatenate([rows[i][:, 1:] for i in members]).astype(np.float64)
         targets = np.concatenate([samples.targets[i][at[i]] for i in members])
-        chosen, rejected = np.nonzero(targets[:, None] > targets[None, :])
-        total = total + spread(embeddings[chosen], embeddings[rejected])
-        better = better + embeddings[chosen].sum(axis=0)
-        pairs += len(chosen)
+        above = targets[:, None] > targets[None, :]
+        total = total + spread(embeddings, above)
+        better = better + above.sum(axis=1) @ embeddings
+        pairs += int(above.sum())
     if not pairs:
         raise ValueError("samples: no problem has two steps with unequal targets; AdvPo needs some")
     np.savez(file, spread=total, reference=better / pairs)

@@ -10,6 +10,7 @@ import numpy as np
 
 from rlstep.checks import at_least
 from rlstep.config import SCORE_HEADS, LearnerConfig, needs_head
+from rlstep.inputs import own_inputs
 from rlstep.interfaces import LabelView, Loss, Reader, StepLayout, StepModel
 from rlstep.labels import Soft, step_labels
 from rlstep.scoring.prm_text import bounded, context_of, load_tokenizer, needs_vocabulary
@@ -40,14 +41,14 @@ class Prm(StepModel):
     source: str = "prm"
 
     def __post_init__(self) -> None:
-        needs_head("step_models (Prm)", self, SCORE_HEADS, LabelSamples)
+        needs_head("step_models (Prm)", self, SCORE_HEADS, LabelSamples, of_logits=True)
         at_least("step_models (Prm).every", self.every, 1)
 
-    def reader(self, tokenizer: Any) -> Reader | None:
+    def reader(self, tokenizer: Any) -> Reader:
         path = self.learner.model.path
         if self.layout is None:
             needs_vocabulary("step_models (Prm)", tokenizer, path)
-            return None
+            return bounded(own_inputs, context_of(path))
         return bounded(self.layout.reader(tokenizer, load_tokenizer(path)), context_of(path))
 
     def samples(self, rollouts: Sequence[Rollout]) -> LabelSamples:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rlstep.checks import at_least
 from rlstep.config import needs_head
 from rlstep.scoring.prm import Prm
 from rlstep.sequences import last_tokens
@@ -26,7 +27,9 @@ class Urm(Prm):
     source: str = "urm"
 
     def __post_init__(self) -> None:
-        needs_head("step_models (Urm)", self, "token_classification", LabelSamples, outputs=2)
+        name = "step_models (Urm)"
+        needs_head(name, self, "token_classification", LabelSamples, outputs=2, of_logits=True)
+        at_least(f"{name}.every", self.every, 1)
 
     def read_out(self, rollout: Rollout, predictions: Floats, version: int) -> Score:
         """predictions: float32 [P + T, 2], the logit of the mean and log sigma of every token."""

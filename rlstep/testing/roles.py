@@ -159,7 +159,9 @@ class FakeRoles:
             rollouts = await labeller.label(rollouts, context)
         return list(rollouts)
 
-    async def train(self, samples: Samples, rollouts: Sequence[Rollout]) -> dict[str, float]:
+    async def train(
+        self, samples: Samples, rollouts: Sequence[Rollout], iteration: int
+    ) -> dict[str, float]:
         self.training.set()
         if self.may_train is not None:
             await self.may_train.wait()

@@ -10,9 +10,9 @@ import numpy as np
 from rlstep.checks import at_least
 from rlstep.interfaces import SampleBuilder
 from rlstep.pairs.outcome import OutcomePairs
-from rlstep.types import Group, Pair, PairSamples, Sequence
-from rlstep.uncertainty.sigma import step_sigma
-from rlstep.uncertainty.wrapper import Wrapper, only, rollout_of
+from rlstep.types import Group, Pair, PairSamples, Rollout, Sequence
+from rlstep.uncertainty.sigma import known_sigma
+from rlstep.uncertainty.wrapper import Wrapper, rollout_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +21,15 @@ class CertainPairs(Wrapper):
 
     URME's filter (Lou et al. 2024, arXiv:2410.00847) for pairs of steps or completions: a side is
     as uncertain as the least sure of its trained steps, a pair as two independent sides,
-    sqrt(sigma_chosen^2 + sigma_rejected^2). Meant for pairs that are ordered by the same source;
+    sqrt(sigma_chosen^2 + sigma_rejected^2). A side that the source never looked at (a rectification
+    of which only the outcome counts) adds nothing; one with a trained step that it missed, or that
+    it failed on, is dropped with its pair. Meant for pairs that are ordered by the same source;
     where outcomes order them, the margin is 1.
     """
 
     of: SampleBuilder = OutcomePairs()
     k: float = 1.0
-    """0 keeps every pair."""
+    """0 keeps every pair whose trained steps have scores."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,20 +41,21 @@ class CertainPairs(Wrapper):
             )
 
     def samples(self, groups: Seq[Group]) -> PairSamples:
-        sure = only(groups, lambda rollout: step_sigma(rollout, self.source) is not None)
-        made = self.of.samples(sure)
+        made = self.of.samples(groups)
         assert isinstance(made, PairSamples)
-        by_id = {r.rollout_id: r for group in sure for r in group.rollouts}
-
-        def sigma(side: Sequence) -> float:
-            each = step_sigma(rollout_of(side, by_id), self.source)
-            assert each is not None, f"{side.sequence_id}: no uncertainty"
-            return float(each[side.step_index[side.loss_mask]].max())
-
-        sigmas = [sigma(side) for side in made.sequences]
+        by_id = {r.rollout_id: r for group in groups for r in group.rollouts}
+        sigmas = [self._sigma(side, rollout_of(side, by_id)) for side in made.sequences]
         limits = [self.k * np.hypot(sigmas[p.chosen], sigmas[p.rejected]) for p in made.pairs]
+        # Where a sigma is NaN the margin is above nothing.
         kept = [p for p, limit in zip(made.pairs, limits, strict=True) if p.margin > limit]
         return _with_pairs(made, kept)
+
+    def _sigma(self, side: Sequence, rollout: Rollout) -> float:
+        """Of the side's least sure trained step; NaN where the source has none for one of them."""
+        if self.source not in rollout.scores:
+            return 0.0
+        each = known_sigma(rollout, self.source)
+        return np.nan if each is None else float(each[side.step_index[side.loss_mask]].max())
 
 
 def _with_pairs(made: PairSamples, kept: Seq[Pair]) -> PairSamples:

@@ -3,7 +3,7 @@
 A score is phi . e, with e the last layer's embedding and phi the head's weights. The head was
 fitted to differences of embeddings; in directions that no difference had, phi could be anything.
 
-Dimensions: n embeddings, d their size, P pairs. All of it is float64.
+Dimensions: n embeddings, d their size. All of it is float64.
 """
 
 from __future__ import annotations
@@ -16,10 +16,19 @@ from numpy.typing import NDArray
 Matrix: TypeAlias = NDArray[np.floating]
 
 
-def spread(chosen: NDArray, rejected: NDArray) -> Matrix:
-    """[d, d]: the sum over pairs of (e_c - e_r) (e_c - e_r)^T, from [P, d] each."""
-    differences = np.asarray(chosen, np.float64) - np.asarray(rejected, np.float64)
-    return differences.T @ differences
+def spread(embeddings: NDArray, above: NDArray) -> Matrix:
+    """[d, d]: the sum over pairs of (e_c - e_r) (e_c - e_r)^T.
+
+    It is E^T (D - A) E, with A one where two make a pair, in either order, and D its row sums: so
+    no [P, d] is ever made, of which there are up to n^2 / 2 rows.
+
+    Args:
+        embeddings: [n, d].
+        above: bool [n, n], True at (i, j) where i is chosen over j.
+    """
+    rows = np.asarray(embeddings, np.float64)
+    joined = above.astype(np.float64) + above.T
+    return rows.T @ (joined.sum(axis=1)[:, None] * rows - joined @ rows)
 
 
 def factor(spread: Matrix, ridge: float) -> Matrix:

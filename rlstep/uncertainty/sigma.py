@@ -27,7 +27,13 @@ def log_of(sigma: Wide) -> Floats:
 
 
 def step_sigma(rollout: Rollout, source: str) -> Wide | None:
-    """[K]: of each step's score, None where the source failed, has not run or missed a step.
+    """[K]: of each step's score, None where the source failed, has not run or missed a step."""
+    found = known_sigma(rollout, source)
+    return None if found is None or np.isnan(found).any() else found
+
+
+def known_sigma(rollout: Rollout, source: str) -> Wide | None:
+    """[K]: of each step's score, NaN where it missed the step; None where it failed or has not run.
 
     What the scorer estimates (log_sigma), or for counts `beta_sigma`.
 
@@ -38,12 +44,11 @@ def step_sigma(rollout: Rollout, source: str) -> Wide | None:
     if score is None or isinstance(score, Failure):
         return None
     if isinstance(score, StepScores):
-        if score.n is not None and not (score.n > 0).all():
-            return None
+        missed = np.zeros(len(score.values), bool) if score.n is None else score.n == 0
         if score.log_sigma is not None:
-            return np.exp(score.log_sigma.astype(np.float64))
+            return np.where(missed, np.nan, np.exp(score.log_sigma.astype(np.float64)))
         if score.n is not None and score.k is not None:
-            return beta_sigma(score.n, score.k)
+            return np.where(missed, np.nan, beta_sigma(score.n, score.k))
     raise TypeError(
         f"{rollout.rollout_id}: the {type(score).__name__} of {source!r} do not say how sure they"
         " are; name a source of step scores with log_sigma or counts: a Urm, an Ensemble, an AdvPo"

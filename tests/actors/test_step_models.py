@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -80,9 +82,28 @@ async def test_nothing_is_asked_where_nothing_can_be_read():
     assert await scorer.score([LONG], 0) == [Failure(reason="too_long")] and learner.asked == []
 
 
+async def test_a_reader_is_never_in_two_threads_at_once():
+    """It changes its tokenizer's settings while it reads."""
+    inside, together = threading.Lock(), threading.Event()
+
+    def read(rollout: Rollout) -> StepInputs | Failure:
+        if not inside.acquire(blocking=False):
+            together.set()
+            return with_tags(rollout)
+        together.wait(0.05)  # time for another to come in
+        inside.release()
+        return with_tags(rollout)
+
+    both, _ = role(PRM, read)
+    await asyncio.gather(
+        both.score([ROLLOUT], 0), both.score([ROLLOUT], 0), both.train([ROLLOUT], 0)
+    )
+    assert not together.is_set()
+
+
 async def test_a_layouts_labels_are_trained_at_its_tags():
     trainer, learner = role(PRM, with_tags)
-    assert await trainer.train([ROLLOUT, LONG]) == {"updates": 1.0}
+    assert await trainer.train([ROLLOUT, LONG], 0) == {"updates": 1.0}
     [samples] = learner.trained
     [sequence] = samples.sequences
     assert sequence.token_ids.tolist() == [1, 2, 11, 12, 50, 13, 50]
@@ -97,13 +118,14 @@ async def test_a_model_is_trained_in_every_so_many_th_iteration(every: int, upda
     trainer, learner = role(replace(PRM, every=every))
     made = []
     for iteration in range(6):
-        metrics = await trainer.train([replace(ROLLOUT, iteration=iteration)])
+        # At a lag rollouts of another iteration may stand in the batch: theirs does not count.
+        metrics = await trainer.train([replace(ROLLOUT, iteration=0)], iteration)
         made.append(int(metrics.get("updates", 0.0)))
     assert made == updates and len(learner.trained) == sum(updates)
 
 
 async def test_a_frozen_model_is_never_trained():
     trainer, learner = role(FrozenPrm(learner=LEARNER))
-    assert await trainer.train([ROLLOUT]) == {} and learner.trained == []
+    assert await trainer.train([ROLLOUT], 0) == {} and learner.trained == []
     trainer, learner = role(FrozenPrm(learner=LEARNER, engine=PoolingConfig()))
-    assert await trainer.train([ROLLOUT]) == {} and learner.trained == []
+    assert await trainer.train([ROLLOUT], 0) == {} and learner.trained == []

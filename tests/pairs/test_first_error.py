@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from rlstep.pairs.first_error import FirstErrorPairs, first_error
+from rlstep.rollouts.stopping import BetaStopping
 from rlstep.types import Failure, Rollout
 from tests.builders import make_counts, make_group, make_rollout, make_step_scores
 from tests.pairs.test_outcome import names
@@ -133,6 +134,15 @@ def test_first_error_is_strict_and_skips_unlabelled_steps():
     assert first_error(make_step_scores([0.5, 0.5]), 0.5) is None
     assert first_error(make_step_scores([]), 0.5) is None
     assert first_error(make_counts([0, 4, 4], [0, 4, 0]), 0.5) == 2
+
+
+@pytest.mark.parametrize("n", range(1, 21))
+def test_searches_and_pairs_decide_alike_at_any_threshold(n: int):
+    for k in range(n + 1):
+        for threshold in (k / n, 0.1, 0.3, 0.7, 0.9):
+            if threshold > 0:
+                low = BetaStopping(threshold=threshold).low(n, k)
+                assert (first_error(make_counts([n], [k]), threshold) == 0) == low, (k, threshold)
 
 
 def test_bad_values_are_refused():

@@ -10,8 +10,8 @@ import pytest
 
 from rlstep.pairs.first_error import FirstErrorPairs
 from rlstep.rollouts.independent import Independent
-from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.rollouts.rectify import Rectify
+from rlstep.scoring.repeated_steps import RepeatedSteps
 from rlstep.testing.roles import TOKENIZER, FakeGenerator, FakeScorer, fake_context
 from rlstep.testing.small import small_prompt
 from rlstep.types import Failure, Group, Rollout, Sampling
@@ -100,14 +100,15 @@ async def test_monte_carlo_finds_the_error_without_a_prm():
     strategy = Rectify(
         base=BASE,
         source="monte_carlo",
-        monte_carlo=MonteCarlo(continuations=4, own_outcome=False),
         max_errors=3,
     )
     groups, generator = await collect(strategy, FakeGenerator(hopeful))
     # Values of LATE: 2/4 after its first step, 0/4 after its second; of EARLY 0/4, 0/4.
     assert asked_again(generator) == ["0/a/1/fix1", "0/a/2/fix0", "0/a/3/fix1"]
     late = groups["a"].rollouts[1].step_scores("monte_carlo")
-    assert late is not None and late.values.tolist() == [0.5, 0.0, 0.0]
+    # Its own wrong outcome is a continuation of none but the last step.
+    assert late is not None and late.n is not None and late.n.tolist() == [4, 4, 1]
+    assert late.values.tolist() == [0.5, 0.0, 0.0]
     pairs = FirstErrorPairs(source="monte_carlo").samples([groups["a"]]).pairs
     assert len(pairs) > 0
 
@@ -148,6 +149,11 @@ async def test_unverified_and_unscored_rollouts_are_not_rectified():
     ("fields", "message"),
     [
         ({"source": "prm2"}, r"rollouts.source is 'prm2'; it is one of 'prm', 'monte_carlo'"),
+        ({"threshold": 1.5}, r"rollouts.threshold is 1.5; the largest valid value is 1"),
+        (
+            {"source": "monte_carlo", "monte_carlo": RepeatedSteps()},
+            r"rollouts.monte_carlo RepeatedSteps makes 'repeated_steps'; it must be a labeller",
+        ),
         ({"rectifications": 0}, r"rollouts.rectifications is 0; the smallest valid value is 1"),
         ({"max_errors": 0}, r"rollouts.max_errors is 0; the smallest valid value is 1"),
     ],

@@ -114,6 +114,12 @@ async def test_measured_over_the_pairs_of_a_problem_worked_by_hand(tmp_path: Pat
         assert file["reference"].tolist() == pytest.approx([14 / 6, 1.0])
 
 
+def test_a_head_that_is_not_one_linear_layer_is_refused(model: AdvPo):
+    two_token = replace(model.learner, head="two_token")
+    with pytest.raises(ValueError, match=r"'two_token'; it must be 'token_class.*' or 'two_label'"):
+        replace(model, learner=two_token)
+
+
 async def test_labels_without_a_difference_are_refused(tmp_path: Path):
     equal = samples([1.0, 1.0], [0.0, 0.0], prompts="pq")
     learner: object = Embeddings()

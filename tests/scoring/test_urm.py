@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rlstep.config import LearnerConfig, ModelConfig
+from rlstep.losses.cross_entropy import CrossEntropy
 from rlstep.losses.gaussian_label import GaussianLabelLoss
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.losses.value import ValueLoss
@@ -66,6 +67,13 @@ def test_it_learns_the_labels_of_the_prm():
     [
         (Urm, StepLabelLoss(), r"StepLabelLoss is for a head of 1 outputs; this model reads 2"),
         (Prm, GaussianLabelLoss(), r"GaussianLabelLoss is for a head of 2 outputs; .* reads 1"),
+        (
+            Prm,
+            ValueLoss(),
+            r"ValueLoss is not for the logit of a probability, and this model reads",
+        ),
+        (Prm, CrossEntropy(), r"CrossEntropy is not for the logit of a probability"),
+        (Critic, StepLabelLoss(), r"StepLabelLoss is for the logit of a probability, and this"),
         (Critic, GaussianLabelLoss(), r"a head of 2 outputs; this model reads 1"),
     ],
 )
@@ -73,6 +81,11 @@ def test_a_loss_for_another_head_is_refused(kind, loss, message: str):
     with pytest.raises(ValueError, match=message):
         kind(learner=SCALAR, loss=loss)
     assert Critic(learner=SCALAR, loss=ValueLoss()).loss.outputs == 1
+
+
+def test_a_cadence_of_0_is_refused():
+    with pytest.raises(ValueError, match=r"Urm\)\.every is 0; the smallest valid value is 1"):
+        Urm(learner=SCALAR, loss=GaussianLabelLoss(), every=0)
 
 
 def test_a_language_model_is_refused():

@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 
 from rlstep.advantages.process import ProcessAdvantages
+from rlstep.pairs.first_error import FirstErrorPairs
 from rlstep.pairs.refined import RefinedPairs
 from rlstep.pairs.win_rate import WinRatePairs
 from rlstep.types import Failure, Group, PairSamples, Rollout
 from rlstep.uncertainty.certain_pairs import CertainPairs
-from tests.builders import make_group, make_prompt, make_rollout, make_step_scores
+from tests.builders import make_counts, make_group, make_prompt, make_rollout, make_step_scores
 from tests.test_sample_laws import few, groups, same
 
 REFINED = RefinedPairs(source="prm")
@@ -61,6 +62,24 @@ def test_a_side_of_unknown_uncertainty_stands_in_no_pair():
     failed = [r.with_scores(urm=Failure(reason="timeout")) for r in rollouts]
     builder = CertainPairs(of=REFINED, source="urm", k=0.0)
     assert builder.samples([make_group(*failed)]).sequences == ()
+
+
+def test_only_the_trained_steps_must_be_known():
+    """Binary search and rectification label some steps, and some rollouts not at all."""
+    wrong = make_rollout(
+        "w",
+        [[11], [12], [13]],
+        outcome=0.0,
+        scores={"monte_carlo": make_counts([0, 8, 1], [0, 0, 0])},
+    )
+    fixed = make_rollout("f", [[11], [22]], outcome=1.0, parent="w", inherited=1)
+    inner = FirstErrorPairs(source="monte_carlo")
+    [pair] = CertainPairs(of=inner, source="monte_carlo").samples([make_group(wrong, fixed)]).pairs
+    assert pair.margin == 1.0
+    # Beta(1, 9): sqrt(0.1 * 0.9 / 11) = 0.0905 for the wrong step, nothing for the other side.
+    for k, pairs in ((11.0, 1), (11.1, 0)):
+        samples = CertainPairs(of=inner, source="monte_carlo", k=k)
+        assert len(samples.samples([make_group(wrong, fixed)]).pairs) == pairs
 
 
 @few

@@ -21,9 +21,16 @@ def problems(draw: st.DrawFn):
     return chosen, rejected, embeddings, random.normal(size=d), basis
 
 
+def of_pairs(chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:
+    """The spread of pairs that share no member."""
+    above = np.zeros((2 * len(chosen), 2 * len(chosen)), dtype=bool)
+    above[np.arange(len(chosen)), len(chosen) + np.arange(len(chosen))] = True
+    return spread(np.concatenate([chosen, rejected]), above)
+
+
 def test_pairs_worked_by_hand():
     # Differences (2, 0) and (0, 1): diag(4, 1); with ridge 5 its factor is diag(3, sqrt 6).
-    m = spread(np.array([[2, 1], [1, 1]]), np.array([[0, 1], [1, 0]]))
+    m = of_pairs(np.array([[2, 1], [1, 1]]), np.array([[0, 1], [1, 0]]))
     assert m.tolist() == [[4.0, 0.0], [0.0, 1.0]]
     assert factor(m, 5.0) == pytest.approx(np.diag([3.0, 6**0.5]))
     assert factor(m, 0.0).tolist() == DIAGONAL.tolist()
@@ -50,11 +57,22 @@ def test_no_radius_and_no_difference_change_nothing():
 
 
 @few
+@given(problem=problems())
+def test_it_is_the_sum_of_the_pairs_outer_products(problem):
+    _, _, embeddings, _, _ = problem
+    targets = np.arange(len(embeddings)) // 2
+    above = targets[:, None] > targets[None, :]
+    differences = [embeddings[i] - embeddings[j] for i, j in zip(*np.nonzero(above), strict=True)]
+    expected = sum((np.outer(d, d) for d in differences), np.zeros((embeddings.shape[1],) * 2))
+    np.testing.assert_allclose(spread(embeddings, above), expected, atol=1e-9)
+
+
+@few
 @given(problem=problems(), radius=st.floats(0.0, 10.0))
 def test_the_changes_average_to_the_penalty_and_are_the_worst(problem, radius: float):
     chosen, rejected, embeddings, reference, _ = problem
-    m = spread(chosen, rejected) + 0.5 * np.eye(len(reference))
-    lower, differences = factor(spread(chosen, rejected), 0.5), embeddings - reference
+    m = of_pairs(chosen, rejected) + 0.5 * np.eye(len(reference))
+    lower, differences = factor(of_pairs(chosen, rejected), 0.5), embeddings - reference
     penalty, changes = worst_case(lower, differences, radius)
     g = differences.mean(axis=0)
     assert changes.mean() == pytest.approx(-penalty, abs=1e-9)
@@ -70,8 +88,8 @@ def test_the_changes_average_to_the_penalty_and_are_the_worst(problem, radius: f
 @given(problem=problems())
 def test_the_basis_does_not_matter(problem):
     chosen, rejected, embeddings, reference, basis = problem
-    lower = factor(spread(chosen, rejected), 1.0)
-    turned = factor(spread(chosen @ basis, rejected @ basis), 1.0)
+    lower = factor(of_pairs(chosen, rejected), 1.0)
+    turned = factor(of_pairs(chosen @ basis, rejected @ basis), 1.0)
     np.testing.assert_allclose(
         uncertainty(lower, embeddings), uncertainty(turned, embeddings @ basis)
     )
@@ -84,14 +102,14 @@ def test_the_basis_does_not_matter(problem):
 @given(problem=problems())
 def test_more_data_are_never_less_sure(problem):
     chosen, rejected, embeddings, _, _ = problem
-    before = uncertainty(factor(spread(chosen[:1], rejected[:1]), 1.0), embeddings)
-    after = uncertainty(factor(spread(chosen, rejected), 1.0), embeddings)
+    before = uncertainty(factor(of_pairs(chosen[:1], rejected[:1]), 1.0), embeddings)
+    after = uncertainty(factor(of_pairs(chosen, rejected), 1.0), embeddings)
     assert (after <= before + 1e-9).all()
 
 
 def test_float32_embeddings_are_worked_on_in_float64():
     tiny = np.array([[1e-4, 1.0]], dtype=np.float32)
-    assert spread(tiny, np.zeros_like(tiny)).dtype == np.float64
+    assert of_pairs(tiny, np.zeros_like(tiny)).dtype == np.float64
     assert uncertainty(DIAGONAL.astype(np.float32), tiny).dtype == np.float64
 
 
