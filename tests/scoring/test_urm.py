@@ -70,7 +70,7 @@ def test_it_learns_the_labels_of_the_prm():
         (
             Prm,
             ValueLoss(),
-            r"ValueLoss is not for the logit of a probability, and this model reads",
+            r"ValueLoss is not for the logit of a probability, and this model",
         ),
         (Prm, CrossEntropy(), r"CrossEntropy is not for the logit of a probability"),
         (Critic, StepLabelLoss(), r"StepLabelLoss is for the logit of a probability, and this"),
