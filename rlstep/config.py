@@ -265,6 +265,11 @@ class Config:
                 f"monitors.source is {self.monitors.source!r}, which nothing in this run makes; it"
                 f" is one of {sorted(watched)}"
             )
+        if samples.makes is AdvantageSamples and not self.rollouts.own_prompts:
+            raise ValueError(
+                f"rollouts {type(self.rollouts).__name__} samples under other prompts than it"
+                " trains, whose logprobs no policy gradient can use; it needs a builder of pairs"
+            )
         if samples.makes is AdvantageSamples and self.rollouts.sampling.truncated:
             raise ValueError(
                 "rollouts.sampling cuts the support (top_p < 1 or top_k > 0), where the sampler's"

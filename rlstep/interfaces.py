@@ -133,6 +133,9 @@ class RolloutStrategy(ABC):
     """Step scores that its rollouts carry already."""
     reads: ClassVar[frozenset[str]] = frozenset()
     """Scores of step models that it asks for while it collects."""
+    own_prompts: ClassVar[bool] = True
+    """Whether every completion was sampled after the prompt that it is trained after; where not,
+    the sampler's logprobs are another distribution's."""
 
     @abstractmethod
     def collect(self, prompts: Sequence[Prompt], context: RolloutContext) -> AsyncIterator[Group]:

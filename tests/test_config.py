@@ -33,6 +33,7 @@ from rlstep.pairs.first_error import FirstErrorPairs
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
+from rlstep.rollouts.hinted import Hinted
 from rlstep.rollouts.rectify import Rectify
 from rlstep.scoring.frozen_prm import FrozenPrm
 from rlstep.scoring.prm import Prm
@@ -187,6 +188,10 @@ def test_unknown_choices(policy: LearnerConfig, message: str):
         (
             {"samples": FirstErrorPairs()},
             "samples FirstErrorPairs reads the scores ['prm'], which nothing in this run makes",
+        ),
+        (
+            {"rollouts": Hinted(), "samples": GroupAdvantages(), "loss": Grpo()},
+            "rollouts Hinted samples under other prompts than it trains, whose logprobs no policy",
         ),
         (
             {"rollouts": Rectify()},

@@ -39,6 +39,7 @@ class Hinted(RolloutStrategy):
     """
 
     sources: ClassVar[frozenset[str]] = frozenset({"hint"})
+    own_prompts: ClassVar[bool] = False
 
     samples_per_prompt: int = 8
     """Completions without a hint."""
