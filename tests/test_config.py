@@ -31,9 +31,9 @@ from rlstep.losses.step_label import StepLabelLoss
 from rlstep.monitors import Monitors
 from rlstep.pairs.first_error import FirstErrorPairs
 from rlstep.pairs.outcome import OutcomePairs
+from rlstep.rollouts.hinted import Hinted
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
-from rlstep.rollouts.hinted import Hinted
 from rlstep.rollouts.rectify import Rectify
 from rlstep.scoring.frozen_prm import FrozenPrm
 from rlstep.scoring.prm import Prm
