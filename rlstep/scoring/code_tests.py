@@ -89,7 +89,8 @@ class CodeTests(Verifier):
     url: str = ""
     """Of a remote sandbox (see `remote_sandbox`); '' runs programs on the scorer's machine."""
     unsandboxed: bool = False
-    """Run programs even where the machine offers no isolation: they can then read what you can."""
+    """Run programs even where the machine offers no isolation: they can then read, overwrite and
+    delete what you can, and reach into your other processes."""
 
     def __post_init__(self) -> None:
         at_least("code_tests.seconds", self.seconds, 0.1)
@@ -154,7 +155,7 @@ class CodeTests(Verifier):
             raise SandboxUnavailable(
                 f"code_tests runs what a model wrote, and this machine offers {found}; allow user"
                 " namespaces, install bubblewrap, set code_tests.url to a remote sandbox, or set"
-                " code_tests.unsandboxed to True, which lets programs read what you can"
+                " code_tests.unsandboxed to True, which lets programs read and delete what you can"
             )
         return Isolation.NONE
 

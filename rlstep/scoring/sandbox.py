@@ -7,7 +7,9 @@ What a machine offers is found by running a program in it that looks around (`pr
   private /tmp. They need a kernel that lets this user make user namespaces.
 - bubblewrap: the same, made by an installed `bwrap`, which may be allowed what we are not.
 - none: limits, a session and a temporary folder of its own, and the filter of system calls. The
-  program can read every file that this user can. Only where a caller insists.
+  program can read, overwrite and delete every file that this user can, and may read and write the
+  memory of this user's processes: what it finds there are secrets and, if it means to, a verdict.
+  Only where a caller insists.
 
 In all of them the program runs with an empty environment, gains no privileges, starts no process
 and opens no socket (`sandbox_filter`), and is held to `Limits`.

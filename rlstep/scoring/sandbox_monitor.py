@@ -23,14 +23,13 @@ from typing import Any, NoReturn
 
 from rlstep.scoring import sandbox_namespaces
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _LONGEST_RESULT = 4096
 
 
-def _die_with_parent() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+def _prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
 
 
 class _Sandbox:
@@ -43,6 +42,9 @@ class _Sandbox:
         alive, self._alive = os.pipe()
         if options["namespaces"]:
             sandbox_namespaces.separate()
+        # Where /proc is seen, a program of the same user would else write into the pipe of results.
+        # (Not before: the helper that maps the ids could not open this process's files.)
+        _prctl(_PR_SET_DUMPABLE, 0)
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._alive)
@@ -61,7 +63,7 @@ class _Sandbox:
             os.chdir(options["folder"])
             if options["namespaces"]:
                 sandbox_namespaces.enter(options["shown"], options["tmp_mb"])
-            _die_with_parent()  # not before: a change of user undoes it
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # not before: a change of user undoes it
             if select.select([alive], [], [], 0)[0]:  # the monitor is dead already
                 os._exit(1)
             command = [*options["command"], str(result)]
@@ -122,7 +124,7 @@ def _result(sandbox: _Sandbox, last: bytes) -> dict[str, str]:
 
 def main() -> None:
     options = json.loads(sys.argv[1])
-    _die_with_parent()
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != options["parent"]:
         sys.exit(1)
     try:

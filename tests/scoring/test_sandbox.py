@@ -444,6 +444,31 @@ def test_without_isolation_the_tests_are_out_of_reach():
     meets(attempts, Isolation.NONE)
 
 
+FORGER = """
+import os
+def f(x):
+    with open(f"/proc/{os.getppid()}/stat") as stat:
+        monitor = stat.read().rpartition(")")[2].split()[1]
+    for number in range(3, 64):
+        try:
+            descriptor = os.open(f"/proc/{monitor}/fd/{number}", os.O_WRONLY | os.O_NONBLOCK)
+            os.write(descriptor, b'{"ending": "passed", "detail": ""}'.ljust(4096))
+        except OSError:
+            pass
+    return 0
+"""
+
+
+def test_without_isolation_the_monitor_is_out_of_reach():
+    """An ordinary user's: root's has capabilities that a program lacks, and so is safe anyway."""
+    script = f"""
+from rlstep.scoring.sandbox import *
+job = Job(program={FORGER!r}, test="assert f(3) == 4", entry_point="f")
+print(run(job, Limits(seconds=30.0), Isolation.NONE).ending)
+"""
+    assert as_ordinary_user(script) == "failed"
+
+
 LINGERING = """
 def linger():
     libc.prctl(1, 0, 0, 0, 0)
@@ -607,6 +632,33 @@ def started(program: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment)
 
 
+def as_ordinary_user(script: str) -> str:
+    """What a script prints that imports the sandbox.
+
+    Under the system's interpreter, since others may not look into root's home.
+    """
+    python, user = sys.executable, {}
+    if os.getuid() == 0:
+        python, user = "/usr/bin/python3", {"user": 1234, "group": 1234, "extra_groups": []}
+    enough = "import sys; sys.exit(sys.version_info < (3, 11))"
+    try:
+        subprocess.run([python, "-c", enough], check=True, cwd="/", **user)  # type: ignore[call-overload]
+        subprocess.run(["/bin/ls", sandbox.__file__], check=True, cwd="/", **user)  # type: ignore[call-overload]
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no Python 3.11 and no rlstep that another user may read: {error}")
+    done = subprocess.run(
+        [python, "-B", "-c", script],
+        **user,  # type: ignore[call-overload]
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        cwd="/",
+        timeout=120,
+    )
+    assert done.returncode == 0, done
+    return done.stdout.strip()
+
+
 @pytest.fixture
 def without_the_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every system call is let through (BPF: return SECCOMP_RET_ALLOW)."""
@@ -630,26 +682,7 @@ def test_what_is_offered_is_printed():
 @needs_isolation
 @pytest.mark.skipif(os.getuid() != 0, reason="this is no root, and so itself the test")
 def test_an_ordinary_user_has_it_too():
-    """Under the system's interpreter, since others may not look into root's home."""
-    python = "/usr/bin/python3"
-    enough = "import sys; sys.exit(sys.version_info < (3, 11))"
-    user = {"user": 1234, "group": 1234, "extra_groups": []}
-    try:
-        subprocess.run([python, "-c", enough], check=True, cwd="/", **user)  # type: ignore[call-overload]
-        os.stat(sandbox.__file__)
-        subprocess.run(["/bin/ls", sandbox.__file__], check=True, cwd="/", **user)  # type: ignore[call-overload]
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no Python 3.11 and no rlstep that another user may read: {error}")
-    done = subprocess.run(
-        [python, "-B", "-c", OFFER],
-        **user,  # type: ignore[call-overload]
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        cwd="/",
-        timeout=120,
-    )
-    assert done.stdout.strip() == "namespaces", done
+    assert as_ordinary_user(OFFER) == "namespaces"
 
 
 def test_bubblewrap_runs_programs_too():
