@@ -11,8 +11,8 @@ What a machine offers is found by running a program in it that looks around (`pr
   memory of this user's processes: what it finds there are secrets and, if it means to, a verdict.
   Only where a caller insists.
 
-In all of them the program runs with an empty environment, gains no privileges, starts no process
-and opens no socket (`sandbox_filter`), and is held to `Limits`.
+In all of them the program runs with an empty environment, gains no privileges, starts no process,
+signals none and connects to nothing (`sandbox_filter`), and is held to `Limits`.
 """
 
 from __future__ import annotations

@@ -335,6 +335,8 @@ def _place(error: BaseException, test: str) -> str:
 
 def run_tests(result_fd: int) -> None:
     """Read a job, confine this process, and write how the program fared."""
+    # The first process of a namespace hears only what it handles, and Python handles this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.set_inheritable(result_fd, False)
     job = json.load(sys.stdin.buffer)
     try:

@@ -383,8 +383,10 @@ class TestEverywhere:
         with socket.create_server(("127.0.0.1", 0)) as server:
             address = ("127.0.0.1", server.getsockname()[1])
             attempts = {f"socket.create_connection({address}, 5)": REFUSED}
-            for family in ("AF_INET6", "AF_NETLINK", "AF_PACKET", "AF_VSOCK"):
+            for family in ("AF_UNIX", "AF_INET6", "AF_NETLINK", "AF_PACKET", "AF_VSOCK"):
                 attempts[f"socket.socket(socket.{family}, socket.SOCK_RAW)"] = REFUSED
+            attempts["socket.socketpair(type=socket.SOCK_DGRAM)"] = REFUSED
+            attempts["import asyncio\nasyncio.run(asyncio.sleep(0))"] = "None"
             meets(attempts, isolation)
 
     def test_killing_others(self, isolation: Isolation | None):
@@ -394,6 +396,20 @@ class TestEverywhere:
         attempts[f"os.killpg(0, {number})"] = REFUSED
         attempts["resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1))"] = REFUSED
         attempts["return libc.ptrace(16, os.getppid(), 0, 0)"] = "-1"
+        meets(attempts, isolation)
+
+    def test_having_the_kernel_kill_others(self, isolation: Isolation | None):
+        """A file that is ready to be read sends a signal to its owner."""
+        pipe = "import fcntl, struct\nend, _ = os.pipe()\n"
+        pair = "import fcntl, struct\nend, _ = socket.socketpair()\n"
+        parent = "struct.pack('i', os.getppid())"
+        attempts = {
+            f"{pipe}fcntl.fcntl(end, fcntl.F_SETOWN, os.getppid())": REFUSED,
+            f"{pipe}fcntl.fcntl(end, 15, struct.pack('ii', 1, os.getppid()))": REFUSED,
+            f"{pipe}fcntl.fcntl(end, fcntl.F_SETSIG, 9)": REFUSED,
+            f"{pair}fcntl.ioctl(end, 0x8901, {parent})": REFUSED,
+            f"{pair}fcntl.ioctl(end, 0x8902, {parent})": REFUSED,
+        }
         meets(attempts, isolation)
 
     @pytest.mark.parametrize(
@@ -588,6 +604,7 @@ time.sleep(1000)
                 f"socket.create_connection({address}, 5)": "OSError: [Errno 101] Network is unr",
                 "return libc.ptrace(16, os.getppid(), 0, 0)": "-1",  # PTRACE_ATTACH
                 "os.kill(1, 9)": "None",  # the first process of a namespace does not hear it
+                "os.kill(1, signal.SIGINT)": "None",  # nor this one, which Python handles
                 "os.kill(-1, 9)": "ProcessLookupError",
                 f"os.kill({os.getpid()}, 9)": "ProcessLookupError",
                 "return libc.mount(b'/', b'/tmp', None, 4096, None)": "-1",
