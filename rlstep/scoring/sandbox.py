@@ -35,6 +35,8 @@ from typing import Any
 from rlstep.checks import at_least
 from rlstep.scoring.sandbox_filter import seccomp_filter
 
+_START_S = 20.0
+"""Longest time for a sandbox to start its program, which is no time of the program's."""
 _GRACE_S = 5.0
 """How long after its deadline a monitor is waited for."""
 _SYSTEM = (
@@ -78,7 +80,7 @@ class Limits:
     """What one program may use."""
 
     seconds: float = 3.0
-    """Wall-clock time for everything: interpreter, program and tests."""
+    """Wall-clock time of the program and its tests, from the program's first line on."""
     memory_mb: int = 512
     """Address space of a process; there are two, the program's and the tests'."""
     processes: int = 16
@@ -140,7 +142,8 @@ def run(job: Job, limits: Limits, isolation: Isolation) -> Result:
     The calling thread must live until then: the sandbox ends with it.
 
     Raises:
-        SandboxError: the isolation cannot be had, or the tests are broken.
+        SandboxError: the isolation cannot be had, the program was not started in time, or the tests
+            are broken.
     """
     inside = {
         **asdict(job),
@@ -161,7 +164,7 @@ def run(job: Job, limits: Limits, isolation: Isolation) -> Result:
         ) as monitor:
             try:
                 report, errors = monitor.communicate(
-                    json.dumps(inside).encode(), timeout=limits.seconds + _GRACE_S
+                    json.dumps(inside).encode(), timeout=_START_S + limits.seconds + _GRACE_S
                 )
             except subprocess.TimeoutExpired as error:
                 raise SandboxError(f"no result {_GRACE_S} s after the deadline") from error
@@ -299,6 +302,7 @@ def _options(limits: Limits, isolation: Isolation, folder: str) -> dict[str, Any
         command = [*_bubblewrap(tmp_mb), *command]
     return {
         "parent": os.getpid(),
+        "start_s": _START_S,
         "seconds": limits.seconds,
         "output_kb": limits.output_kb,
         "namespaces": isolation is Isolation.NAMESPACES,

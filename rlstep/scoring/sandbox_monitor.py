@@ -86,20 +86,23 @@ class _Sandbox:
 
 
 def watch(options: Mapping[str, Any]) -> dict[str, str]:
-    """Run one sandbox to its end; within the deadline and the limit on output."""
-    until = time.monotonic() + options["seconds"]
+    """Run one sandbox to its end; within its times and the limit on output."""
+    until, started = time.monotonic() + options["start_s"], False
     sandbox = _Sandbox(options)
     poll = select.poll()
-    for descriptor in (sandbox.output, sandbox.pidfd):
+    for descriptor in (sandbox.output, sandbox.result, sandbox.pidfd):
         poll.register(descriptor, select.POLLIN)
     written, last = 0, b""
     while written <= options["output_kb"] << 10:
         ready = poll.poll(max(0.0, 1000 * (until - time.monotonic())))
         if not ready:
             sandbox.kill()
-            return {"ending": "timeout", "detail": f"no verdict within {options['seconds']} s"}
+            return _late(options, started)
         descriptors = [descriptor for descriptor, _ in ready]
-        if sandbox.output in descriptors:
+        if sandbox.result in descriptors:  # its first byte: the program is about to run
+            poll.unregister(sandbox.result)
+            until, started = time.monotonic() + options["seconds"], True
+        elif sandbox.output in descriptors:
             read = os.read(sandbox.output, 1 << 16)
             written, last = written + len(read), (last + read)[-500:]
             if not read:
@@ -108,6 +111,13 @@ def watch(options: Mapping[str, Any]) -> dict[str, str]:
             return _result(sandbox, last)
     sandbox.kill()
     return {"ending": "output", "detail": f"more than {options['output_kb']} KiB of output"}
+
+
+def _late(options: Mapping[str, Any], started: bool) -> dict[str, str]:
+    if started:
+        return {"ending": "timeout", "detail": f"no verdict within {options['seconds']} s"}
+    # A machine that is too busy says nothing about the program.
+    return {"ending": "error", "detail": f"no program was started within {options['start_s']} s"}
 
 
 def _result(sandbox: _Sandbox, last: bytes) -> dict[str, str]:

@@ -146,6 +146,24 @@ def test_all_of_the_time_counts():
     assert 1.5 <= time.monotonic() - start < 1.5 + sandbox._GRACE_S
 
 
+def test_the_time_begins_with_the_program():
+    """A start that alone takes longer, as on a busy machine; here it is the tests' setup."""
+    job = Job(
+        program="def f(x): return x + 1",
+        test="assert f(3) == 4",
+        entry_point="f",
+        setup="import time\ntime.sleep(2.5)",
+    )
+    result = run(job, Limits(seconds=2.5), best())
+    assert result.ending is Ending.PASSED, result
+
+
+def test_a_start_without_end_is_an_error_of_nobodys_program(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sandbox, "_START_S", 1.0)
+    with pytest.raises(SandboxError, match=r"no program was started within 1\.0 s"):
+        solve("def f(x): return x + 1", setup="import time\ntime.sleep(1000)")
+
+
 def test_errors_of_the_program_reach_the_tests():
     test = """
 def check(candidate):
