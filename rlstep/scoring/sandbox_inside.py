@@ -304,7 +304,7 @@ def judge(job: Mapping[str, Any], result_fd: int) -> tuple[str, str]:
         program = _Program(job, result_fd)
         namespace[job["entry_point"]] = program
         exec(test, namespace)
-        if "check" in namespace:
+        if namespace.get("check", program) is not program:  # it may itself be of that name
             namespace["check"](program)
     except BaseException as error:
         if isinstance(error, _Over):

@@ -194,6 +194,15 @@ def test_the_tests_have_the_setup_and_not_the_program():
     assert solve(program, "assert f(3) == helper(3.5)", setup).ending is Ending.PASSED
 
 
+@pytest.mark.parametrize(
+    "test", ["assert check(3) == 4", "def check(candidate):\n    assert candidate(3) == 4"]
+)
+def test_the_tested_function_may_be_named_check(test: str):
+    for program, ending in (("def check(x): return x + 1", "passed"), ("check = abs", "failed")):
+        job = Job(program=program, test=test, entry_point="check")
+        assert run(job, Limits(seconds=30.0), best()).ending == ending
+
+
 def test_answers_are_copies_and_keep_their_types():
     test = """
 value = [1, (2.5, None), {"a": {1, 2}, (1, 2): b"x"}, True, -(1 << 70), "é\\ud800", 1j]
