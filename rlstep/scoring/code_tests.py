@@ -26,7 +26,10 @@ from rlstep.types import OutcomeScore, Verdict
 
 logger = logging.getLogger(__name__)
 
-_FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+-]*)[^\n`]*$", re.MULTILINE)
+_FENCE = re.compile(r"^([ \t]*)```[ \t]*([\w+-]*)[^\n`]*$", re.MULTILINE)
+_FUTURE = re.compile(
+    r"^from[ \t]+__future__[ \t]+import[ \t]*(?:\([^()]*\))?(?:\\\n|[^\n\\])*\n", re.MULTILINE
+)
 _PYTHON = ("", "python", "py", "python3")
 _MARGIN_S = 2.0
 """Of the deadline of a verifier's process over a program's, for starting and ending a sandbox."""
@@ -89,7 +92,8 @@ class CodeTests(Verifier):
     url: str = ""
     """Of a remote sandbox (see `remote_sandbox`); '' runs programs on the scorer's machine."""
     unsandboxed: bool = False
-    """Run programs even where the machine offers no isolation: they can then read what you can."""
+    """Run programs even where the machine offers no isolation: they can then read, overwrite and
+    delete what you can, and reach into your other processes."""
 
     def __post_init__(self) -> None:
         at_least("code_tests.seconds", self.seconds, 0.1)
@@ -154,7 +158,7 @@ class CodeTests(Verifier):
             raise SandboxUnavailable(
                 f"code_tests runs what a model wrote, and this machine offers {found}; allow user"
                 " namespaces, install bubblewrap, set code_tests.url to a remote sandbox, or set"
-                " code_tests.unsandboxed to True, which lets programs read what you can"
+                " code_tests.unsandboxed to True, which lets programs read and delete what you can"
             )
         return Isolation.NONE
 
@@ -165,36 +169,48 @@ _TRIVIAL = Job(program="def one(): return 1", test="assert one() == 1", entry_po
 def extract(text: str, entry_point: str) -> str:
     """The program in a completion; see `CodeTests`."""
     blocks = _blocks(text)
-    whole = [block for block in blocks if _defines(block, entry_point)]
-    return (whole or blocks or [text])[-1]
+    shown = [_unindented(block, indentation) for indentation, block in blocks]
+    whole = [block for block in shown if _defines(block, entry_point)]
+    return (whole or [block for _, block in blocks] or [text])[-1]
 
 
 def assemble(code: str, tests: Tests) -> str:
     """A program that runs by itself: the setup, then the code, or the setup continued by it.
 
     A whole program follows the setup too, since models leave its imports out; what it defines
-    again counts.
+    again counts. Python wants imports from __future__ before all else, so they go to the front.
     """
     if _defines(code, tests.entry_point):
-        return f"{tests.setup}\n\n{code}\n"
+        whole = f"{tests.setup}\n\n{code}\n"
+        return "".join(_FUTURE.findall(whole)) + _FUTURE.sub("", whole)
     return f"{tests.setup}{_body(code)}\n"
 
 
-def _blocks(text: str) -> list[str]:
-    """What stands between fences, where they are Python's or nameless.
+def _blocks(text: str) -> list[tuple[str, str]]:
+    """What stands between fences, where they are Python's or nameless, and how they are indented.
 
     An odd number of which the first is nameless closes a block that the prompt has opened; the last
     one of any other odd number was cut off before its end.
     """
-    marks = [(fence[1].lower(), fence.start(), fence.end() + 1) for fence in _FENCE.finditer(text)]
+    marks = [(m[1], m[2].lower(), m.start(), m.end() + 1) for m in _FENCE.finditer(text)]
     if len(marks) % 2:
-        end = ("", len(text), len(text))
-        marks = [*marks, end] if marks[0][0] else [("", 0, 0), *marks]
+        end = ("", "", len(text), len(text))
+        marks = [*marks, end] if marks[0][1] else [("", "", 0, 0), *marks]
     return [
-        text[after:before]
-        for (name, _, after), (_, before, _) in zip(marks[::2], marks[1::2], strict=True)
+        (indentation, text[after:before])
+        for (indentation, name, _, after), (_, _, before, _) in zip(
+            marks[::2], marks[1::2], strict=True
+        )
         if name in _PYTHON
     ]
+
+
+def _unindented(block: str, indentation: str) -> str:
+    """A block without its fence's indentation (in a list, say), where all of it has that."""
+    lines = block.split("\n")
+    if all(line.startswith(indentation) for line in lines if line.strip()):
+        return "\n".join(line.removeprefix(indentation) for line in lines)
+    return block
 
 
 def _defines(code: str, entry_point: str) -> bool:

@@ -7,10 +7,12 @@ What a machine offers is found by running a program in it that looks around (`pr
   private /tmp. They need a kernel that lets this user make user namespaces.
 - bubblewrap: the same, made by an installed `bwrap`, which may be allowed what we are not.
 - none: limits, a session and a temporary folder of its own, and the filter of system calls. The
-  program can read every file that this user can. Only where a caller insists.
+  program can read, overwrite and delete every file that this user can, and may read and write the
+  memory of this user's processes: what it finds there are secrets and, if it means to, a verdict.
+  Only where a caller insists.
 
-In all of them the program runs with an empty environment, gains no privileges, starts no process
-and opens no socket (`sandbox_filter`), and is held to `Limits`.
+In all of them the program runs with an empty environment, gains no privileges, starts no process,
+signals none and connects to nothing (`sandbox_filter`), and is held to `Limits`.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ from typing import Any
 from rlstep.checks import at_least
 from rlstep.scoring.sandbox_filter import seccomp_filter
 
+_START_S = 20.0
+"""Longest time for a sandbox to start its program, which is no time of the program's."""
 _GRACE_S = 5.0
 """How long after its deadline a monitor is waited for."""
 _SYSTEM = (
@@ -76,7 +80,7 @@ class Limits:
     """What one program may use."""
 
     seconds: float = 3.0
-    """Wall-clock time for everything: interpreter, program and tests."""
+    """Wall-clock time of the program and its tests, from the program's first line on."""
     memory_mb: int = 512
     """Address space of a process; there are two, the program's and the tests'."""
     processes: int = 16
@@ -138,7 +142,8 @@ def run(job: Job, limits: Limits, isolation: Isolation) -> Result:
     The calling thread must live until then: the sandbox ends with it.
 
     Raises:
-        SandboxError: the isolation cannot be had, or the tests are broken.
+        SandboxError: the isolation cannot be had, the program was not started in time, or the tests
+            are broken.
     """
     inside = {
         **asdict(job),
@@ -159,7 +164,7 @@ def run(job: Job, limits: Limits, isolation: Isolation) -> Result:
         ) as monitor:
             try:
                 report, errors = monitor.communicate(
-                    json.dumps(inside).encode(), timeout=limits.seconds + _GRACE_S
+                    json.dumps(inside).encode(), timeout=_START_S + limits.seconds + _GRACE_S
                 )
             except subprocess.TimeoutExpired as error:
                 raise SandboxError(f"no result {_GRACE_S} s after the deadline") from error
@@ -297,6 +302,7 @@ def _options(limits: Limits, isolation: Isolation, folder: str) -> dict[str, Any
         command = [*_bubblewrap(tmp_mb), *command]
     return {
         "parent": os.getpid(),
+        "start_s": _START_S,
         "seconds": limits.seconds,
         "output_kb": limits.output_kb,
         "namespaces": isolation is Isolation.NAMESPACES,

@@ -11,14 +11,18 @@ from collections.abc import Mapping
 
 _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _EPERM, _ENOSYS = 1, 38
-_CLONE_THREAD, _AF_UNIX, _PR_SET_PDEATHSIG = 0x10000, 1, 1
+_CLONE_THREAD, _AF_UNIX, _SOCK_DGRAM, _PR_SET_PDEATHSIG = 0x10000, 1, 2, 1
+_F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15
+_FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _GIVE = 0x20, 0x15, 0x35, 0x45, 0x06
 
 _MACHINES: Mapping[str, tuple[int, Mapping[str, int]]] = {
     # AUDIT_ARCH, and the numbers of the refused calls that differ between the two
     "x86_64": (
         0xC000003E,
         {
-            "clone": 56, "socket": 41, "prlimit64": 302, "fork": 57, "vfork": 58,
+            "clone": 56, "socket": 41, "socketpair": 53, "prlimit64": 302, "fcntl": 72,
+            "ioctl": 16, "fork": 57, "vfork": 58,
             "prctl": 157, "setsid": 112, "setpgid": 109, "kill": 62, "tkill": 200, "tgkill": 234,
             "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297,
             "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,
@@ -31,7 +35,8 @@ _MACHINES: Mapping[str, tuple[int, Mapping[str, int]]] = {
     "aarch64": (
         0xC00000B7,
         {
-            "clone": 220, "socket": 198, "prlimit64": 261,
+            "clone": 220, "socket": 198, "socketpair": 199, "prlimit64": 261, "fcntl": 25,
+            "ioctl": 29,
             "prctl": 167, "setsid": 157, "setpgid": 154, "kill": 129, "tkill": 130, "tgkill": 131,
             "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240,
             "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272,
@@ -47,15 +52,26 @@ _EVERYWHERE: Mapping[str, int] = {
     "fsopen": 430, "fsmount": 432, "pidfd_getfd": 438, "mount_setattr": 442, "memfd_secret": 447,
 }  # fmt: skip
 _CLONE3 = 435
+_DEPENDS = (
+    # a call, the place of an argument, a test of it, and whether what meets it is let through
+    ("clone", 0, _ANY_BIT, _CLONE_THREAD, True),
+    ("prlimit64", 0, _EQUAL, 0, True),
+    ("prctl", 0, _EQUAL, _PR_SET_PDEATHSIG, False),
+    ("socketpair", 0, _EQUAL, _AF_UNIX, True),
+    ("socketpair", 1, _ANY_BIT, _SOCK_DGRAM, False),  # it would send to any address
+    # The owner of a file gets a signal when the file is ready.
+    *(("fcntl", 1, _EQUAL, command, False) for command in (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX)),
+    *(("ioctl", 1, _EQUAL, request, False) for request in (_FIOSETOWN, _SIOCSPGRP)),
+)
 
 
 def seccomp_filter(machine: str) -> bytes:
     """The system calls that a program is refused, as a classic BPF program.
 
     A program starts no process (threads are fine), signals, limits and reads none, and stays in its
-    process group. It opens no socket but a Unix one, makes no namespace, mounts nothing, keeps no
-    memory outside of its address space, and does not reach keys, bpf, io_uring, perf and
-    userfaultfd. What is refused fails with EPERM.
+    process group. It opens no socket but pairs that are connected to each other, makes no
+    namespace, mounts nothing, keeps no memory outside of its address space, and does not reach
+    keys, bpf, io_uring, perf and userfaultfd. What is refused fails with EPERM.
 
     Raises:
         ValueError: the machine's call numbers are not known here.
@@ -63,33 +79,28 @@ def seccomp_filter(machine: str) -> bytes:
     if machine not in _MACHINES:
         raise ValueError(f"no system call filter for {machine!r}; there is one for {[*_MACHINES]}")
     architecture, numbers = _MACHINES[machine]
-    refused = {**numbers, **_EVERYWHERE}
-    load, equal, at_least, any_bit, give = 0x20, 0x15, 0x35, 0x45, 0x06
-    number_at, architecture_at, first_argument_at = 0, 4, 16
+    number_at, architecture_at, arguments_at = 0, 4, 16
     program = [
-        (load, 0, 0, architecture_at),
-        (equal, 1, 0, architecture),
-        (give, 0, 0, _KILL),
-        (load, 0, 0, number_at),
-        (at_least, 0, 1, 0x40000000),  # the x32 calls of x86_64
-        (give, 0, 0, _REFUSE | _EPERM),
-        (equal, 0, 1, _CLONE3),  # its flags are out of a filter's reach: libc then uses clone
-        (give, 0, 0, _REFUSE | _ENOSYS),
+        (_LOAD, 0, 0, architecture_at),
+        (_EQUAL, 1, 0, architecture),
+        (_GIVE, 0, 0, _KILL),
+        (_LOAD, 0, 0, number_at),
+        (_AT_LEAST, 0, 1, 0x40000000),  # the x32 calls of x86_64
+        (_GIVE, 0, 0, _REFUSE | _EPERM),
+        (_EQUAL, 0, 1, _CLONE3),  # its flags are out of a filter's reach: libc then uses clone
+        (_GIVE, 0, 0, _REFUSE | _ENOSYS),
     ]
-    for name, test, value, allowed in (
-        ("clone", any_bit, _CLONE_THREAD, True),
-        ("socket", equal, _AF_UNIX, True),
-        ("prlimit64", equal, 0, True),
-        ("prctl", equal, _PR_SET_PDEATHSIG, False),
-    ):
+    for name, place, test, value, allowed in _DEPENDS:
         program += [
-            (equal, 0, 4, refused.pop(name)),
-            (load, 0, 0, first_argument_at),
+            (_EQUAL, 0, 4, numbers[name]),
+            (_LOAD, 0, 0, arguments_at + 8 * place),
             (test, int(allowed), int(not allowed), value),
-            (give, 0, 0, _REFUSE | _EPERM),
-            (load, 0, 0, number_at),
+            (_GIVE, 0, 0, _REFUSE | _EPERM),
+            (_LOAD, 0, 0, number_at),
         ]
-    for number in refused.values():
-        program += [(equal, 0, 1, number), (give, 0, 0, _REFUSE | _EPERM)]
-    program += [(give, 0, 0, _ALLOW)]
+    depends = {name for name, *_ in _DEPENDS}
+    for name, number in {**numbers, **_EVERYWHERE}.items():
+        if name not in depends:
+            program += [(_EQUAL, 0, 1, number), (_GIVE, 0, 0, _REFUSE | _EPERM)]
+    program += [(_GIVE, 0, 0, _ALLOW)]
     return b"".join(struct.pack("HBBI", *instruction) for instruction in program)

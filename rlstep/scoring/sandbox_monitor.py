@@ -23,14 +23,13 @@ from typing import Any, NoReturn
 
 from rlstep.scoring import sandbox_namespaces
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _LONGEST_RESULT = 4096
 
 
-def _die_with_parent() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+def _prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
 
 
 class _Sandbox:
@@ -43,6 +42,9 @@ class _Sandbox:
         alive, self._alive = os.pipe()
         if options["namespaces"]:
             sandbox_namespaces.separate()
+        # Where /proc is seen, a program of the same user would else write into the pipe of results.
+        # (Not before: the helper that maps the ids could not open this process's files.)
+        _prctl(_PR_SET_DUMPABLE, 0)
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._alive)
@@ -61,7 +63,7 @@ class _Sandbox:
             os.chdir(options["folder"])
             if options["namespaces"]:
                 sandbox_namespaces.enter(options["shown"], options["tmp_mb"])
-            _die_with_parent()  # not before: a change of user undoes it
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # not before: a change of user undoes it
             if select.select([alive], [], [], 0)[0]:  # the monitor is dead already
                 os._exit(1)
             command = [*options["command"], str(result)]
@@ -84,20 +86,23 @@ class _Sandbox:
 
 
 def watch(options: Mapping[str, Any]) -> dict[str, str]:
-    """Run one sandbox to its end; within the deadline and the limit on output."""
-    until = time.monotonic() + options["seconds"]
+    """Run one sandbox to its end; within its times and the limit on output."""
+    until, started = time.monotonic() + options["start_s"], False
     sandbox = _Sandbox(options)
     poll = select.poll()
-    for descriptor in (sandbox.output, sandbox.pidfd):
+    for descriptor in (sandbox.output, sandbox.result, sandbox.pidfd):
         poll.register(descriptor, select.POLLIN)
     written, last = 0, b""
     while written <= options["output_kb"] << 10:
         ready = poll.poll(max(0.0, 1000 * (until - time.monotonic())))
         if not ready:
             sandbox.kill()
-            return {"ending": "timeout", "detail": f"no verdict within {options['seconds']} s"}
+            return _late(options, started)
         descriptors = [descriptor for descriptor, _ in ready]
-        if sandbox.output in descriptors:
+        if sandbox.result in descriptors:  # its first byte: the program is about to run
+            poll.unregister(sandbox.result)
+            until, started = time.monotonic() + options["seconds"], True
+        elif sandbox.output in descriptors:
             read = os.read(sandbox.output, 1 << 16)
             written, last = written + len(read), (last + read)[-500:]
             if not read:
@@ -106,6 +111,13 @@ def watch(options: Mapping[str, Any]) -> dict[str, str]:
             return _result(sandbox, last)
     sandbox.kill()
     return {"ending": "output", "detail": f"more than {options['output_kb']} KiB of output"}
+
+
+def _late(options: Mapping[str, Any], started: bool) -> dict[str, str]:
+    if started:
+        return {"ending": "timeout", "detail": f"no verdict within {options['seconds']} s"}
+    # A machine that is too busy says nothing about the program.
+    return {"ending": "error", "detail": f"no program was started within {options['start_s']} s"}
 
 
 def _result(sandbox: _Sandbox, last: bytes) -> dict[str, str]:
@@ -122,7 +134,7 @@ def _result(sandbox: _Sandbox, last: bytes) -> dict[str, str]:
 
 def main() -> None:
     options = json.loads(sys.argv[1])
-    _die_with_parent()
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != options["parent"]:
         sys.exit(1)
     try:

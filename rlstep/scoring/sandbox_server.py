@@ -3,13 +3,17 @@
     python -m rlstep.scoring.sandbox_server [--host 127.0.0.1] [--port 8000] [--processes 4]
 
 It asks for no password: whoever reaches it has programs run in its sandbox. It refuses to start on
-a machine that offers no isolation.
+a machine that offers no isolation. Where all its processes are taken, a request waits for one as
+long as its program may take, then it is answered by 503: a client that waits a little longer than
+its program's time (`remote_sandbox`) still hears it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import select
 import threading
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -54,6 +58,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: SandboxServer
     timeout = 60.0
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # a client may leave whenever it likes
+            super().handle()
+
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > _LONGEST_REQUEST:
@@ -64,17 +72,28 @@ class _Handler(BaseHTTPRequestHandler):
         except (ValueError, TypeError, KeyError) as error:
             self.send_error(400, "no job and limits", str(error)[:500])
             return
+        if not self.server.places.acquire(timeout=limits.seconds):
+            self.send_error(503, "busy")
+            return
         try:
-            with self.server.places:
-                report = asdict(run(job, limits, self.server.isolation))
+            if self._client_has_left():
+                return
+            report = asdict(run(job, limits, self.server.isolation))
         except SandboxError as error:
             report = {"ending": "error", "detail": str(error)}
+        finally:
+            self.server.places.release()
         body = json.dumps(report).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _client_has_left(self) -> bool:
+        poll = select.poll()
+        poll.register(self.connection, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: a run asks thousands of times."""

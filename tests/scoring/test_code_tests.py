@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -48,6 +50,8 @@ VERIFIER = CodeTests(seconds=30.0)
         (f"```python\n{WHOLE}```", WHOLE),
         (f"Thus:\n```python\n{WHOLE}```\nDone.", WHOLE),
         (f"  ```py\n{WHOLE}  ```", WHOLE),
+        (f"1. Thus:\n\n   ```py\n{indent(WHOLE, '   ')}\n   ```", f"{WHOLE}\n"),
+        (f"    ```py\n{BODY}    ```", BODY),  # the indentation is the setup's
         (f"```\n{WHOLE}```\n", WHOLE),
         (f"```python\n{WHOLE}", WHOLE),  # cut off
         (f"```python\nold = 1\n```\nbetter:\n```python\n{WHOLE}```", WHOLE),
@@ -70,6 +74,17 @@ def test_a_whole_program_follows_the_setup_and_a_body_continues_it():
     assert assemble("half = abs", ADD).endswith("\n\nhalf = abs\n")
 
 
+def test_a_program_imports_the_future_before_all_else():
+    future = "from __future__ import annotations"
+    whole = f"# mine\n{future}\nfrom __future__ import (\n    division,\n)\n"
+    whole += f"from __future__ import generators, \\\n    with_statement\n{WHOLE}"
+    assembled = assemble(whole, replace(ADD, setup=f'"""Halves."""\n{future}\n{SETUP}'))
+    assert assembled.startswith(f"{future}\n{future}\nfrom __future__ import (\n    division,\n)\n")
+    assert assembled.count("__future__") == 4
+    assert assembled.endswith(f"# mine\n{WHOLE}\n")
+    compile(assembled, "program.py", "exec")
+
+
 @pytest.mark.parametrize("rest", ["\nprint(half(3))", "\nHere is why", "def other():\n    pass"])
 def test_a_body_ends_where_the_indentation_does(rest: str):
     body = "    y = (x\n)\n# a comment\n\n    return y // 2\n"
@@ -88,6 +103,7 @@ def test_a_body_ends_where_the_indentation_does(rest: str):
         (BODY, Verdict.CORRECT),
         (BODY + "\nprint(half(3))\nHere is why.", Verdict.CORRECT),
         (WHOLE.replace("floor", "ceil"), Verdict.WRONG),
+        (f"```python\nfrom __future__ import annotations\n{WHOLE}```", Verdict.CORRECT),
         ("    import sys; sys.exit(0)", Verdict.WRONG),
         ("    pass", Verdict.WRONG),
         ("I do not know.", Verdict.WRONG),

@@ -6,10 +6,13 @@ import contextlib
 import http.client
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
 
 import pytest
 
@@ -22,6 +25,7 @@ from rlstep.scoring.sandbox import (
     Job,
     Limits,
     Probe,
+    Result,
     SandboxError,
     SandboxUnavailable,
     probe,
@@ -166,6 +170,75 @@ def test_requests_of_all_kinds(url: str, body: bytes, status: int):
         assert connection.getresponse().status == status
     finally:
         connection.close()
+
+
+class Counting(SandboxServer):
+    """It has one place, which is taken, and says when it is done with a request."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), processes=1)
+        self.done = threading.Event()
+        self.places.acquire()
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self.done.set()
+
+
+@contextmanager
+def full() -> Iterator[Counting]:
+    with Counting() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def asking(server: SandboxServer) -> socket.socket:
+    """A connection on which a request has been sent."""
+    body = json.dumps({**asdict(JOB), "limits": {"seconds": 60.0}}).encode()
+    connection = socket.create_connection(("127.0.0.1", server.server_port))
+    connection.sendall(f"POST / HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    return connection
+
+
+@needs_isolation
+def test_a_server_without_a_place_says_so():
+    with full() as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(SandboxError, match="status 503 busy"):
+            run_remotely(url, JOB, Limits(seconds=0.5))
+        server.places.release()
+        assert run_remotely(url, JOB, PATIENT).ending is Ending.PASSED
+
+
+@needs_isolation
+def test_nothing_runs_for_who_has_left(monkeypatch: pytest.MonkeyPatch):
+    ran: list[Job] = []
+    monkeypatch.setattr(sandbox_server, "run", lambda job, *_: ran.append(job))
+    with full() as server:
+        asking(server).close()
+        server.places.release()
+        assert server.done.wait(60.0)
+        assert server.places.acquire(timeout=60.0)  # and the place is free again
+    assert ran == []
+
+
+@needs_isolation
+def test_an_answer_that_nobody_waits_for_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    def leave(*_: object) -> Result:
+        reset = struct.pack("ii", 1, 0)  # at once, so that the answer fails
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        connection.close()
+        return Result(ending=Ending.PASSED, detail="")
+
+    monkeypatch.setattr(sandbox_server, "run", leave)
+    with full() as server:
+        connection = asking(server)
+        server.places.release()
+        assert server.done.wait(60.0)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_machine_without_isolation_serves_nothing(monkeypatch: pytest.MonkeyPatch):

@@ -146,6 +146,24 @@ def test_all_of_the_time_counts():
     assert 1.5 <= time.monotonic() - start < 1.5 + sandbox._GRACE_S
 
 
+def test_the_time_begins_with_the_program():
+    """A start that alone takes longer, as on a busy machine; here it is the tests' setup."""
+    job = Job(
+        program="def f(x): return x + 1",
+        test="assert f(3) == 4",
+        entry_point="f",
+        setup="import time\ntime.sleep(2.5)",
+    )
+    result = run(job, Limits(seconds=2.5), best())
+    assert result.ending is Ending.PASSED, result
+
+
+def test_a_start_without_end_is_an_error_of_nobodys_program(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sandbox, "_START_S", 1.0)
+    with pytest.raises(SandboxError, match=r"no program was started within 1\.0 s"):
+        solve("def f(x): return x + 1", setup="import time\ntime.sleep(1000)")
+
+
 def test_errors_of_the_program_reach_the_tests():
     test = """
 def check(candidate):
@@ -174,6 +192,15 @@ def test_the_tests_have_the_setup_and_not_the_program():
     setup = "import math\ndef helper(x): return math.floor(x) + 1\n"
     program = setup + "def helper(x): return 'mine'\ndef f(x): return x + 1"
     assert solve(program, "assert f(3) == helper(3.5)", setup).ending is Ending.PASSED
+
+
+@pytest.mark.parametrize(
+    "test", ["assert check(3) == 4", "def check(candidate):\n    assert candidate(3) == 4"]
+)
+def test_the_tested_function_may_be_named_check(test: str):
+    for program, ending in (("def check(x): return x + 1", "passed"), ("check = abs", "failed")):
+        job = Job(program=program, test=test, entry_point="check")
+        assert run(job, Limits(seconds=30.0), best()).ending == ending
 
 
 def test_answers_are_copies_and_keep_their_types():
@@ -383,8 +410,10 @@ class TestEverywhere:
         with socket.create_server(("127.0.0.1", 0)) as server:
             address = ("127.0.0.1", server.getsockname()[1])
             attempts = {f"socket.create_connection({address}, 5)": REFUSED}
-            for family in ("AF_INET6", "AF_NETLINK", "AF_PACKET", "AF_VSOCK"):
+            for family in ("AF_UNIX", "AF_INET6", "AF_NETLINK", "AF_PACKET", "AF_VSOCK"):
                 attempts[f"socket.socket(socket.{family}, socket.SOCK_RAW)"] = REFUSED
+            attempts["socket.socketpair(type=socket.SOCK_DGRAM)"] = REFUSED
+            attempts["import asyncio\nasyncio.run(asyncio.sleep(0))"] = "None"
             meets(attempts, isolation)
 
     def test_killing_others(self, isolation: Isolation | None):
@@ -394,6 +423,20 @@ class TestEverywhere:
         attempts[f"os.killpg(0, {number})"] = REFUSED
         attempts["resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1))"] = REFUSED
         attempts["return libc.ptrace(16, os.getppid(), 0, 0)"] = "-1"
+        meets(attempts, isolation)
+
+    def test_having_the_kernel_kill_others(self, isolation: Isolation | None):
+        """A file that is ready to be read sends a signal to its owner."""
+        pipe = "import fcntl, struct\nend, _ = os.pipe()\n"
+        pair = "import fcntl, struct\nend, _ = socket.socketpair()\n"
+        parent = "struct.pack('i', os.getppid())"
+        attempts = {
+            f"{pipe}fcntl.fcntl(end, fcntl.F_SETOWN, os.getppid())": REFUSED,
+            f"{pipe}fcntl.fcntl(end, 15, struct.pack('ii', 1, os.getppid()))": REFUSED,
+            f"{pipe}fcntl.fcntl(end, fcntl.F_SETSIG, 9)": REFUSED,
+            f"{pair}fcntl.ioctl(end, 0x8901, {parent})": REFUSED,
+            f"{pair}fcntl.ioctl(end, 0x8902, {parent})": REFUSED,
+        }
         meets(attempts, isolation)
 
     @pytest.mark.parametrize(
@@ -442,6 +485,31 @@ def test_without_isolation_the_tests_are_out_of_reach():
         "for n in range(64): os.open(f'/proc/{os.getppid()}/fd/{n}', os.O_WRONLY)": REFUSED,
     }
     meets(attempts, Isolation.NONE)
+
+
+FORGER = """
+import os
+def f(x):
+    with open(f"/proc/{os.getppid()}/stat") as stat:
+        monitor = stat.read().rpartition(")")[2].split()[1]
+    for number in range(3, 64):
+        try:
+            descriptor = os.open(f"/proc/{monitor}/fd/{number}", os.O_WRONLY | os.O_NONBLOCK)
+            os.write(descriptor, b'{"ending": "passed", "detail": ""}'.ljust(4096))
+        except OSError:
+            pass
+    return 0
+"""
+
+
+def test_without_isolation_the_monitor_is_out_of_reach():
+    """An ordinary user's: root's has capabilities that a program lacks, and so is safe anyway."""
+    script = f"""
+from rlstep.scoring.sandbox import *
+job = Job(program={FORGER!r}, test="assert f(3) == 4", entry_point="f")
+print(run(job, Limits(seconds=30.0), Isolation.NONE).ending)
+"""
+    assert as_ordinary_user(script) == "failed"
 
 
 LINGERING = """
@@ -563,6 +631,7 @@ time.sleep(1000)
                 f"socket.create_connection({address}, 5)": "OSError: [Errno 101] Network is unr",
                 "return libc.ptrace(16, os.getppid(), 0, 0)": "-1",  # PTRACE_ATTACH
                 "os.kill(1, 9)": "None",  # the first process of a namespace does not hear it
+                "os.kill(1, signal.SIGINT)": "None",  # nor this one, which Python handles
                 "os.kill(-1, 9)": "ProcessLookupError",
                 f"os.kill({os.getpid()}, 9)": "ProcessLookupError",
                 "return libc.mount(b'/', b'/tmp', None, 4096, None)": "-1",
@@ -607,6 +676,33 @@ def started(program: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment)
 
 
+def as_ordinary_user(script: str) -> str:
+    """What a script prints that imports the sandbox.
+
+    Under the system's interpreter, since others may not look into root's home.
+    """
+    python, user = sys.executable, {}
+    if os.getuid() == 0:
+        python, user = "/usr/bin/python3", {"user": 1234, "group": 1234, "extra_groups": []}
+    enough = "import sys; sys.exit(sys.version_info < (3, 11))"
+    try:
+        subprocess.run([python, "-c", enough], check=True, cwd="/", **user)  # type: ignore[call-overload]
+        subprocess.run(["/bin/ls", sandbox.__file__], check=True, cwd="/", **user)  # type: ignore[call-overload]
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no Python 3.11 and no rlstep that another user may read: {error}")
+    done = subprocess.run(
+        [python, "-B", "-c", script],
+        **user,  # type: ignore[call-overload]
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        cwd="/",
+        timeout=120,
+    )
+    assert done.returncode == 0, done
+    return done.stdout.strip()
+
+
 @pytest.fixture
 def without_the_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every system call is let through (BPF: return SECCOMP_RET_ALLOW)."""
@@ -630,26 +726,7 @@ def test_what_is_offered_is_printed():
 @needs_isolation
 @pytest.mark.skipif(os.getuid() != 0, reason="this is no root, and so itself the test")
 def test_an_ordinary_user_has_it_too():
-    """Under the system's interpreter, since others may not look into root's home."""
-    python = "/usr/bin/python3"
-    enough = "import sys; sys.exit(sys.version_info < (3, 11))"
-    user = {"user": 1234, "group": 1234, "extra_groups": []}
-    try:
-        subprocess.run([python, "-c", enough], check=True, cwd="/", **user)  # type: ignore[call-overload]
-        os.stat(sandbox.__file__)
-        subprocess.run(["/bin/ls", sandbox.__file__], check=True, cwd="/", **user)  # type: ignore[call-overload]
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no Python 3.11 and no rlstep that another user may read: {error}")
-    done = subprocess.run(
-        [python, "-B", "-c", OFFER],
-        **user,  # type: ignore[call-overload]
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        cwd="/",
-        timeout=120,
-    )
-    assert done.stdout.strip() == "namespaces", done
+    assert as_ordinary_user(OFFER) == "namespaces"
 
 
 def test_bubblewrap_runs_programs_too():

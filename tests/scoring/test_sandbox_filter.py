@@ -12,10 +12,10 @@ X86, ARM = ("x86_64", 0xC000003E), ("aarch64", 0xC00000B7)
 ALLOWED, EPERM, ENOSYS, KILLED = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 
 
-def verdict(machine: tuple[str, int], number: int, first: int = 0) -> int:
+def verdict(machine: tuple[str, int], number: int, first: int = 0, second: int = 0) -> int:
     """Run the program over struct seccomp_data {nr, arch, instruction pointer, args[6]}."""
     name, architecture = machine
-    data = struct.pack("IIQ6Q", number, architecture, 0, first, *[0] * 5)
+    data = struct.pack("IIQ6Q", number, architecture, 0, first, second, *[0] * 4)
     at, accumulator, code = 0, 0, seccomp_filter(name)
     while True:
         operation, yes, no, value = struct.unpack_from("HBBI", code, 8 * at)
@@ -41,10 +41,11 @@ def verdict(machine: tuple[str, int], number: int, first: int = 0) -> int:
         (X86, 56, 0x10000000 | 0x11, EPERM),  # with CLONE_NEWUSER
         (X86, 56, 0x3D0F00, ALLOWED),  # as pthread_create does it
         (X86, 435, 0, ENOSYS),  # clone3
-        (X86, 41, 1, ALLOWED),  # socket(AF_UNIX)
+        (X86, 41, 1, EPERM),  # socket(AF_UNIX)
         (X86, 41, 2, EPERM),  # socket(AF_INET)
         (X86, 41, 16, EPERM),  # socket(AF_NETLINK)
-        (X86, 53, 1, ALLOWED),  # socketpair
+        (X86, 53, 1, ALLOWED),  # socketpair(AF_UNIX)
+        (X86, 53, 30, EPERM),  # socketpair(AF_TIPC)
         (X86, 62, 1, EPERM),  # kill
         (X86, 302, 0, ALLOWED),  # prlimit64 of itself, which setrlimit is
         (X86, 302, 7, EPERM),
@@ -59,7 +60,7 @@ def verdict(machine: tuple[str, int], number: int, first: int = 0) -> int:
         (ARM, 220, 0x3D0F00, ALLOWED),
         (ARM, 435, 0, ENOSYS),
         (ARM, 198, 2, EPERM),
-        (ARM, 198, 1, ALLOWED),
+        (ARM, 198, 1, EPERM),
         (ARM, 129, 1, EPERM),
         (ARM, 157, 0, EPERM),
         (ARM, 57, 0, ALLOWED),  # close, which is fork's number elsewhere
@@ -69,6 +70,31 @@ def verdict(machine: tuple[str, int], number: int, first: int = 0) -> int:
 )
 def test_what_is_let_through(machine: tuple[str, int], number: int, first: int, wanted: int):
     assert verdict(machine, number, first) == wanted
+
+
+@pytest.mark.parametrize(
+    ("call", "second", "wanted"),
+    [
+        ("fcntl", 0, ALLOWED),  # F_DUPFD
+        ("fcntl", 4, ALLOWED),  # F_SETFL
+        ("fcntl", 8, EPERM),  # F_SETOWN
+        ("fcntl", 10, EPERM),  # F_SETSIG
+        ("fcntl", 15, EPERM),  # F_SETOWN_EX
+        ("fcntl", 1 << 32 | 8, EPERM),  # the kernel looks at 32 bits
+        ("fcntl", 1030, ALLOWED),  # F_DUPFD_CLOEXEC
+        ("ioctl", 0x5401, ALLOWED),  # TCGETS
+        ("ioctl", 0x8901, EPERM),  # FIOSETOWN
+        ("ioctl", 0x8902, EPERM),  # SIOCSPGRP
+        ("socketpair", 1 | 0x80000, ALLOWED),  # SOCK_STREAM | SOCK_CLOEXEC
+        ("socketpair", 2 | 0x80000, EPERM),  # SOCK_DGRAM, which sends to any address
+        ("socketpair", 3, EPERM),  # SOCK_RAW, the same
+    ],
+)
+def test_what_depends_on_the_second_argument(call: str, second: int, wanted: int):
+    x86 = {"fcntl": 72, "ioctl": 16, "socketpair": 53}
+    arm = {"fcntl": 25, "ioctl": 29, "socketpair": 199}
+    assert verdict(X86, x86[call], 1, second) == wanted
+    assert verdict(ARM, arm[call], 1, second) == wanted
 
 
 def test_every_path_ends():
