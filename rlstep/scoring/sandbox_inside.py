@@ -151,7 +151,8 @@ def _loaded(job: Mapping[str, str]) -> Callable[..., Any]:
     """Run the program, and return what the tests call."""
     module = types.ModuleType("solution")
     sys.modules["solution"] = module  # dataclasses and typing look their module up
-    exec(compile(job["program"], "program.py", "exec"), module.__dict__)
+    # Not this file's own postponed annotations.
+    exec(compile(job["program"], "program.py", "exec", dont_inherit=True), module.__dict__)
     entry = getattr(module, job["entry_point"], None)
     if not callable(entry):
         raise NameError(f"the program defines no function {job['entry_point']!r}")
@@ -296,8 +297,8 @@ def judge(job: Mapping[str, Any], result_fd: int) -> tuple[str, str]:
     program = None
     try:
         namespace: dict[str, Any] = {"__name__": "tests"}
-        exec(compile(job["setup"], "setup.py", "exec"), namespace)
-        test = compile(job["test"], "tests.py", "exec")
+        exec(compile(job["setup"], "setup.py", "exec", dont_inherit=True), namespace)
+        test = compile(job["test"], "tests.py", "exec", dont_inherit=True)
     except Exception as error:
         return "error", f"the tests are broken: {_line(error)}"
     try:

@@ -104,6 +104,12 @@ def test_a_body_ends_where_the_indentation_does(rest: str):
         (BODY + "\nprint(half(3))\nHere is why.", Verdict.CORRECT),
         (WHOLE.replace("floor", "ceil"), Verdict.WRONG),
         (f"```python\nfrom __future__ import annotations\n{WHOLE}```", Verdict.CORRECT),
+        # An annotation is looked up in plain Python, whatever the sandbox's own code imports.
+        (WHOLE + "\ndef more(x: Missing): ...\n", Verdict.WRONG),
+        (
+            f"from __future__ import annotations\n{WHOLE}\ndef more(x: Missing): ...\n",
+            Verdict.CORRECT,
+        ),
         ("    import sys; sys.exit(0)", Verdict.WRONG),
         ("    pass", Verdict.WRONG),
         ("I do not know.", Verdict.WRONG),
