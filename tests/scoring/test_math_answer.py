@@ -221,6 +221,7 @@ SYMMETRIC = [
     (r"1.6\times 10^{-19}", r"9.1\times 10^{-31}", WRONG),
     ("0.0000001", "0.0000002", WRONG),
     ("x = 0.0", "x = 2^{-30}", WRONG),
+    (r"x = \ln(1)", r"x = \frac{1}{6^{25}}", WRONG),
     (r"\{0.0, 1\}", r"\{2^{-30}, 1\}", WRONG),
     ("[0.0, 1)", "[2^{-30}, 1)", WRONG),
     (r"\begin{pmatrix}0.0\\1\end{pmatrix}", r"\begin{pmatrix}2^{-30}\\1\end{pmatrix}", WRONG),
