@@ -8,7 +8,14 @@ from fractions import Fraction
 NUMBER = r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)?(?:\.[0-9]+|(?<=[0-9])/[0-9]+)?"
 """An optional sign, digits (thousands may be set off by commas), then decimals or a denominator."""
 
+MIXED = r"[-+]?[0-9]+ [0-9]+/[0-9]+"
+"""A whole number and a fraction, as '3 1/4'."""
+
 _LONGEST_NUMBER = 100
+_THIN_SPACE = r"\\[,;:]\s*"
+_THOUSANDS = re.compile(rf"(?<![0-9])[0-9]{{1,3}}(?:{_THIN_SPACE}[0-9]{{3}})+(?![0-9])")
+_LEADING_THOUSANDS = re.compile(r"[-+]?[0-9]{1,3}(?: [0-9]{3})+(?![0-9/]| [0-9])")
+_BETWEEN_DIGITS = re.compile(rf"(?<=[0-9]){_THIN_SPACE}(?=[0-9])")
 _DROPPED = re.compile(r"(?<!\\)(?:\\[!,;:()\[\]]|\\(?:left|right)(?![a-zA-Z]))|\\?\$")
 _FRACTION = re.compile(r"\\[dt]frac(?![a-zA-Z])")
 
@@ -20,28 +27,47 @@ def plain(answer: str) -> str:
 
     Dropped are dollar signs (mathematics or money), `\left` and `\right`, thin spaces, `\( \)` and
     `\[ \]`, Markdown emphasis at the ends, a leading '=' and closing punctuation; white space
-    becomes one space.
+    becomes one space, and a thin space between digits does. Of a number in groups of three digits
+    the spaces are dropped: thin ones, and others if the answer begins with it.
     """
+    answer = _BETWEEN_DIGITS.sub(" ", _THOUSANDS.sub(_digits, answer))
     answer = _DROPPED.sub("", answer).replace("{,}", ",").replace("\N{MINUS SIGN}", "-")
-    answer = " ".join(_FRACTION.sub(r"\\frac", answer).split())
-    return answer.lstrip(" *`:=").rstrip(" *`:.,;")
+    answer = " ".join(_FRACTION.sub(r"\\frac", answer).split()).lstrip(" *`:=")
+    thousands = _LEADING_THOUSANDS.match(answer)
+    if thousands:
+        answer = _digits(thousands) + answer[thousands.end() :]
+    return answer.rstrip(" *`:.,;")
+
+
+def _digits(match: re.Match[str]) -> str:
+    return re.sub(r"[^-+0-9]", "", match[0])
 
 
 def number(answer: str) -> Fraction | None:
-    """The exact value of a plain number ('1,000', '-0.5', '1/2'), or None for anything else."""
-    if not answer or len(answer) > _LONGEST_NUMBER or not re.fullmatch(NUMBER, answer):
+    """The exact value of a plain number ('1,000', '-0.5', '1/2', '3 1/4'), None for others."""
+    if not answer or len(answer) > _LONGEST_NUMBER:
         return None
-    digits = answer.replace(",", "")
+    mixed = re.fullmatch(MIXED, answer)
+    if not mixed and not re.fullmatch(NUMBER, answer):
+        return None
+    whole, _, fraction = answer.replace(",", "").partition(" ")
+    sign = "-" if whole.startswith("-") else ""
     try:
-        return Fraction(digits)
+        return Fraction(whole) + Fraction(sign + fraction if mixed else 0)
     except (ValueError, ZeroDivisionError):  # a sign alone; a denominator of zero
         return None
 
 
 def same_text(first: str, second: str) -> bool:
-    r"""Whether two plain answers are the same characters, white space and `\text{}` aside."""
+    r"""Whether two plain answers are the same characters, `\text{}` aside, and white space unless
+    it stands between two digits."""
     return _bare(first) == _bare(second)
 
 
 def _bare(answer: str) -> str:
-    return "".join(_TEXT.sub(r"\1", answer).split())
+    return re.sub(r"(?<![0-9]) | (?![0-9])", "", " ".join(unwrapped(answer).split()))
+
+
+def unwrapped(answer: str) -> str:
+    r"""An answer with what its `\text{}` and the like hold in their places."""
+    return _TEXT.sub(r"\1", answer)

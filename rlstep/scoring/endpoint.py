@@ -41,7 +41,8 @@ class Endpoint(JudgeModel):
     doubles and is spread at random, or as long as the service says (Retry-After), until
     `deadline_s`; then it is a Failure: 'timeout', 'endpoint_unreachable', 'endpoint_error' or
     'bad_response'. What the service refuses is not asked again: 'endpoint_refused'. Redirects are
-    not followed: they would carry the key elsewhere.
+    not followed: they would carry the key elsewhere. Neither proxies nor passwords (netrc) are
+    taken from the environment.
     """
 
     url: str
@@ -87,7 +88,6 @@ class Endpoint(JudgeModel):
             connector=TCPConnector(limit=0),  # `concurrency` is the limit
             timeout=ClientTimeout(total=None),  # and `timeout_s` is
             cookie_jar=DummyCookieJar(),
-            trust_env=True,  # proxies
         ) as http:
             yield _Asking(self, key, http, context.seed)
 

@@ -20,6 +20,9 @@ SCRIPTS = tuple(
 """First words of the Unicode names of letters."""
 
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
+_UNITS = re.compile("[\N{MICRO SIGN}\N{OHM SIGN}]")  # NFKC would make them Greek letters
+_SHARED = ("KATAKANA-HIRAGANA", "IDEOGRAPHIC", "VERTICAL", "MODIFIER")
+"""First words of the names of letters that no script has for itself, as ー, 々 and 〱."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,9 @@ class Language(EachRollout):
     The language consistency reward of DeepSeek-R1 (arXiv:2501.12948, section 2.3.2) counted by
     letters instead of words: a script is known for certain, and mixing shows. In [0, 1]; a
     completion without letters mixes nothing and has 1. Digits, signs and LaTeX commands are no
-    letters, and wide or mathematical forms of a letter count as the letter (NFKC).
+    letters, and wide or mathematical forms of a letter count as the letter (NFKC). Marks that
+    scripts share (the long vowel of kana, 々, modifier letters) and the micro and ohm signs count
+    as no letters; Greek letters do count, in formulas as well.
     """
 
     scripts: tuple[str, ...] = ("LATIN",)
@@ -49,8 +54,10 @@ class Language(EachRollout):
                 )
 
     def score(self, rollout: Rollout) -> RolloutScore:
-        text = unicodedata.normalize("NFKC", _COMMAND.sub(" ", rollout.completion.text))
-        letters = [_script(character) for character in text if character.isalpha()]
+        text = _UNITS.sub(" ", _COMMAND.sub(" ", rollout.completion.text))
+        text = unicodedata.normalize("NFKC", text)
+        scripts = [_script(character) for character in text if character.isalpha()]
+        letters = [script for script in scripts if script not in _SHARED]
         wanted = sum(script in self.scripts for script in letters)
         value = wanted / len(letters) if letters else 1.0
         return RolloutScore(value=value, detail=f"{wanted} of {len(letters)} letters")

@@ -17,16 +17,19 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache, lru_cache
+from itertools import product
 from typing import Any
 
 from rlstep.interfaces import Verifier
-from rlstep.scoring.answer_text import NUMBER, number, plain, same_text
+from rlstep.scoring.answer_text import MIXED, NUMBER, number, plain, same_text, unwrapped
 from rlstep.types import OutcomeScore, Verdict
 
 _LONGEST = 1000  # characters; a longer "answer" is compared as text only
 _DEEPEST = 50  # brackets inside one another; deeper ones as well
 _DECIMALS = 6  # to which numbers are rounded where one is a decimal, as by Math-Verify
+_APART = Fraction(1, 10_000)  # of the larger: numbers farther apart are two, whatever they round to
 _MATHEMATICS = re.compile(r"(?:(?!__|\.[a-zA-Z_])[\sa-zA-Z0-9+\-*/^_=<>!|()\[\]{}.,;:%&\\])*")
 
 _HASHES = re.compile(r"####[ \t]*(?=[-+.$\\({\[0-9])(.*)")  # not a Markdown heading of words
@@ -39,12 +42,21 @@ _NUMBERS = re.compile(rf"(?<![0-9a-zA-Z)]){NUMBER}(?<=[0-9])|[0-9]+")
 _EQUALS = re.compile(r"(?<![\\<>!=])=")
 _OPERATION = re.compile(r"\\(?:frac|sqrt|cdot|times|div|pm)(?![a-zA-Z])")
 _NAME = re.compile(r"(?![0-9])(?:\^\{-1\}|[^-+*/^<>])+")
-_WITH_UNIT = re.compile(rf"({NUMBER})\s+([a-zA-Z]{{2,}}(?:[ ./-][a-zA-Z]+)*)")
-_NO_UNITS = re.compile(
-    r"\b(?:pi|sqrt|percent|half|dozen|hundred|thousand|million|billion|trillion|and|or|to|times|plus"
-    r"|minus|over|squared|cubed)\b",
+_WITH_UNIT = re.compile(rf"({MIXED}|{NUMBER})\s+([a-zA-Z]{{2,}}(?:[ ./-][a-zA-Z]+)*)")
+_SCALES = re.compile(  # a second is a unit, and so is a third grader
+    r"(?<![a-zA-Z])(?:half|halves|quarters?|tens|factorial"
+    r"|(?:dozen|hundred|thousand|million|billion|trillion)s?"
+    r"|(?:third|(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand|million|billion)th)"
+    r"(?:s|(?= of\b|$)))(?![a-zA-Z])",
     re.IGNORECASE,
 )
+_NO_UNITS = re.compile(
+    r"\b(?:pi|sqrt|percent|and|or|to|times|plus|minus|over|squared|cubed|[u-z]{2,})\b",
+    re.IGNORECASE,
+)
+_IN_BASE = re.compile(r"([0-9][0-9a-fA-F]*)_\{?([0-9]+)\}?")
+_MIXED = re.compile(r"(^|[-+=<>,(\[{]) ?([0-9]+) ([0-9]+/[0-9]+)(?![0-9])")
+_ROW = re.compile(r"[-+]?[0-9.,/]*[0-9](?: [-+]?[0-9.,/]*[0-9])+")  # of numbers
 
 
 def _last(pattern: re.Pattern[str], text: str) -> str | None:
@@ -79,10 +91,12 @@ class MathAnswer(Verifier):
     r"""Finds the final answer by the first rule that applies, and compares it with the reference.
 
     An answer is correct if it is the reference as text, or as a plain number (to 6 decimals where
-    one of the two is written as a decimal), or if of others Math-Verify
-    finds the two equal whichever of them it takes for the reference. It is unparsable if no rule
-    applies, if what was found is empty (an empty or unfinished box), or if it is neither the
-    reference's text nor mathematics. Units beside a bare number ('18 dollars') are dropped.
+    one of the two is written as a decimal), or if of others Math-Verify finds the two equal
+    whichever of them it takes for the reference. Numbers that are farther apart than 1/10000 of
+    the larger are different, so that nothing but 0 is 0. Numbers in a base, as `101_2`, are
+    compared as text. It is unparsable if no rule applies, if what was found is empty (an empty or
+    unfinished box), or if it is neither the reference's text nor mathematics. Units beside a bare
+    number ('18 dollars') are dropped, words that change its value ('18 million') are not.
     """
 
     rules: tuple[str, ...] = ("hashes", "boxed", "phrase", "number")
@@ -150,14 +164,33 @@ def _readable(answer: str) -> bool:
 
 @lru_cache(maxsize=8192)
 def _compare_values(found: str, reference: str) -> Verdict:
+    found, reference = _scaled(found), _scaled(reference)
     found, reference = _beside(found, reference), _beside(reference, found)
     if same_text(found, reference):
         return Verdict.CORRECT
     value, target = number(found), number(reference)
-    if value is None or target is None:
-        return _compare_symbolically(found, reference)
-    rounded = "." in found + reference and round(value, _DECIMALS) == round(target, _DECIMALS)
-    return Verdict.CORRECT if value == target or rounded else Verdict.WRONG
+    if value is not None and target is not None:
+        rounded = "." in found + reference and round(value, _DECIMALS) == round(target, _DECIMALS)
+        equal = value == target or (rounded and _near(value, target))
+        return Verdict.CORRECT if equal else Verdict.WRONG
+    based, target_based = _IN_BASE.fullmatch(found), _IN_BASE.fullmatch(reference)
+    if based and target_based:  # Math-Verify drops the base
+        return Verdict.CORRECT if based.groups() == target_based.groups() else Verdict.WRONG
+    found, reference = _MIXED.sub(r"\1(\2+\3)", found), _MIXED.sub(r"\1(\2+\3)", reference)
+    if _ROW.fullmatch(found) or _ROW.fullmatch(reference):  # of which Math-Verify takes the sum
+        return Verdict.WRONG
+    return _compare_symbolically(found, reference)
+
+
+def _near(value: Any, other: Any) -> bool:
+    """Whether two numbers are the same but for rounding; 0 is near to 0 only."""
+    return bool(abs(value - other) <= _APART * max(abs(value), abs(other)))
+
+
+def _scaled(answer: str) -> str:
+    r"""With a word like 'million' out of its `\text{}`, which Math-Verify drops like a unit's."""
+    shown = unwrapped(answer)
+    return shown if _SCALES.search(shown) else answer
 
 
 def _beside(answer: str, other: str) -> str:
@@ -165,9 +198,9 @@ def _beside(answer: str, other: str) -> str:
     if _EQUALS.search(answer) and not _EQUALS.search(other):
         answer = _last_side(answer)
     match = _WITH_UNIT.fullmatch(answer)
-    if match and number(other) is not None and not _NO_UNITS.search(match[2]):
-        return match[1]
-    return answer
+    if not match or number(other) is None:
+        return answer
+    return answer if _NO_UNITS.search(match[2]) or _SCALES.search(match[2]) else match[1]
 
 
 def _last_side(equation: str) -> str:
@@ -191,7 +224,8 @@ def _compare_symbolically(found: str, reference: str) -> Verdict:
     undefined = any(_undefined(expression) for expression in (*expressions, *target))
     comparable = not undefined and not _constrains(found, reference)
     if comparable and _verified(target, expressions) and _verified(expressions, target):
-        return Verdict.CORRECT
+        apart = any(_apart(one, other) for one, other in product(expressions, target))
+        return Verdict.WRONG if apart else Verdict.CORRECT
     parsed = any(not isinstance(expression, str) for expression in expressions)
     return Verdict.WRONG if parsed else Verdict.UNPARSABLE
 
@@ -222,6 +256,63 @@ def _undefined(expression: Any) -> bool:
     if not expression.has(oo, -oo, nan, zoo):
         return False
     return expression not in (oo, -oo) and expression.args != (-1, oo)
+
+
+def _apart(one: Any, other: Any) -> bool:
+    """Whether of two values, equal for Math-Verify, one has a number that is not near any of the
+    other's: to 6 decimals, and as the chopped difference of two, every small number is 0."""
+    if one == other:
+        return False
+    ones, others = _numbers(one), _numbers(other)
+    near = [[_near_value(a, b) for b in others] for a in ones]
+    return bool(ones and others) and not (
+        all(map(any, near)) and all(map(any, zip(*near, strict=True)))
+    )
+
+
+def _numbers(value: Any) -> list[Any]:
+    """The numbers that a value consists of; none of one that has letters, or is anything else."""
+    from sympy import Eq, Expr, FiniteSet, Interval, MatrixBase, Tuple
+
+    if isinstance(value, Expr):
+        return [value] if value.is_number else []
+    if isinstance(value, Interval):
+        entries = [value.start, value.end]
+    elif isinstance(value, FiniteSet | Tuple):
+        entries = value.args
+    elif isinstance(value, MatrixBase):
+        entries = value.flat()
+    else:
+        entries = [value.rhs] if isinstance(value, Eq) and value.lhs.is_Symbol else []
+    numbers = [_numbers(entry) for entry in entries]
+    return [number for inner in numbers for number in inner] if all(numbers) else []
+
+
+def _near_value(one: Any, other: Any) -> bool:
+    """`_near` for expressions without letters; of a percentage with its sign or without."""
+    from sympy import Integer, Rational, UnevaluatedExpr
+
+    if one == other:
+        return True
+    sign = UnevaluatedExpr(Rational(1, 100))  # as which Math-Verify reads a percent sign
+    readings = [
+        [_evaluated(value.xreplace({sign: factor})) for factor in (Integer(1), Rational(1, 100))]
+        for value in (one, other)
+    ]
+    try:
+        return any(_near(a, b) for a, b in product(*readings))
+    except TypeError:  # there is no order of what evalf leaves as it is, as it does gcd(4, 6)
+        return True
+
+
+def _evaluated(value: Any) -> Any:
+    """A number's first 15 digits; 0 where it has none that stand out of what cancels."""
+    from sympy.core.evalf import PrecisionExhausted
+
+    try:
+        return value.evalf(strict=True)
+    except PrecisionExhausted:
+        return value.evalf(chop=True)
 
 
 def _verified(first: list[Any], second: list[Any]) -> bool:

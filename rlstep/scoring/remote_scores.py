@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
 Outcome = RolloutScore | Failure
+Item = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,9 @@ class RemoteScores(Labeller):
     {"scores": [number, ...]}, as many and in that order. A batch that gets no such answer is a
     Failure for each of its rollouts, with a reason of `http_call`; a single score that is no number
     in the range, NaN included, is a Failure('bad_response') for its rollout alone.
+
+    A prompt's meta is sent whole, so that a service misses nothing that its task kept; `label`
+    raises a ValueError, before the first call, if an entry is no JSON (a date, an array).
     """
 
     url: str
@@ -68,12 +73,13 @@ class RemoteScores(Labeller):
         return HttpService(self.url, self.http)
 
     async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
-        batches = [rollouts[i : i + self.batch] for i in range(0, len(rollouts), self.batch)]
+        items = [_item(rollout) for rollout in rollouts]
+        batches = [items[i : i + self.batch] for i in range(0, len(items), self.batch)]
         gate = asyncio.Semaphore(self.concurrency)
         key = os.environ[self.key_variable].strip() if self.key_variable else ""
         async with open_session(key) as session:
 
-            async def ask(index: int, batch: Sequence[Rollout]) -> list[Outcome]:
+            async def ask(index: int, batch: Sequence[Item]) -> list[Outcome]:
                 name = f"{context.scope}/{self.source}/{index}"
                 async with gate:
                     return await self._ask(session, batch, request_seed(context.seed, name))
@@ -85,11 +91,8 @@ class RemoteScores(Labeller):
             for rollout, score in zip(rollouts, scores, strict=True)
         ]
 
-    async def _ask(
-        self, session: ClientSession, batch: Sequence[Rollout], seed: int
-    ) -> list[Outcome]:
-        body = {"items": [_item(rollout) for rollout in batch]}
-        answer = await self._service.post(session, body, Random(seed))
+    async def _ask(self, session: ClientSession, batch: Sequence[Item], seed: int) -> list[Outcome]:
+        answer = await self._service.post(session, {"items": batch}, Random(seed))
         if isinstance(answer, Failure):
             return [answer] * len(batch)
         scores = answer.get("scores") if isinstance(answer, dict) else None
@@ -110,8 +113,21 @@ def _bad(detail: str) -> Failure:
     return Failure(reason="bad_response", detail=detail)
 
 
-def _item(rollout: Rollout) -> dict[str, Any]:
+def _item(rollout: Rollout) -> Item:
+    """What is sent of a rollout.
+
+    Raises:
+        ValueError: an entry of its prompt's meta is no JSON; names both.
+    """
     prompt = rollout.prompt
+    for key, value in prompt.meta.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(
+                f"prompt {prompt.prompt_id!r} has meta {key!r}, which cannot be sent: {error};"
+                " leave it out, or make it a string or a number in the data"
+            ) from error
     return {
         "id": rollout.rollout_id,
         "prompt": prompt.text,

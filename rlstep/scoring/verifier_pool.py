@@ -37,7 +37,7 @@ Outcome = OutcomeScore | Failure
 
 
 class _StartFailed(Exception):
-    """A worker could not load its verifier; the message says why."""
+    """A worker has no process, or could not load its verifier; the message says why."""
 
 
 class _Worker:
@@ -53,15 +53,20 @@ class _Worker:
         environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
         arguments = [theirs.fileno(), os.getpid(), deadline_s, memory_mb]
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", verifier_worker.__name__, *map(str, arguments)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-                env=environment,
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", verifier_worker.__name__, *map(str, arguments)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                    env=environment,
+                )
+            except OSError:
+                self._answers.close()
+                self._socket.close()
+                raise
 
     @property
     def pid(self) -> int:
@@ -209,7 +214,10 @@ class VerifierPool:
         with self._lock:
             if self._closed:
                 raise _StartFailed("the pool is closed")
-            worker = _Worker(self._spec, self._deadline_s, self._memory_mb)
+            try:
+                worker = _Worker(self._spec, self._deadline_s, self._memory_mb)
+            except OSError as error:  # no memory, or no more processes or files, for now
+                raise _StartFailed(error.strerror or str(error)) from error
             self._alive.add(worker)
         try:
             worker.load()
@@ -249,7 +257,7 @@ class VerifierPool:
         """A new worker, or None: the next chunk tries again, and says why it cannot be."""
         try:
             return self._start()
-        except (_StartFailed, OSError):
+        except _StartFailed:
             return None
 
     def _verify_chunk(

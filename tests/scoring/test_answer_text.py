@@ -22,6 +22,16 @@ from rlstep.scoring.answer_text import number, plain, same_text
         ("5!", "5!"),
         ("\N{MINUS SIGN}3", "-3"),
         (" \n ", ""),
+        # spaces between digits: of thousands, and others
+        (r"10\,236\;000", "10236000"),
+        (r"x=10\,236", "x=10236"),
+        ("10 236", "10236"),
+        ("-10\N{THIN SPACE}236.5 m", "-10236.5 m"),
+        (r"3\,1/4", "3 1/4"),
+        ("3 141/500", "3 141/500"),
+        ("2 34", "2 34"),
+        ("1 2345", "1 2345"),
+        (r"x\,y", "xy"),
     ],
 )
 def test_plain(answer, expected):
@@ -38,6 +48,8 @@ def test_plain(answer, expected):
         ("3/4", Fraction(3, 4)),
         ("1,234,567.25", Fraction(123456725, 100)),
         ("007", Fraction(7)),
+        ("3 1/4", Fraction(13, 4)),
+        ("-3 1/4", Fraction(-13, 4)),
     ],
 )
 def test_number(answer, expected):
@@ -46,7 +58,23 @@ def test_number(answer, expected):
 
 @pytest.mark.parametrize(
     "answer",
-    ["", "-", ".", "1,00", "1,0000", "1/0", "1/2/3", "1e5", "x", "1 2", "(1,000)", "9" * 5000, "٣"],
+    [
+        "",
+        "-",
+        ".",
+        "1,00",
+        "1,0000",
+        "1/0",
+        "1/2/3",
+        "1e5",
+        "x",
+        "1 2",
+        "1 1/0",
+        "1 2/3/4",
+        "(1,000)",
+        "9" * 5000,
+        "٣",
+    ],
 )
 def test_not_a_plain_number(answer):
     assert number(answer) is None
@@ -66,3 +94,6 @@ def test_same_text():
     assert same_text("a b", "ab")
     assert same_text(r"\text{June 20}", "June 20")
     assert not same_text("ab", "aB")
+    assert same_text("( 1,2 )", "(1, 2)")
+    assert not same_text("3 1/4", "31/4")
+    assert not same_text(r"2\text{ 3}", "23")

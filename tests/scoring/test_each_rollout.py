@@ -170,6 +170,17 @@ def test_white_space_tells_no_steps_apart():
         ("\N{FULLWIDTH LATIN SMALL LETTER A}", ("LATIN",), 1.0),
         ("\N{MATHEMATICAL BOLD SMALL A}", ("LATIN",), 1.0),
         ("1 + 1 = 2", ("CJK",), 1.0),
+        # marks that letters of several scripts share are of none
+        ("コーヒー", ("CJK", "HIRAGANA", "KATAKANA"), 1.0),
+        ("らーめん", ("HIRAGANA",), 1.0),
+        ("人々は〆切", ("CJK", "HIRAGANA"), 1.0),
+        ("\N{VERTICAL KANA REPEAT MARK}か", ("HIRAGANA",), 1.0),
+        ("Hawai\N{MODIFIER LETTER TURNED COMMA}i", ("LATIN",), 1.0),
+        ("ー", ("LATIN",), 1.0),  # so there is no letter
+        # signs of units, which NFKC would make Greek letters
+        ("5 \N{MICRO SIGN}m", ("LATIN",), 1.0),
+        ("5 k\N{OHM SIGN}", ("LATIN",), 1.0),
+        ("5 \N{GREEK SMALL LETTER MU}m", ("LATIN",), 0.5),
         ("", ("LATIN",), 1.0),
         ("\ud800\x00\N{RIGHT-TO-LEFT OVERRIDE}", ("LATIN",), 1.0),
     ],

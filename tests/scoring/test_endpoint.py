@@ -7,6 +7,7 @@ import logging
 import pickle
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +61,21 @@ async def test_what_is_sent_and_what_comes_back():
         "top_p": 0.9,
         "seed": request_seed(5, "q"),
     }
+
+
+async def test_passwords_of_the_environment_are_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password elsewhere\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("JUDGE_KEY", KEY)
+    async with serving(YES) as server:
+        assert await ask(endpoint(server)) == ["Verdict: YES"]
+        assert await ask(endpoint(server, key_variable="JUDGE_KEY")) == ["Verdict: YES"]
+    without, with_key = server.asked
+    assert "authorization" not in without.headers
+    assert with_key.headers["authorization"] == f"Bearer {KEY}"
 
 
 async def test_answers_keep_the_order_of_the_questions():

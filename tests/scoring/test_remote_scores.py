@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rlstep.scoring.http_call import HttpPolicy
 from rlstep.scoring.remote_scores import RemoteScores
 from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_context
 from rlstep.types import Failure, Rollout, RolloutScore
-from tests.builders import make_rollout
+from tests.builders import make_prompt, make_rollout
 from tests.scoring.misbehaving_server import Server, hang, says, scores, status
 
 FAST = HttpPolicy(timeout_s=0.5, attempts=2, backoff_s=0.001)
@@ -112,6 +115,37 @@ async def test_text_that_is_no_unicode_can_be_sent():
     async with Server([scores]) as server:
         found = await label(RemoteScores(url=server.url, http=FAST), [rollout])
     assert brief(found) == [0.02] and server.asked[0]["items"][0]["id"] == "\ud800"
+
+
+async def test_meta_is_sent_whole():
+    meta = {"level": 3, "tags": ["a", {"b": None}], "hints": {"k": [1.5, True]}}
+    rollout = make_rollout("r0", [[7]], outcome=1.0, prompt=replace(make_prompt(), meta=meta))
+    async with Server([scores]) as server:
+        await label(RemoteScores(url=server.url, http=FAST), [rollout])
+    assert server.asked[0]["items"][0]["meta"] == meta
+
+
+LOOP: list[Any] = []
+LOOP.append(LOOP)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (datetime(2026, 1, 2), "type datetime is not JSON"),
+        (np.zeros(2), "type ndarray is not JSON"),
+        ([{"deep": b"x"}], "type bytes is not JSON"),
+        ({(1, 2): 3}, "keys must be str"),
+        (LOOP, "Circular reference"),
+    ],
+)
+async def test_meta_that_is_no_json_is_refused_by_name_before_any_call(value: Any, problem: str):
+    prompt = replace(make_prompt("p7"), meta={"level": 3, "made": value})
+    batch = [*rollouts(1), make_rollout("r1", [[7]], outcome=1.0, prompt=prompt)]
+    async with Server([scores]) as server:
+        with pytest.raises(ValueError, match=f"prompt 'p7' has meta 'made'.*{problem}"):
+            await label(RemoteScores(url=server.url, batch=1, http=FAST), batch)
+    assert server.asked == []
 
 
 async def test_the_key_comes_from_the_environment_and_is_kept_nowhere(

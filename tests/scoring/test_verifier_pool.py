@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import select
@@ -129,6 +130,27 @@ async def test_a_worker_killed_from_outside_costs_nothing(pool):
         os.kill(pid, signal.SIGKILL)
     items = [(str(n), str(n)) for n in range(64)]
     assert all(isinstance(o, OutcomeScore) and o.value == 1.0 for o in await pool.verify(items))
+
+
+async def test_a_process_that_cannot_be_made_is_a_failure_until_it_can(monkeypatch):
+    def no_process(*_, **__):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    items = [(str(n), str(n)) for n in range(8)]
+    with VerifierPool(Misbehaving(), workers=1, deadline_s=DEADLINE_S) as single:
+        with monkeypatch.context() as broken:
+            broken.setattr(subprocess, "Popen", no_process)
+            (pid,) = single.pids()
+            os.kill(pid, signal.SIGKILL)
+            for _ in range(2):
+                outcomes = await single.verify(items)
+                assert brief(outcomes) == ["crashed"] * 8
+                assert "no worker could start: Resource temporarily" in str(outcomes[0])
+            assert single.pids() == []
+        assert brief(await single.verify(items)) == [text for text, _ in items]
+    monkeypatch.setattr(subprocess, "Popen", no_process)
+    with pytest.raises(RuntimeError, match="did not start: Resource temporarily unavailable"):
+        VerifierPool(Misbehaving(), workers=1)
 
 
 async def test_noise_and_odd_text_pass_through(pool):
