@@ -44,7 +44,7 @@ _OPERATION = re.compile(r"\\(?:frac|sqrt|cdot|times|div|pm)(?![a-zA-Z])")
 _NAME = re.compile(r"(?![0-9])(?:\^\{-1\}|[^-+*/^<>])+")
 _WITH_UNIT = re.compile(rf"({MIXED}|{NUMBER})\s+([a-zA-Z]{{2,}}(?:[ ./-][a-zA-Z]+)*)")
 _SCALES = re.compile(  # a second is a unit, and so is a third grader
-    r"(?<![a-zA-Z])(?:half|halves|quarters?|tens|factorial"
+    r"(?<![a-zA-Z])(?:half|halves|tens|factorial"
     r"|(?:dozen|hundred|thousand|million|billion|trillion)s?"
     r"|(?:third|(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand|million|billion)th)"
     r"(?:s|(?= of\b|$)))(?![a-zA-Z])",

@@ -238,7 +238,7 @@ SYMMETRIC = [
     (r"100\%", "1", CORRECT),
     (r"\gcd(4, 6)", "2", CORRECT),  # which evalf leaves as it is
     # words that change the value are no units
-    ("3 quarters", "3", WRONG),
+    ("12 quarters", "12", CORRECT),  # coins
     ("5 thirds", "5", WRONG),
     ("1 third of the cake", "1", WRONG),
     ("5 hundreds", "5", WRONG),
