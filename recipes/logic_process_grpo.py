@@ -3,8 +3,7 @@
 The checker stands where a proof assistant such as Lean would: it says whether a step follows, not
 how to go on. With DAPO's two departures from the paper's loss: the mean over all tokens, and no KL.
 
-    python recipes/logic_sft.py             first: makes the policy to begin with
-    rlstep train recipes/logic_process_grpo.py
+It starts from the policy that `logic_sft.py` made (`policies/logic`).
 """
 
 from pathlib import Path
@@ -30,7 +29,7 @@ from rlstep.tasks.logic import ANSWER_LINE, Logic
 from rlstep.types import Sampling
 
 POLICY = str(Path(__file__).resolve().parent / "policies" / "logic")
-"""Where `logic_sft.py` writes it."""
+"""Shipped; `logic_sft.py` made it."""
 TASK = Logic(premises=3)
 
 

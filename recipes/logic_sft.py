@@ -2,7 +2,7 @@
 
     python recipes/logic_sft.py [--out FOLDER]
 
-Without a folder it is written to where the recipe looks for it; name any other to the recipe with
+Without a folder it takes the place of the shipped one; name any other to the recipe with
 `--policy.model.path FOLDER`.
 """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
-from arithmetic_base import SAMPLING, arithmetic, policy, scalar_learner, with_prm
+from arithmetic_base import SAMPLING, TASK, arithmetic, policy, scalar_learner, with_prm
 
 from rlstep.advantages.clip_delta import Clip, Delta
 from rlstep.advantages.gae import Gae
@@ -64,6 +64,7 @@ from rlstep.rollouts.rectify import Rectify
 from rlstep.scoring.bagged_prm import BaggedPrm
 from rlstep.scoring.critic import Critic
 from rlstep.scoring.implicit_prm import ImplicitPrm
+from rlstep.scoring.oracle_steps import OracleSteps
 from rlstep.scoring.urm import Urm
 from rlstep.uncertainty.certain_pairs import CertainPairs
 from rlstep.uncertainty.down_weighted import DownWeighted
@@ -131,7 +132,13 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "best_worst": {"samples": BestWorstPairs(), "loss": Dpo()},
     "longest_correct": {"samples": LongestCorrectPairs(), "loss": Dpo()},
     "refined": {"samples": RefinedPairs(), "loss": Dpo(), **RECTIFY, **with_prm()},
-    "sibling_steps": {"samples": SiblingStepPairs(), "loss": StepDpo(), **with_prm()},
+    # By exact scores: a PRM that has just begun to learn orders siblings by its noise, and the
+    # policy follows that down (seen in 20 iterations: 56 % -> 16 %).
+    "sibling_steps": {
+        "samples": SiblingStepPairs(source="oracle"),
+        "loss": StepDpo(),
+        "labellers": (OracleSteps(task=TASK),),
+    },
     "tree": {"samples": TreePairs(), "loss": Dpo()},
     # advantages
     "clip": {"samples": Clip(), "loss": Ppo(), **with_prm()},

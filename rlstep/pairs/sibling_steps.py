@@ -41,7 +41,8 @@ class SiblingStepPairs(SampleBuilder):
     max_pairs: int = 0
     """Per prompt; 0 keeps all."""
     min_margin: float = 0.0
-    """Least difference of the two step scores."""
+    """Least difference of the two step scores. A PRM that is still learning orders siblings of like
+    scores by its noise, which this keeps out."""
 
     def __post_init__(self) -> None:
         named("pairs.source", self.source)

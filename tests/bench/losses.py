@@ -43,7 +43,6 @@ from rlstep.types import (
 from tests.losses.every import loss_classes
 
 PLAIN = "torch cross_entropy"
-SCALAR_HEADS = {"StepLabelLoss"}  # their predictions come from no vocabulary
 GOAL = {"time_ratio": 1.3, "memory_ratio": 1.5}
 STEP_TOKENS = 32
 
@@ -206,7 +205,8 @@ def compare(names: list[str], arguments: list[str]) -> dict[str, dict[str, float
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    names = [c.__name__ for c in loss_classes() if c.__name__ not in SCALAR_HEADS]
+    # The others' predictions are a scalar head's, and come from no vocabulary.
+    names = [c.__name__ for c in loss_classes() if not c.of_logits]
     parser = argparse.ArgumentParser(description="Losses over torch's cross-entropy")
     parser.add_argument("--batch", type=int, default=8, help="sequences, an even number")
     parser.add_argument("--length", type=int, default=2048, help="tokens of each")

@@ -26,18 +26,21 @@ def run(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
-def test_two_iterations_with_exact_step_scores(tmp_path: Path) -> None:
-    policy = str(tmp_path / "policy")
+def test_a_policy_is_made(tmp_path: Path) -> None:
+    policy = tmp_path / "policy"
     sizes = ("--updates", "4", "--warmup-updates", "1", "--problems", "64", "--batch", "16")
-    run("recipes/logic_sft.py", "--out", policy, *sizes)
-    assert (tmp_path / "policy" / "model.safetensors").stat().st_size < 2_500_000
+    run("recipes/logic_sft.py", "--out", str(policy), *sizes)
+    assert (policy / "model.safetensors").stat().st_size < 2_500_000
+
+
+def test_exact_step_scores_raise_accuracy(tmp_path: Path) -> None:
     run(
         *("-m", "rlstep.cli", "train", "recipes/logic_process_grpo.py"),
-        *("--policy.model.path", policy, "--run-dir", str(tmp_path), "--name", "logic"),
-        *("--iterations", "2", "--prompts-per-iteration", "16", "--evaluation.problems", "32"),
+        *("--run-dir", str(tmp_path), "--name", "logic"),
     )
     summary = json.loads((tmp_path / "logic" / "summary.json").read_text())
-    assert summary["complete"] and summary["iterations"] == 2
+    assert summary["complete"] and summary["iterations"] == 12
+    # 9 points were seen; one standard error of 512 problems is 2.
+    assert summary["eval_accuracy_end"] >= summary["eval_accuracy_start"] + 0.04
     rows = [r for r in records(tmp_path / "logic", "metrics.jsonl") if "rollout/groups" in r]
-    # Four updates teach nothing, so that no step is right and there is nothing to train on.
-    assert [row["rollout/step_score/oracle"] for row in rows] == [0.0, 0.0]
+    assert min(row["rollout/step_score/oracle"] for row in rows) > 0.15
