@@ -166,6 +166,7 @@ class Run:
         ray.init(
             address=os.environ.get("RAY_ADDRESS") or "local",
             logging_level=logging.WARNING,
+            include_dashboard=False,  # eleven processes; a named cluster has its own
             runtime_env={"env_vars": {"PYTHONPATH": worker_path()}},
         )
         stack.callback(ray.shutdown)

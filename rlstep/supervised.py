@@ -108,7 +108,11 @@ async def _learner(
 
     from rlstep.actors.learner_group import LearnerGroup
 
-    ray.init(address=os.environ.get("RAY_ADDRESS") or "local", logging_level=logging.WARNING)
+    ray.init(
+        address=os.environ.get("RAY_ADDRESS") or "local",
+        logging_level=logging.WARNING,
+        include_dashboard=False,
+    )
     try:
         learner = await LearnerGroup.start(
             config, loss, name=name, seed=seed, deadline_s=deadline_s

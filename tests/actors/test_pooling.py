@@ -85,6 +85,7 @@ async def test_math_shepherd_scores_alike_on_both_engines(ray_cluster, tmp_path:
     assert [len(row) for row in values] == [2, 3, 1] and np.concatenate(values).std() > 0.05
 
 
+@pytest.mark.slow
 async def test_qwen_math_prm_scores_alike_on_both_engines(ray_cluster, tmp_path: Path):
     learner = config(qwen_math_prm(tmp_path), "process_reward")
     prm = FrozenPrm(learner=learner, layout=QwenMathPrmLayout())
