@@ -129,7 +129,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
         "samples": JudgmentPairs(hints=0),
         "loss": DpoNll(alpha=1e-3, alpha_weighs="nll"),
     },
-    "best_worst": {"samples": BestWorstPairs(), "loss": Dpo()},
+    "best_worst": {"samples": BestWorstPairs(), "loss": Dpo(), **with_prm()},
     "longest_correct": {"samples": LongestCorrectPairs(), "loss": Dpo()},
     "refined": {"samples": RefinedPairs(), "loss": Dpo(), **RECTIFY, **with_prm()},
     # By exact scores: a PRM that has just begun to learn orders siblings by its noise, and the

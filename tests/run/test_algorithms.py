@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rlstep.catalog import plugins
-from tests.algorithm_recipe import ALGORITHMS
+from tests.algorithm_recipe import ALGORITHMS, config
 from tests.run.run_kit import ROOT, records
 
 
@@ -41,6 +41,12 @@ def test_trains_without_divergence(tmp_path: Path, name: str) -> None:
     assert summary["iterations"] == 20
     # Two standard errors of 128 problems at 60 %.
     assert summary["eval_accuracy_end"] > summary["eval_accuracy_start"] - 0.09, summary
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_line_is_a_valid_run(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("ALGORITHM", name)
+    assert config().iterations == 20
 
 
 def test_none_is_left_out() -> None:
