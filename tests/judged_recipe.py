@@ -8,13 +8,14 @@ from tiny_recipe import config as tiny
 from rlstep.config import Config
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.scoring.endpoint import Endpoint
+from rlstep.scoring.http_call import HttpPolicy
 from rlstep.scoring.outcome_judge import OutcomeJudge
 from rlstep.scoring.routing import Route
 from rlstep.scoring.step_judge import StepJudge
 
 
 def config() -> Config:
-    endpoint = Endpoint(url=os.environ["JUDGE_URL"], model="judge", backoff_s=0.01)
+    endpoint = Endpoint(url=os.environ["JUDGE_URL"], model="judge", http=HttpPolicy(backoff_s=0.01))
     every_problem = Route(key="operations", values=("3",))
     return replace(
         tiny(),

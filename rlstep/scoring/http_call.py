@@ -4,7 +4,8 @@ Nothing here raises for what a service does. It answers with JSON, or there is a
 
     timeout       no whole answer in time
     unreachable   no connection, or one that broke
-    http_<code>   a status other than 2xx; no redirect is followed, the key goes to one address
+    http_<code>   a status other than 2xx, with the first words of its answer; no redirect is
+                  followed, the key goes to one address
     bad_response  a whole answer that is no JSON, or larger than allowed
     circuit_open  not asked: the service has failed too often in a row
 """
@@ -14,10 +15,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from rlstep.checks import at_least
@@ -28,7 +31,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PASSING = {408, 425, 429}
+Post: TypeAlias = Callable[[Any, Random], Awaitable[Any]]
+"""(body, random) -> the decoded answer, or a Failure: one call. `random` draws the pauses."""
+
+_BUSY = {408, 409, 425, 429}
 """Statuses below 500 that may be gone at the next attempt."""
 
 
@@ -44,6 +50,8 @@ class HttpPolicy:
     """Longest pause before the second attempt, doubled before each further one. The pause is drawn
     evenly from 0 to that ('full jitter'), so that many callers do not come back at once."""
     longest_backoff_s: float = 8.0
+    patience_s: float = 60.0
+    """Longest pause that a service may ask for (Retry-After); after a longer one, a call ends."""
     breaker_failures: int = 5
     """Failed attempts in a row, of any calls, after which the circuit opens."""
     cool_down_s: float = 30.0
@@ -55,6 +63,7 @@ class HttpPolicy:
         at_least("http.timeout_s", self.timeout_s, 0.001)
         at_least("http.backoff_s", self.backoff_s, 0.0)
         at_least("http.longest_backoff_s", self.longest_backoff_s, self.backoff_s)
+        at_least("http.patience_s", self.patience_s, 0.0)
         at_least("http.cool_down_s", self.cool_down_s, 0.0)
         for name in ("attempts", "breaker_failures", "largest_answer"):
             at_least(f"http.{name}", getattr(self, name), 1)
@@ -67,9 +76,15 @@ class HttpPolicy:
 class Unavailable(Exception):
     """An attempt found no service; another one may."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", after_s: float = 0.0) -> None:
         super().__init__(reason, detail)
         self.failure = Failure(reason=reason, detail=detail)
+        self.after_s = after_s
+        """How long the service asks to be left alone."""
+
+
+class Busy(Unavailable):
+    """The service is there, and asks for patience."""
 
 
 class CircuitBreaker:
@@ -94,6 +109,7 @@ class CircuitBreaker:
 
         Raises:
             Unavailable: the attempt's own; it counts as a failure, as does a cancelled attempt.
+            Busy: the same; it counts as an answer.
         """
         probe = self._opened is not None
         if probe:
@@ -103,6 +119,9 @@ class CircuitBreaker:
             self._probing = True
         try:
             answer = await attempt()
+        except Busy:
+            self._in_a_row, self._opened = 0, None
+            raise
         except BaseException:
             self._in_a_row += 1
             if probe or (self._opened is None and self._in_a_row >= self._limit):
@@ -123,27 +142,40 @@ class HttpService:
         self._policy = policy
         self._breaker = CircuitBreaker(policy.breaker_failures, policy.cool_down_s)
 
-    async def post(self, session: ClientSession, body: Any, random: Random) -> Any | Failure:
-        """The answer to one call, decoded, or why there is none.
+    @asynccontextmanager
+    async def open(self, key: str) -> AsyncIterator[Post]:
+        """What makes calls, over shared connections.
 
-        Args:
-            session: carries the key, and the connections of the calls that are made together.
-            random: draws the pauses.
+        It sends `key` as a bearer token ('': none) and cuts it out of what it tells, keeps no
+        cookies, and takes neither proxies nor passwords from the environment.
         """
-        failure = Failure(reason="circuit_open")
+        import aiohttp
+
+        async with aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            connector=aiohttp.TCPConnector(limit=0),  # how many at once is the caller's to say
+            cookie_jar=aiohttp.DummyCookieJar(),
+        ) as session:
+            yield partial(self._post, session, key)
+
+    async def _post(self, session: ClientSession, key: str, body: Any, random: Random) -> Any:
+        failure, pause = Failure(reason="circuit_open"), 0.0
         for failed in range(self._policy.attempts):
             if failed:
-                await asyncio.sleep(self._policy.pause(failed, random))
+                await asyncio.sleep(pause)
             try:
-                answer = await self._breaker.call(lambda: self._attempt(session, body))
+                answer = await self._breaker.call(lambda: self._attempt(session, key, body))
             except Unavailable as error:
                 failure = error.failure
+                if error.after_s > self._policy.patience_s:
+                    return failure
+                pause = max(self._policy.pause(failed + 1, random), error.after_s)
                 continue
             refused = isinstance(answer, Failure) and answer.reason == "circuit_open"
             return failure if refused and failed else answer  # its own failures opened the circuit
         return failure
 
-    async def _attempt(self, session: ClientSession, body: Any) -> Any | Failure:
+    async def _attempt(self, session: ClientSession, key: str, body: Any) -> Any | Failure:
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=self._policy.timeout_s)
@@ -155,12 +187,16 @@ class HttpService:
         except TimeoutError as error:
             raise Unavailable("timeout", f"no answer within {self._policy.timeout_s} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            detail = f"{type(error).__name__}: {error}"[:200]
+            detail = _told(f"{type(error).__name__}: {error}", key)
             raise Unavailable("unreachable", detail) from error
-        if status in _PASSING or status >= 500:
-            raise Unavailable(f"http_{status}")
         if not 200 <= status < 300:
-            return Failure(reason=f"http_{status}")
+            reason, detail = f"http_{status}", _told((content or b"").decode(errors="replace"), key)
+            after_s = _seconds(response.headers.get("Retry-After", ""))
+            if status in _BUSY:
+                raise Busy(reason, detail, after_s)
+            if status >= 500:
+                raise Unavailable(reason, detail, after_s)
+            return Failure(reason=reason, detail=detail)
         if content is None:
             detail = f"larger than {self._policy.largest_answer} bytes"
             return Failure(reason="bad_response", detail=detail)
@@ -179,13 +215,14 @@ class HttpService:
         return bytes(content)
 
 
-def open_session(key: str) -> ClientSession:
-    """A session that sends `key` as a bearer token ('': none), keeps no cookies, and takes neither
-    proxies nor passwords from the environment."""
-    import aiohttp
+def _told(detail: str, key: str) -> str:
+    """The beginning, without the key, whoever quoted it."""
+    return (detail.replace(key, "***") if key else detail)[:200]
 
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return aiohttp.ClientSession(headers=headers, cookie_jar=aiohttp.DummyCookieJar())
+
+def _seconds(retry_after: str) -> float:
+    """A header's number of seconds; 0 for none, or for a date."""
+    return float(retry_after) if retry_after.isdecimal() else 0.0
 
 
 def check_url(name: str, url: str) -> None:

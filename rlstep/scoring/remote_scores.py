@@ -10,16 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlstep.checks import at_least, named
 from rlstep.interfaces import Labeller, RolloutContext
 from rlstep.rollouts.requests import request_seed
-from rlstep.scoring.http_call import HttpPolicy, HttpService, check_url, open_session
+from rlstep.scoring.http_call import HttpPolicy, HttpService, Post, check_url
 from rlstep.types import Failure, Rollout, RolloutScore
-
-if TYPE_CHECKING:
-    from aiohttp import ClientSession
 
 Outcome = RolloutScore | Failure
 Item = dict[str, Any]
@@ -77,12 +74,12 @@ class RemoteScores(Labeller):
         batches = [items[i : i + self.batch] for i in range(0, len(items), self.batch)]
         gate = asyncio.Semaphore(self.concurrency)
         key = os.environ[self.key_variable].strip() if self.key_variable else ""
-        async with open_session(key) as session:
+        async with self._service.open(key) as post:
 
             async def ask(index: int, batch: Sequence[Item]) -> list[Outcome]:
                 name = f"{context.scope}/{self.source}/{index}"
                 async with gate:
-                    return await self._ask(session, batch, request_seed(context.seed, name))
+                    return await self._ask(post, batch, request_seed(context.seed, name))
 
             found = await asyncio.gather(*(ask(i, batch) for i, batch in enumerate(batches)))
         scores = [score for batch in found for score in batch]
@@ -91,8 +88,8 @@ class RemoteScores(Labeller):
             for rollout, score in zip(rollouts, scores, strict=True)
         ]
 
-    async def _ask(self, session: ClientSession, batch: Sequence[Item], seed: int) -> list[Outcome]:
-        answer = await self._service.post(session, {"items": batch}, Random(seed))
+    async def _ask(self, post: Post, batch: Sequence[Item], seed: int) -> list[Outcome]:
+        answer = await post({"items": batch}, Random(seed))
         if isinstance(answer, Failure):
             return [answer] * len(batch)
         scores = answer.get("scores") if isinstance(answer, dict) else None

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlstep.scoring.http_call import (
+    Busy,
     CircuitBreaker,
     HttpPolicy,
     HttpService,
     Unavailable,
     check_url,
-    open_session,
 )
 from rlstep.types import Failure
 from tests.scoring.misbehaving_server import (
@@ -26,6 +26,7 @@ from tests.scoring.misbehaving_server import (
     drip,
     garbage,
     hang,
+    respond,
     says,
     status,
     truncate,
@@ -36,8 +37,8 @@ OK = says('{"scores": []}')
 
 
 async def call(policy: HttpPolicy, *replies: Reply) -> tuple[Any, Server]:
-    async with Server(replies) as server, open_session("") as session:
-        return await HttpService(server.url, policy).post(session, {"items": []}, Random(0)), server
+    async with Server(replies) as server, HttpService(server.url, policy).open("") as post:
+        return await post({"items": []}, Random(0)), server
 
 
 @pytest.mark.parametrize(
@@ -96,8 +97,8 @@ async def test_an_answer_larger_than_allowed_is_not_read():
 async def test_the_key_travels_in_the_header_and_not_to_where_a_redirect_points():
     async with Server([OK]) as elsewhere:
         there = status("307 There", f"Location: {elsewhere.url}\r\n")
-        async with Server([there]) as server, open_session("hunter2") as session:
-            answer = await HttpService(server.url, FAST).post(session, {}, Random(0))
+        async with Server([there]) as server, HttpService(server.url, FAST).open("hunter2") as post:
+            answer = await post({}, Random(0))
         assert isinstance(answer, Failure) and answer.reason == "http_307"
         assert "Authorization: Bearer hunter2\r\n" in server.headers[0]
         assert elsewhere.asked == []
@@ -106,8 +107,8 @@ async def test_the_key_travels_in_the_header_and_not_to_where_a_redirect_points(
 async def test_nobody_listens():
     async with Server([OK]) as server:
         pass
-    async with open_session("") as session:
-        answer = await HttpService(server.url, FAST).post(session, {}, Random(0))
+    async with HttpService(server.url, FAST).open("") as post:
+        answer = await post({}, Random(0))
     assert isinstance(answer, Failure) and answer.reason == "unreachable"
 
 
@@ -137,12 +138,12 @@ class Clock:
         return self.now
 
 
-async def attempt(breaker: CircuitBreaker, works: bool) -> str:
+async def attempt(breaker: CircuitBreaker, works: bool, error: type = Unavailable) -> str:
     """'made', 'failed' or 'refused'."""
 
     async def answer() -> str:
         if not works:
-            raise Unavailable("http_500")
+            raise error("http_500")
         return "made"
 
     try:
@@ -231,23 +232,61 @@ async def test_an_old_attempt_that_fails_late_opens_nothing_anew():
     assert await attempt(breaker, True) == "made"
 
 
+async def test_a_busy_service_is_there():
+    clock = Clock()
+    breaker = CircuitBreaker(2, 10.0, clock)
+    assert [await attempt(breaker, False, Busy) for _ in range(5)] == ["failed"] * 5
+    assert [await attempt(breaker, False) for _ in range(2)] == ["failed"] * 2
+    assert await attempt(breaker, True) == "refused"
+    clock.now = 10.0
+    assert await attempt(breaker, False, Busy) == "failed"  # half open, and closed by that
+    assert await attempt(breaker, True) == "made"
+
+
+async def test_the_pause_that_a_service_asks_for_is_kept():
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    answer, server = await call(FAST, status("429 Slow", "Retry-After: 1\r\n"), OK)
+    assert answer == {"scores": []} and len(server.asked) == 2
+    assert loop.time() - started >= 1.0
+
+
+@pytest.mark.parametrize("line", ["429 Slow", "503 Later"])
+async def test_a_pause_that_is_too_long_is_not_begun(line: str):
+    answer, server = await call(FAST, status(line, "Retry-After: 3600\r\n"), OK)
+    assert isinstance(answer, Failure) and answer.reason == f"http_{line[:3]}"
+    assert len(server.asked) == 1
+
+
+async def test_a_failure_tells_what_the_service_said_but_not_the_key():
+    async def quoting(writer: asyncio.StreamWriter, _: dict[str, Any]) -> None:
+        await respond(writer, b"wrong key hunter2! " + b"x" * 1000, "401 Who")
+
+    async with Server([quoting]) as server, HttpService(server.url, FAST).open("hunter2") as post:
+        answer = await post({}, Random(0))
+    assert answer.reason == "http_401" and len(answer.detail) == 200
+    assert answer.detail.startswith("wrong key ***! xxx")
+
+
 async def test_a_dead_service_is_soon_left_alone_and_found_again():
     policy = HttpPolicy(attempts=2, backoff_s=0.001, breaker_failures=3, cool_down_s=0.0)
-    async with Server([OK]) as server, open_session("") as session:
-        service = HttpService(server.url, policy)
-        assert await service.post(session, {}, Random(0)) == {"scores": []}
+    async with Server([OK]) as server, HttpService(server.url, policy).open("") as post:
+        assert await post({}, Random(0)) == {"scores": []}
         await server.die()
-        reasons = [(await service.post(session, {}, Random(0))).reason for _ in range(2)]
+        reasons = [(await post({}, Random(0))).reason for _ in range(2)]
         assert reasons == ["unreachable", "unreachable"]
         await server.start()
-        assert await service.post(session, {}, Random(0)) == {"scores": []}
+        assert await post({}, Random(0)) == {"scores": []}
 
 
 async def test_an_open_circuit_asks_nobody():
     policy = HttpPolicy(attempts=2, backoff_s=0.001, breaker_failures=3, cool_down_s=1000.0)
-    async with Server([status("500 Oh")]) as server, open_session("") as session:
+    async with Server([status("500 Oh")]) as server:
         service = HttpService(server.url, policy)
-        reasons = [(await service.post(session, {}, Random(0))).reason for _ in range(4)]
+        reasons = []
+        for _ in range(4):  # over connections of its own each: the circuit is the service's
+            async with service.open("") as post:
+                reasons.append((await post({}, Random(0))).reason)
     # 2 attempts, then 1 that opens it: that call keeps its own reason
     assert reasons == ["http_500", "http_500", "circuit_open", "circuit_open"]
     assert len(server.asked) == 3
@@ -286,6 +325,7 @@ def test_a_url_with_a_password_is_refused_and_not_printed():
         ({"breaker_failures": 0}, "http.breaker_failures is 0"),
         ({"backoff_s": -1.0}, "http.backoff_s is -1.0"),
         ({"backoff_s": 9.0}, "http.longest_backoff_s is 8.0; the smallest valid value is 9.0"),
+        ({"patience_s": -1.0}, "http.patience_s is -1.0"),
         ({"cool_down_s": float("nan")}, "http.cool_down_s is nan"),
     ],
 )
