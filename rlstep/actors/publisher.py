@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from ray.actor import ActorHandle
 from ray.util import get_node_ip_address
 
+from rlstep.actors.gloo_sender import GlooSender
 from rlstep.actors.learner import LearnerWorker
 from rlstep.actors.sync_client import ReplicaSyncClient
+from rlstep.actors.vllm_plugin import BACKEND
+from rlstep.actors.weight_source import LearnerWeights
 
 
 class PublishingLearner(LearnerWorker):
@@ -32,28 +37,21 @@ class PublishingLearner(LearnerWorker):
             engine_world_size: engine workers of one replica.
             deadline_s: longest wait for a peer, in seconds.
         """
-        # Here, so that a learner that publishes nothing (a PRM) and the driver load no vllm.
-        from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
-
-        from rlstep.actors.gloo_transfer import trainer_init_info
-        from rlstep.actors.vllm_plugin import register
-        from rlstep.actors.weight_source import LearnerWeights
-
-        register()
         if self._transfer is not None:
             self._transfer.shutdown()
         self._client = ReplicaSyncClient(generators, engine_world_size, deadline_s)
-        self._transfer = WeightTransferTrainerFactory.trainer_init(
-            trainer_init_info(
-                backend,
-                rank=self.rank,
-                address=get_node_ip_address(),
-                engine_workers=len(generators) * engine_world_size,
-                deadline_s=deadline_s,
-            ),
-            client=self._client,
-            source=LearnerWeights(self.engine.module, getattr(torch, dtype)),
-        )
+        weights = LearnerWeights(self.engine.module, getattr(torch, dtype))
+        place: dict[str, Any] = {
+            "rank": self.rank,
+            "address": get_node_ip_address(),
+            "engine_workers": len(generators) * engine_world_size,
+        }
+        if backend == BACKEND:
+            self._transfer = GlooSender(self._client, weights, deadline_s=deadline_s, **place)
+        else:
+            from rlstep.actors.vllm_sender import vllm_sender  # vLLM's own: it takes seconds
+
+            self._transfer = vllm_sender(backend, self._client, weights, **place)
 
     def publish(self, version: int) -> None:
         """Send every weight, and label it `version` once the engines have taken it in."""

@@ -18,15 +18,11 @@ def register() -> None:
     Idempotent, since vLLM may load plugins more than once in one process and `register_engine`
     refuses a second registration (vLLM 0.32).
     """
-    from vllm.distributed.weight_transfer.factory import (
-        WeightTransferEngineFactory,
-        WeightTransferTrainerFactory,
-    )
+    from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
-    module = "rlstep.actors.gloo_transfer"
+    module = "rlstep.actors.gloo_receiver"
     if BACKEND not in WeightTransferEngineFactory._registry:
         WeightTransferEngineFactory.register_engine(BACKEND, module, "GlooTransferEngine")
-        WeightTransferTrainerFactory.register_engine(BACKEND, module, "GlooTrainerEngine")
     if multiprocessing.parent_process() is not None:
         die_with_parent()
 

@@ -1,17 +1,26 @@
-"""The learner's weights as vLLM's `WeightSource`: full tensors under checkpoint names."""
+"""The learner's weights as generators take them: full tensors under checkpoint names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 
 from rlstep.actors.models import base_model, merged_weights
 
 
-class LearnerWeights(WeightSource):
+@dataclass(frozen=True)
+class WeightMeta:
+    """What is known of a weight before it is gathered."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+
+class LearnerWeights:
     """Every weight of a (possibly ZeRO-3 sharded, possibly LoRA-wrapped) causal language model.
 
     The whole state is sent every time: a fused vLLM module that receives only some of its parts
@@ -26,9 +35,10 @@ class LearnerWeights(WeightSource):
         self._module = module
         self._dtype = dtype
         self._tied = base_model(module).config.tie_word_embeddings
-        self._metadata = [ParamMeta(name, dtype, tuple(value.shape)) for name, value in self]
+        self._metadata = [WeightMeta(name, dtype, tuple(value.shape)) for name, value in self]
 
-    def metadata(self) -> list[ParamMeta]:
+    def metadata(self) -> list[WeightMeta]:
+        """Of every weight, in the order of iteration."""
         return self._metadata
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:

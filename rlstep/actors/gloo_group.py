@@ -1,0 +1,72 @@
+"""The gloo group over which weights go from learner rank 0 to every engine worker.
+
+It stands alone: it does not touch the default process group that DeepSpeed uses. It needs torch
+only, since importing vLLM 0.32 takes seconds and a learner that sends over it has no other use for
+it.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch.distributed import (
+    BroadcastOptions,
+    PrefixStore,  # type: ignore[attr-defined]  # torch 2.13 exports it without saying so
+    ProcessGroupGloo,
+    TCPStore,  # type: ignore[attr-defined]
+)
+
+
+@dataclass
+class GlooPlace:
+    """Where an engine worker joins the group."""
+
+    master_address: str
+    """An address of the sender's node that the engine workers reach."""
+    master_port: int
+    rank_offset: int
+    """Rank of the replica's first worker; the client sets it per replica (each replica has
+    data_parallel_index 0, so without it all replicas would claim rank 1)."""
+    world_size: int
+    """1 + the engine workers of all replicas."""
+    deadline_s: float
+    """Longest wait for a peer, in seconds."""
+
+
+@dataclass
+class GlooRound:
+    """Names, dtypes and shapes of one round, in sending order. Plain JSON: tensors do not survive
+    the engine's message format."""
+
+    names: list[str]
+    dtypes: list[str]
+    shapes: list[list[int]]
+
+
+def join(place: GlooPlace, rank: int, listen: socket.socket | None = None) -> ProcessGroupGloo:
+    """Meet the other ranks; returns once all are there.
+
+    Args:
+        rank: in [0, place.world_size).
+        listen: rank 0's, bound to the place and listening; the group takes it over.
+    """
+    timeout = timedelta(seconds=place.deadline_s)
+    store = TCPStore(
+        place.master_address,
+        place.master_port,
+        is_master=listen is not None,
+        timeout=timeout,
+        wait_for_workers=False,
+        master_listen_fd=None if listen is None else listen.detach(),
+    )
+    return ProcessGroupGloo(PrefixStore("weights", store), rank, place.world_size, timeout)
+
+
+def broadcast(group: ProcessGroupGloo, tensor: torch.Tensor) -> None:
+    """From rank 0, in place. The group's timeout is the deadline of the wait."""
+    options = BroadcastOptions()
+    options.rootRank = 0
+    group.broadcast([tensor], options).wait()  # type: ignore[attr-defined]  # not in the stubs
