@@ -28,7 +28,7 @@ run: setup
 	$(BIN)/rlstep train recipes/arithmetic_full_step_dpo.py --name $(RUN_NAME)
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m "not slow and not gpu"
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

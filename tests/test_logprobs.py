@@ -60,7 +60,7 @@ def test_a_certain_token_has_no_entropy_and_a_finite_gradient():
     assert (gradient == 0.0).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     rows=st.integers(1, 3),
     length=st.integers(1, 7),

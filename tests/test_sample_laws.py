@@ -137,7 +137,7 @@ every_builder = pytest.mark.parametrize("builder", BUILDERS, ids=repr)
 every_advantage = pytest.mark.parametrize(
     "builder", [b for b in BUILDERS if b.makes is AdvantageSamples], ids=repr
 )
-few = settings(max_examples=15, deadline=None)
+few = settings(max_examples=15)
 
 # --- random groups -------------------------------------------------------------------------------
 

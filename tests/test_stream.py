@@ -9,7 +9,7 @@ from contextlib import aclosing
 from math import ceil
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rlstep.stream import batch_of_prompts, stream
@@ -60,7 +60,6 @@ class Collector:
 # --- prompts -------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(sizes, st.integers(0, 5), st.integers(0, 3))
 def test_every_prompt_once_an_epoch(numbers: tuple[int, int], epoch: int, seed: int):
     total, size = numbers
@@ -77,7 +76,6 @@ def test_every_prompt_once_an_epoch(numbers: tuple[int, int], epoch: int, seed: 
     )
 
 
-@settings(deadline=None)
 @given(sizes, st.integers(0, 20), st.integers(0, 3))
 def test_batch_is_a_function_of_the_iteration(numbers: tuple[int, int], iteration: int, seed: int):
     total, size = numbers
@@ -159,7 +157,6 @@ async def test_a_slow_group_holds_up_nobody():
     assert sorted(collect.finished) == ["0.0", "0.1", "1.0", "1.1", "2.0", "2.1"]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 3), st.integers(1, 4), st.integers(0, 6))
 def test_every_group_comes_exactly_once(lag: int, size: int, iterations: int):
     async def everything() -> list[str]:

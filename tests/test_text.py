@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rlstep.tasks.arithmetic import arithmetic_tokenizer
@@ -69,7 +69,6 @@ def test_nothing_decodes_to_nothing(make):
 
 
 @pytest.mark.parametrize("make", REAL)
-@settings(deadline=None)
 @given(text=TEXTS, special=st.lists(st.integers(0, 30), max_size=3))
 def test_agrees_with_the_definition_on_texts(make, text, special):
     tokenizer = make()
@@ -82,7 +81,6 @@ def test_agrees_with_the_definition_on_texts(make, text, special):
 
 
 @pytest.mark.parametrize("make", REAL)
-@settings(deadline=None)
 @given(data=st.data())
 def test_any_ids_keep_the_laws(make, data):
     tokenizer = make()

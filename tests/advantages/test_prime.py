@@ -69,7 +69,7 @@ def test_the_codes_baseline_worked_by_hand():
     assert paper[1] == pytest.approx(code[1], abs=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(group=groups(branches=False))
 def test_paper_and_code_agree_on_whole_rollouts(group: Group):
     """Per-response means agree, tokens do not: the first token's advantage is the same."""
@@ -81,7 +81,7 @@ def test_paper_and_code_agree_on_whole_rollouts(group: Group):
         assert first[0] == pytest.approx(first[1], abs=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(group=groups(), scale=st.sampled_from([0.01, 3.0, 1000.0]))
 def test_the_scale_of_the_rewards_has_no_effect(group: Group, scale: float):
     def scaled(rollout):

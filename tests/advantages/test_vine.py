@@ -48,7 +48,7 @@ def test_ragged_steps_a_branch_and_missing_labels():
     assert columns(samples)[2] == [0, 0, 0, 0, 0.75, 0.75]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(group=groups(branches=False, step_tokens=1))
 def test_advantages_add_up_to_the_outcome(group: Group):
     """Whatever the values in between: outcome - V(s_0)."""

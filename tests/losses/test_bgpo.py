@@ -43,7 +43,7 @@ def test_ragged_masked_worked_by_hand():
 deltas = st.lists(st.floats(-3, 3), min_size=1, max_size=6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(deltas=deltas, advantage=st.floats(-3, 3, width=32))
 def test_the_gain_is_bounded_from_below(deltas: list[float], advantage: float):
     samples = samples_of([make_sequence("a", [len(deltas)])], [[0.0] + [advantage] * len(deltas)])
@@ -52,7 +52,7 @@ def test_the_gain_is_bounded_from_below(deltas: list[float], advantage: float):
     assert bound.loss >= exact.loss - 1e-12  # losses are minus the gains
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(length=st.integers(1, 6), advantage=st.floats(-3, 3, width=32))
 def test_value_and_gradient_are_equal_where_nothing_has_changed(length: int, advantage: float):
     samples = samples_of([make_sequence("a", [length])], [[0.0] + [advantage] * length])

@@ -82,7 +82,7 @@ def grad(value: Tensor, logits: Tensor) -> Tensor:
     return torch.autograd.grad(value, logits, retain_graph=True)[0]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000))
 def test_which_estimators_are_unbiased(seed: int):
     """The sums over all tokens that the policy may draw are the exact expectations."""

@@ -30,7 +30,7 @@ def test_it_knows_no_older_policy():
     assert one.loss == other.loss and one.metrics == other.metrics == {}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000))
 def test_its_mean_is_the_gradient_of_the_expected_advantage(seed: int):
     """Summed over all tokens that the policy may draw, by their probability."""

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rlstep.rollouts.requests import branch, branch_rollouts, group_of, prompt_request, request_seed
@@ -66,7 +66,6 @@ def test_a_seed_is_a_fixed_function_of_its_name():
     assert request_seed(0, "3/p") == 0x33700819B1E8
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**31), st.text(max_size=20))
 def test_seeds_fit_48_bits(seed: int, name: str):
     assert 0 <= request_seed(seed, name) < 2**48
@@ -202,7 +201,6 @@ def test_a_character_split_over_the_cut_is_decoded_whole():
 lines = st.lists(st.text("0123=+#", min_size=1, max_size=6), min_size=1, max_size=5)
 
 
-@settings(deadline=None)
 @given(lines, lines, st.data())
 def test_steps_partition_and_prefixes_are_exact(kept: list[str], new: list[str], data):
     parent = rollout("\n".join(kept))

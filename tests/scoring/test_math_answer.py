@@ -1,7 +1,7 @@
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rlstep.scoring.math_answer import MathAnswer, compare
@@ -161,7 +161,6 @@ def test_an_empty_reference_is_an_error():
         MathAnswer().verify("#### 5", " ")
 
 
-@settings(deadline=None)
 @given(st.integers(-10_000, 10_000), st.integers(-10_000, 10_000))
 def test_integers_agree_with_arithmetic_both_ways(first, second):
     expected = CORRECT if first == second else WRONG
@@ -169,7 +168,6 @@ def test_integers_agree_with_arithmetic_both_ways(first, second):
     assert compare(str(second), f"{first:,}") is expected
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_extraction_takes_any_text(text):
     extracted = MathAnswer().extract(text)

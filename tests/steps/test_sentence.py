@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rlstep.steps.sentence import SentenceSplitter
@@ -74,7 +74,6 @@ def test_real_tokens(make):
 MATH = st.sampled_from(["$x. y$", r"\(x! y\)", "$$x? y$$", r"\[x. y\]", "word", "3.14"])
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(MATH, min_size=1, max_size=4), min_size=1, max_size=5))
 def test_a_sentence_of_any_words_and_formulas_is_one_step(made: list[list[str]]):
     expected = [" ".join([" So", *words, "holds"]) + "." for words in made]

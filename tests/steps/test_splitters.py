@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rlstep.catalog import plugins
@@ -91,7 +91,6 @@ PIECES = st.lists(
 
 
 @every_splitter
-@settings(deadline=None)
 @given(pieces=PIECES)
 def test_steps_partition_any_completion(splitter, pieces):
     assert_partition(splitter, completion(pieces))
@@ -99,13 +98,11 @@ def test_steps_partition_any_completion(splitter, pieces):
 
 @every_splitter
 @both_tokenizers
-@settings(deadline=None)
 @given(pieces=PIECES)
 def test_steps_partition_real_tokens(make, splitter, pieces):
     assert_partition(splitter, tokenized(make(), "".join(pieces)))
 
 
-@settings(deadline=None)
 @given(pieces=PIECES)
 def test_without_straddling_tokens_no_step_holds_two_nonblank_lines(pieces):
     characters = completion([c for piece in pieces for c in piece])

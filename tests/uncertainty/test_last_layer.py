@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from rlstep.uncertainty.last_layer import factor, spread, uncertainty, worst_case
 
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=30)
 DIAGONAL = np.linalg.cholesky(np.diag([4.0, 1.0]))
 
 
