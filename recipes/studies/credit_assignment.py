@@ -94,6 +94,7 @@ ARMS: dict[str, dict[str, Any]] = {
             source="monte_carlo",
             monte_carlo=FirstErrorSearch(stopping=BetaStopping(threshold=LOW)),
             threshold=LOW,
+            max_errors=1,  # searched errors are what a run takes its time for
         ),
     },
     "full_step_prm": {

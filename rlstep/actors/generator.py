@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,20 @@ def engine_environment(config: GeneratorConfig) -> dict[str, str]:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
         "VLLM_NO_USAGE_STATS": "1",
-        # Unix socket paths end at 107 bytes; a deep TMPDIR breaks the engine's start.
-        "VLLM_RPC_BASE_PATH": "/tmp",
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "TOKENIZERS_PARALLELISM": "false",
     }
+
+
+def own_sockets() -> TemporaryDirectory[str]:
+    """A folder for the sockets of the engine that this process starts, until `cleanup`.
+
+    vLLM 0.32 leaves three behind for every engine. Their paths end at 107 bytes, so a deep TMPDIR
+    would break the engine's start.
+    """
+    folder = TemporaryDirectory(prefix="rlstep-vllm-", dir="/tmp")
+    os.environ["VLLM_RPC_BASE_PATH"] = folder.name
+    return folder
 
 
 class GeneratorWorker:
@@ -54,6 +64,7 @@ class GeneratorWorker:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         self._tokenizer = AutoTokenizer.from_pretrained(self._model_path)
+        self._sockets = own_sockets()
         self._engine = AsyncLLM.from_engine_args(
             AsyncEngineArgs(**engine_arguments(self._config, self._model_path))
         )
@@ -142,6 +153,7 @@ class GeneratorWorker:
     async def close(self) -> None:
         """End the engine's processes; the actor itself is killed afterwards."""
         self._engine.shutdown()
+        self._sockets.cleanup()
 
     # --- weight transfer, called by the learner's sync client ---------------------------------
 

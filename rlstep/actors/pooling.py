@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from rlstep.actors.generator import engine_environment
+from rlstep.actors.generator import engine_environment, own_sockets
 from rlstep.actors.heads import label_token_ids
 from rlstep.actors.models import check_learner
 from rlstep.config import GeneratorConfig, LearnerConfig, PoolingConfig
@@ -33,6 +33,7 @@ class PoolingWorker:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         arguments = engine_arguments(self._config, self._engine_config)
+        self._sockets = own_sockets()
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
 
     async def predict(self, sequences: Sequence[TokenIds]) -> list[Floats]:
@@ -61,6 +62,7 @@ class PoolingWorker:
     async def close(self) -> None:
         """End the engine's processes; the actor itself is killed afterwards."""
         self._engine.shutdown()
+        self._sockets.cleanup()
 
 
 class PoolingGroup:

@@ -25,6 +25,11 @@ LINGERING = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
 """Ray's own agents (2.60) outlive a driver that was killed without a word by a minute."""
 
 
+def sockets() -> set[Path]:
+    """Folders that engines talk through."""
+    return set(Path("/tmp").glob("rlstep-vllm-*"))
+
+
 def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     policy = make_policy(tmp_path / "policy")
     runs = tmp_path / "runs"
@@ -38,7 +43,9 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
         _, alive = psutil.wait_procs(below, timeout=60)
         assert not alive
         finish(other)
+    left = sockets()
     train(policy, runs, "--name", "killed", "--resume", "True")
+    assert sockets() <= left  # the killed engine's may lie there
 
     whole, killed = (records(runs / name, "metrics.jsonl") for name in ("whole", "killed"))
     exact = [  # everything but the clock

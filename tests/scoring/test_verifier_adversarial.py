@@ -299,7 +299,7 @@ async def test_10000_strings_of_random_latex(watch, tmp_path):
 
 
 def boxable(draw: random.Random, depth: int) -> str:
-    r"""Random LaTeX whose braces let `\boxed{}` hold all of it: both ways round compare the same."""
+    r"""Random LaTeX whose braces let `\boxed{}` hold all of it: both ways compare the same then."""
     while True:
         text = random_latex(draw, depth)
         if last_boxed(rf"\boxed{{{text}}}") == text:
