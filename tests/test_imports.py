@@ -62,10 +62,6 @@ def test_entry_points_and_recipes_load_no_cluster():
     assert imports(names + [str(path) for path in RECIPES], CLUSTER) == ""
 
 
-def test_a_learner_that_sends_over_gloo_loads_no_vllm():
-    assert imports(["rlstep.actors.publisher"], ("vllm",)) == ""
-
-
 def test_actors_package_is_empty():
     # vLLM loads the weight-transfer plugin from here in every engine process.
     assert (Path(rlstep.__path__[0]) / "actors" / "__init__.py").read_text() == ""

@@ -60,8 +60,10 @@ def join(place: GlooPlace, rank: int, listen: socket.socket | None = None) -> Pr
         is_master=listen is not None,
         timeout=timeout,
         wait_for_workers=False,
-        master_listen_fd=None if listen is None else listen.detach(),
+        master_listen_fd=None if listen is None else listen.fileno(),
     )
+    if listen is not None:
+        listen.detach()  # the store closes it
     return ProcessGroupGloo(PrefixStore("weights", store), rank, place.world_size, timeout)
 
 

@@ -40,8 +40,9 @@ class GlooSender:
     ) -> None:
         self.source = weights
         self._client = client
+        self._sends = rank == 0
         self._group: ProcessGroupGloo | None = None
-        if rank == 0:
+        if self._sends:
             self._group = self._meet(address, 1 + engine_workers, deadline_s)
 
     def _meet(self, address: str, world_size: int, deadline_s: float) -> ProcessGroupGloo:
@@ -67,10 +68,11 @@ class GlooSender:
 
     def send_weights(self) -> None:
         """Every rank calls it."""
-        if self._group is None:
+        if not self._sends:
             for _ in self.source:  # takes part in the gathers
                 pass
             return
+        assert self._group is not None, "send_weights after shutdown"
         metadata = self.source.metadata()
         sent = GlooRound(
             names=[m.name for m in metadata],

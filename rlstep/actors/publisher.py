@@ -39,6 +39,7 @@ class PublishingLearner(LearnerWorker):
         """
         if self._transfer is not None:
             self._transfer.shutdown()
+            self._transfer = None
         self._client = ReplicaSyncClient(generators, engine_world_size, deadline_s)
         weights = LearnerWeights(self.engine.module, getattr(torch, dtype))
         place: dict[str, Any] = {

@@ -28,11 +28,10 @@ logger = logging.getLogger(__name__)
 class Endpoint(JudgeModel):
     """A model behind an OpenAI-compatible HTTP service: vLLM's server, a gateway, a provider.
 
-    One POST to `url`/chat/completions a question. What may pass is asked again and a dead service
-    is soon left alone, see `http_call`, whose reasons a question's Failure has. It is
-    'bad_response', too, for an answer that is no completion, 'not_finished' for one that the
-    service ended early (a content filter, say), and 'unparsable_judgment' for one that was cut at
-    max_tokens.
+    One POST to `url`/chat/completions a question. What may pass (an answer that is no completion,
+    too) is asked again, and a dead service is left alone after a while, see `http_call`, whose
+    reasons a question's Failure has; or 'not_finished' for an answer that the service ended early
+    (a content filter, say), and 'unparsable_judgment' for one that was cut at max_tokens.
     """
 
     url: str
@@ -48,10 +47,15 @@ class Endpoint(JudgeModel):
     concurrency: int = 16
     """Most questions that are open at the service at the same time."""
     http: HttpPolicy = HttpPolicy(
-        timeout_s=60.0, attempts=8, longest_backoff_s=30.0, breaker_failures=32
+        timeout_s=60.0,
+        attempts=32,
+        longest_backoff_s=30.0,
+        deadline_s=300.0,
+        breaker_failures=32,
+        breaker_s=60.0,
     )
-    """Patient: one try may last a minute, and all of the questions that are open may fail twice
-    before the service counts as dead."""
+    """Patient: a service may start anew, or hold back what comes too fast. It counts as dead where
+    no question is answered for a minute."""
 
     def __post_init__(self) -> None:
         check_url("endpoint.url", self.url)
@@ -77,7 +81,7 @@ class Endpoint(JudgeModel):
     @cached_property
     def _service(self) -> HttpService:
         """Kept from one opening to the next: its circuit breaker remembers."""
-        return HttpService(f"{self.url.rstrip('/')}/chat/completions", self.http)
+        return HttpService(f"{self.url.rstrip('/')}/chat/completions", self.http, _text)
 
     def _key(self) -> str:
         if not self.key_variable:
@@ -111,8 +115,7 @@ class _Asking:
     async def _answer(self, question: Question) -> str | Failure:
         seed = request_seed(self._seed, question.question_id)
         async with self._turns:
-            answer = await self._post(self._body(question, seed), Random(seed))
-        return answer if isinstance(answer, Failure) else _text(answer)
+            return await self._post(self._body(question, seed), Random(seed))
 
     def _body(self, question: Question, seed: int) -> dict[str, Any]:
         return {
@@ -126,14 +129,16 @@ class _Asking:
 
 
 def _text(answer: Any) -> str | Failure:
-    """What a completion says."""
-    try:
-        choice = answer["choices"][0]
-        text, finish = choice["message"]["content"], choice["finish_reason"]
-    except (LookupError, TypeError) as error:
-        return Failure(reason="bad_response", detail=f"no completion: {type(error).__name__}")
+    """What a completion says.
+
+    Raises:
+        LookupError, TypeError: it is none.
+    """
+    choice = answer["choices"][0]
+    text, finish = choice["message"]["content"], choice["finish_reason"]
     if finish == "length":
         return Failure(reason=UNPARSABLE, detail="the judgment was cut at its limit")
     if finish != "stop" or not isinstance(text, str):
-        return Failure(reason="not_finished", detail=f"finish_reason {finish!r}"[:200])
+        told = finish if finish in ("stop", "content_filter", "tool_calls") else "another one"
+        return Failure(reason="not_finished", detail=f"finish_reason: {told}")
     return text

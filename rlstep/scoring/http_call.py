@@ -6,7 +6,7 @@ Nothing here raises for what a service does. It answers with JSON, or there is a
     unreachable   no connection, or one that broke
     http_<code>   a status other than 2xx, with the first words of its answer; no redirect is
                   followed, the key goes to one address
-    bad_response  a whole answer that is no JSON, or larger than allowed
+    bad_response  a whole answer that is no JSON or not what was asked for, or larger than allowed
     circuit_open  not asked: the service has failed too often in a row
 """
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 Post: TypeAlias = Callable[[Any, Random], Awaitable[Any]]
 """(body, random) -> the decoded answer, or a Failure: one call. `random` draws the pauses."""
 
-_BUSY = {408, 409, 425, 429}
+_PASSING = {408, 409, 425, 429}
 """Statuses below 500 that may be gone at the next attempt."""
 
 
@@ -50,10 +50,13 @@ class HttpPolicy:
     """Longest pause before the second attempt, doubled before each further one. The pause is drawn
     evenly from 0 to that ('full jitter'), so that many callers do not come back at once."""
     longest_backoff_s: float = 8.0
-    patience_s: float = 60.0
-    """Longest pause that a service may ask for (Retry-After); after a longer one, a call ends."""
+    deadline_s: float = 120.0
+    """No attempt of a call begins later than this after the first; a service may ask for pauses
+    (Retry-After) within it."""
     breaker_failures: int = 5
-    """Failed attempts in a row, of any calls, after which the circuit opens."""
+    """Failed attempts in a row, of any calls, after which the circuit opens ..."""
+    breaker_s: float = 0.0
+    """... if the row has lasted so long."""
     cool_down_s: float = 30.0
     """How long it stays open before one attempt may find out whether the service is back."""
     largest_answer: int = 16 << 20
@@ -63,7 +66,8 @@ class HttpPolicy:
         at_least("http.timeout_s", self.timeout_s, 0.001)
         at_least("http.backoff_s", self.backoff_s, 0.0)
         at_least("http.longest_backoff_s", self.longest_backoff_s, self.backoff_s)
-        at_least("http.patience_s", self.patience_s, 0.0)
+        at_least("http.deadline_s", self.deadline_s, 0.0)
+        at_least("http.breaker_s", self.breaker_s, 0.0)
         at_least("http.cool_down_s", self.cool_down_s, 0.0)
         for name in ("attempts", "breaker_failures", "largest_answer"):
             at_least(f"http.{name}", getattr(self, name), 1)
@@ -83,64 +87,87 @@ class Unavailable(Exception):
         """How long the service asks to be left alone."""
 
 
-class Busy(Unavailable):
-    """The service is there, and asks for patience."""
-
-
 class CircuitBreaker:
     """Stops asking a service that has failed too often in a row; used by one event loop.
 
-    Closed, every attempt is made. After `failures` failed ones in a row it is open, and none is.
-    After `cool_down_s` it is half open: one attempt is made, which closes it, or opens it anew.
+    Closed, every attempt is made. After `failures` failed ones in a row, over `row_s` seconds or
+    more, it is open, and none is. After `cool_down_s` it is half open: one attempt is made, which
+    closes it, or opens it anew; who asks meanwhile waits for what comes of it.
     """
 
     def __init__(
-        self, failures: int, cool_down_s: float, clock: Callable[[], float] = time.monotonic
+        self,
+        failures: int,
+        cool_down_s: float,
+        row_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limit = failures
         self._cool_down_s = cool_down_s
+        self._row_s = row_s
         self._clock = clock
         self._in_a_row = 0
+        self._row_began = 0.0
         self._opened: float | None = None
-        self._probing = False
+        self._probe: asyncio.Event | None = None
+        """Set once the one attempt of a half-open circuit is over."""
 
     async def call(self, attempt: Callable[[], Awaitable[T]]) -> T | Failure:
         """What the attempt answers, or Failure('circuit_open') where none is made.
 
         Raises:
             Unavailable: the attempt's own; it counts as a failure, as does a cancelled attempt.
-            Busy: the same; it counts as an answer.
         """
-        probe = self._opened is not None
-        if probe:
-            assert self._opened is not None
-            if self._probing or self._clock() - self._opened < self._cool_down_s:
-                return Failure(reason="circuit_open", detail=f"{self._in_a_row} failures in a row")
-            self._probing = True
+        while self._probe is not None:
+            await self._probe.wait()
+        if self._opened is None:
+            return await self._counted(attempt)
+        if self._clock() - self._opened < self._cool_down_s:
+            return Failure(reason="circuit_open", detail=f"{self._in_a_row} failures in a row")
+        self._probe = probe = asyncio.Event()
+        try:
+            return await self._counted(attempt, probes=True)
+        finally:
+            self._probe = None
+            probe.set()
+
+    async def _counted(self, attempt: Callable[[], Awaitable[T]], probes: bool = False) -> T:
         try:
             answer = await attempt()
-        except Busy:
-            self._in_a_row, self._opened = 0, None
-            raise
         except BaseException:
+            now = self._clock()
+            if not self._in_a_row:
+                self._row_began = now
             self._in_a_row += 1
-            if probe or (self._opened is None and self._in_a_row >= self._limit):
-                self._opened = self._clock()
+            long = self._in_a_row >= self._limit and now - self._row_began >= self._row_s
+            if probes or (self._opened is None and long):
+                self._opened = now
             raise
-        finally:
-            if probe:
-                self._probing = False
         self._in_a_row, self._opened = 0, None
         return answer
 
 
-class HttpService:
-    """One URL that takes JSON and answers with JSON."""
+def _as_it_is(answer: Any) -> Any:
+    return answer
 
-    def __init__(self, url: str, policy: HttpPolicy) -> None:
+
+class HttpService:
+    """One URL that takes JSON and answers with JSON.
+
+    Args:
+        decode: what to make of an answer; a LookupError, TypeError or ValueError says that it is
+            none.
+    """
+
+    def __init__(
+        self, url: str, policy: HttpPolicy, decode: Callable[[Any], Any] = _as_it_is
+    ) -> None:
         self._url = url
         self._policy = policy
-        self._breaker = CircuitBreaker(policy.breaker_failures, policy.cool_down_s)
+        self._decode = decode
+        self._breaker = CircuitBreaker(
+            policy.breaker_failures, policy.cool_down_s, policy.breaker_s
+        )
 
     @asynccontextmanager
     async def open(self, key: str) -> AsyncIterator[Post]:
@@ -159,21 +186,21 @@ class HttpService:
             yield partial(self._post, session, key)
 
     async def _post(self, session: ClientSession, key: str, body: Any, random: Random) -> Any:
-        failure, pause = Failure(reason="circuit_open"), 0.0
-        for failed in range(self._policy.attempts):
-            if failed:
-                await asyncio.sleep(pause)
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._policy.deadline_s
+        failed, failure = 0, Failure(reason="circuit_open")
+        while True:
             try:
                 answer = await self._breaker.call(lambda: self._attempt(session, key, body))
             except Unavailable as error:
-                failure = error.failure
-                if error.after_s > self._policy.patience_s:
+                failed, failure = failed + 1, error.failure
+                pause = max(self._policy.pause(failed, random), error.after_s)
+                if failed == self._policy.attempts or clock() + pause > end:
                     return failure
-                pause = max(self._policy.pause(failed + 1, random), error.after_s)
+                await asyncio.sleep(pause)
                 continue
             refused = isinstance(answer, Failure) and answer.reason == "circuit_open"
             return failure if refused and failed else answer  # its own failures opened the circuit
-        return failure
 
     async def _attempt(self, session: ClientSession, key: str, body: Any) -> Any | Failure:
         import aiohttp
@@ -191,19 +218,18 @@ class HttpService:
             raise Unavailable("unreachable", detail) from error
         if not 200 <= status < 300:
             reason, detail = f"http_{status}", _told((content or b"").decode(errors="replace"), key)
-            after_s = _seconds(response.headers.get("Retry-After", ""))
-            if status in _BUSY:
-                raise Busy(reason, detail, after_s)
-            if status >= 500:
+            if status >= 500 or status in _PASSING:
+                after_s = _seconds(response.headers.get("Retry-After", ""))
                 raise Unavailable(reason, detail, after_s)
             return Failure(reason=reason, detail=detail)
         if content is None:
             detail = f"larger than {self._policy.largest_answer} bytes"
             return Failure(reason="bad_response", detail=detail)
         try:
-            return json.loads(content)
-        except (ValueError, RecursionError) as error:
-            return Failure(reason="bad_response", detail=f"no JSON: {error}"[:200])
+            return self._decode(json.loads(content))
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            detail = f"{type(error).__name__} in {len(content)} bytes"
+            raise Unavailable("bad_response", detail) from error
 
     async def _read(self, response: ClientResponse) -> bytes | None:
         """The whole body, or None where it is larger than allowed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import numpy as np
 import psutil
@@ -54,6 +55,8 @@ async def test_after_a_sync_generators_and_learner_agree(
         assert metrics["sync/parity_error"] <= 1e-4
         assert await group.versions() == [1] * replicas
         after = await group.probe(PROBE, 8, f"after/{tied}{zero_stage}{ranks}{replicas}")
+        for rank in learner.actors:  # importing it takes seconds
+            assert not await rank.__ray_call__.remote(lambda _: "vllm" in sys.modules)
     for old, new in zip(before, after, strict=True):  # the update is no small one
         assert np.abs(old.logprobs[0] - new.logprobs[0]) > 1e-2
 

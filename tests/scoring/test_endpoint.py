@@ -129,6 +129,7 @@ async def test_no_more_than_the_allowed_number_at_once():
         pytest.param(failing(500), 3, id="500"),
         pytest.param(failing(429, Retry_After="Sat, 21 Nov 2026 17:00:00 GMT"), 3, id="429"),
         pytest.param(sending(b""), 3, id="hangs up"),
+        pytest.param(failing(200, b'{"error": "overloaded"}'), 3, id="an error with 200"),
         pytest.param(sending(response(200, completion("x"))[:-9]), 3, id="cut body"),
     ],
 )
@@ -162,6 +163,15 @@ async def test_what_is_no_completion_is_a_bad_response(body: bytes):
     async with serving(failing(200, body)) as server:
         [failure] = await ask(endpoint(server))
         assert isinstance(failure, Failure) and failure.reason == "bad_response"
+
+
+async def test_a_service_that_starts_anew_is_waited_for():
+    """A row of failures far longer than the number of open questions, over in no time."""
+    bad = [failing(500)] * 100
+    async with serving(*bad, YES) as server:
+        patient = replace(Endpoint(url=server.url, model="m").http, backoff_s=0.001)
+        many = [Question(question_id=f"q{i}", text="?") for i in range(40)]
+        assert await ask(endpoint(server, http=patient), many) == ["Verdict: YES"] * 40
 
 
 async def test_a_dead_service_is_left_alone_by_all_that_ask():

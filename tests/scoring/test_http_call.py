@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlstep.scoring.http_call import (
-    Busy,
     CircuitBreaker,
     HttpPolicy,
     HttpService,
@@ -52,14 +51,14 @@ async def call(policy: HttpPolicy, *replies: Reply) -> tuple[Any, Server]:
         (status("500 Oh"), "http_500", 2),
         (status("503 Later"), "http_503", 2),
         (status("429 Slow"), "http_429", 2),
+        (says("no JSON"), "bad_response", 2),
+        (says(""), "bad_response", 2),
+        (says("[" * 100_000), "bad_response", 2),
+        (says("9" * 10_000), "bad_response", 2),
         # what another attempt would not change is asked once
         (status("400 No"), "http_400", 1),
         (status("401 Who"), "http_401", 1),
         (status("302 There", "Location: http://127.0.0.1:1/\r\n"), "http_302", 1),
-        (says("no JSON"), "bad_response", 1),
-        (says(""), "bad_response", 1),
-        (says("[" * 100_000), "bad_response", 1),
-        (says("9" * 10_000), "bad_response", 1),
         (says('"\udcff"'.encode("utf-8", "surrogatepass").decode("latin-1")), None, 1),
     ],
 )
@@ -138,12 +137,12 @@ class Clock:
         return self.now
 
 
-async def attempt(breaker: CircuitBreaker, works: bool, error: type = Unavailable) -> str:
+async def attempt(breaker: CircuitBreaker, works: bool) -> str:
     """'made', 'failed' or 'refused'."""
 
     async def answer() -> str:
         if not works:
-            raise error("http_500")
+            raise Unavailable("http_500")
         return "made"
 
     try:
@@ -155,7 +154,7 @@ async def attempt(breaker: CircuitBreaker, works: bool, error: type = Unavailabl
 
 async def test_the_circuit_opens_half_opens_and_closes():
     clock = Clock()
-    breaker = CircuitBreaker(3, 10.0, clock)
+    breaker = CircuitBreaker(3, 10.0, clock=clock)
     assert [await attempt(breaker, False) for _ in range(2)] == ["failed"] * 2
     assert await attempt(breaker, True) == "made"  # two in a row are not three
     assert [await attempt(breaker, False) for _ in range(3)] == ["failed"] * 3
@@ -173,29 +172,55 @@ async def test_the_circuit_opens_half_opens_and_closes():
     assert await attempt(breaker, True) == "made"
 
 
-async def test_half_open_lets_one_through_at_a_time():
+@pytest.mark.parametrize("back", [True, False])
+async def test_half_open_one_attempt_decides_for_all_who_ask_meanwhile(back: bool):
     clock = Clock()
-    breaker = CircuitBreaker(1, 10.0, clock)
+    breaker = CircuitBreaker(1, 10.0, clock=clock)
     assert await attempt(breaker, False) == "failed"
     clock.now = 10.0
-    begun, may_end = asyncio.Event(), asyncio.Event()
+    begun, may_end, made = asyncio.Event(), asyncio.Event(), 0
 
     async def probe() -> str:
         begun.set()
         await may_end.wait()
+        if not back:
+            raise Unavailable("http_500")
+        return "made"
+
+    async def another() -> str:
+        nonlocal made
+        made += 1
         return "made"
 
     first = asyncio.create_task(breaker.call(probe))
     await begun.wait()
-    assert await attempt(breaker, True) == "refused"
+    others = [asyncio.create_task(breaker.call(another)) for _ in range(5)]
+    await asyncio.sleep(0)  # lets them ask
+    assert made == 0
     may_end.set()
-    assert await first == "made"
-    assert await attempt(breaker, True) == "made"
+    [answer] = await asyncio.gather(first, return_exceptions=True)
+    answers = await asyncio.gather(*others)
+    if back:
+        assert answer == "made" and answers == ["made"] * 5
+    else:
+        assert isinstance(answer, Unavailable) and made == 0
+        assert all(isinstance(a, Failure) and a.reason == "circuit_open" for a in answers)
+
+
+async def test_a_row_of_failures_must_last_before_the_circuit_opens():
+    clock = Clock()
+    breaker = CircuitBreaker(2, 10.0, row_s=60.0, clock=clock)
+    for clock.now in (0.0, 30.0, 59.0):
+        assert await attempt(breaker, False) == "failed"
+    assert await attempt(breaker, True) == "made"  # and a new row begins
+    for clock.now in (70.0, 129.0, 130.0):
+        assert await attempt(breaker, False) == "failed"
+    assert await attempt(breaker, True) == "refused"
 
 
 async def test_a_cancelled_probe_gives_its_place_back():
     clock = Clock()
-    breaker = CircuitBreaker(1, 10.0, clock)
+    breaker = CircuitBreaker(1, 10.0, clock=clock)
     assert await attempt(breaker, False) == "failed"
     clock.now = 10.0
     begun = asyncio.Event()
@@ -215,7 +240,7 @@ async def test_a_cancelled_probe_gives_its_place_back():
 
 async def test_an_old_attempt_that_fails_late_opens_nothing_anew():
     clock = Clock()
-    breaker = CircuitBreaker(1, 10.0, clock)
+    breaker = CircuitBreaker(1, 10.0, clock=clock)
     may_fail = asyncio.Event()
 
     async def old() -> None:
@@ -232,23 +257,20 @@ async def test_an_old_attempt_that_fails_late_opens_nothing_anew():
     assert await attempt(breaker, True) == "made"
 
 
-async def test_a_busy_service_is_there():
-    clock = Clock()
-    breaker = CircuitBreaker(2, 10.0, clock)
-    assert [await attempt(breaker, False, Busy) for _ in range(5)] == ["failed"] * 5
-    assert [await attempt(breaker, False) for _ in range(2)] == ["failed"] * 2
-    assert await attempt(breaker, True) == "refused"
-    clock.now = 10.0
-    assert await attempt(breaker, False, Busy) == "failed"  # half open, and closed by that
-    assert await attempt(breaker, True) == "made"
-
-
 async def test_the_pause_that_a_service_asks_for_is_kept():
     loop = asyncio.get_running_loop()
     started = loop.time()
     answer, server = await call(FAST, status("429 Slow", "Retry-After: 1\r\n"), OK)
     assert answer == {"scores": []} and len(server.asked) == 2
     assert loop.time() - started >= 1.0
+
+
+async def test_what_is_no_answer_is_asked_for_again():
+    async with Server([says('{"error": "busy"}'), OK]) as server:
+        service = HttpService(server.url, FAST, lambda answer: answer["scores"])
+        async with service.open("") as post:
+            assert await post({}, Random(0)) == []
+    assert len(server.asked) == 2
 
 
 @pytest.mark.parametrize("line", ["429 Slow", "503 Later"])
@@ -325,7 +347,8 @@ def test_a_url_with_a_password_is_refused_and_not_printed():
         ({"breaker_failures": 0}, "http.breaker_failures is 0"),
         ({"backoff_s": -1.0}, "http.backoff_s is -1.0"),
         ({"backoff_s": 9.0}, "http.longest_backoff_s is 8.0; the smallest valid value is 9.0"),
-        ({"patience_s": -1.0}, "http.patience_s is -1.0"),
+        ({"deadline_s": -1.0}, "http.deadline_s is -1.0"),
+        ({"breaker_s": -1.0}, "http.breaker_s is -1.0"),
         ({"cool_down_s": float("nan")}, "http.cool_down_s is nan"),
     ],
 )
