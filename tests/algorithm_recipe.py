@@ -75,6 +75,7 @@ from rlstep.uncertainty.penalised import Penalised
 PAIRS, GROUPS = OutcomePairs(), GroupAdvantages()
 SCORED = OutcomePairs(step_source="prm")
 RECTIFY = {"rollouts": Rectify(base=Independent(samples_per_prompt=4, sampling=SAMPLING))}
+ORACLE = {"labellers": (OracleSteps(task=TASK),)}
 VALUES = {"labellers": (MonteCarlo(continuations=4, own_outcome=False),)}
 
 
@@ -137,7 +138,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "sibling_steps": {
         "samples": SiblingStepPairs(source="oracle"),
         "loss": StepDpo(),
-        "labellers": (OracleSteps(task=TASK),),
+        **ORACLE,
     },
     "tree": {"samples": TreePairs(), "loss": Dpo()},
     # advantages
@@ -148,20 +149,21 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "mixture": {"samples": Mixture(), "loss": Ppo(), **with_prm()},
     "pav": {"samples": Whitened(of=Pav()), "loss": Ppo(), **VALUES},
     "prime": {"samples": Prime(), "loss": Ppo(), **IMPLICIT},
-    "process": {"samples": ProcessAdvantages(), "loss": Ppo(), **with_prm()},
+    # Suffix sums pay for long chains: a PRM's scores alone end in filler (README, the study).
+    "process": {"samples": ProcessAdvantages(source="oracle"), "loss": Ppo(), **ORACLE},
     "pure": {"samples": Pure(), "loss": Ppo(), **with_prm()},
     "reinforce_pp": {"samples": ReinforcePlusPlus(), "loss": Ppo()},
     "rloo": {"samples": Rloo(), "loss": Ppo()},
-    "step_sum": {"samples": StepSum(), "loss": Ppo(), **with_prm()},
+    "step_sum": {"samples": StepSum(source="oracle"), "loss": Ppo(), **ORACLE},
     "vine": {"samples": Whitened(of=Vine()), "loss": Ppo(), **VALUES},
     # uncertainty
     "urm_penalised": {
-        "samples": Penalised(of=ProcessAdvantages(source="urm"), source="urm"),
+        "samples": Penalised(of=Pure(source="urm"), source="urm"),
         "loss": Ppo(),
         **_with_urm(),
     },
     "urm_down_weighted": {
-        "samples": DownWeighted(of=ProcessAdvantages(source="urm"), source="urm"),
+        "samples": DownWeighted(of=Pure(source="urm"), source="urm"),
         "loss": Ppo(),
         **_with_urm(),
     },
