@@ -61,6 +61,8 @@ def prepare(config: Config) -> Run:
     root, name = resolve_run_dir(config), config.name
     open_directory = RunDirectory.reopen if config.resume else RunDirectory.create
     directory = open_directory(root, name)
+    if config.resume and directory.probe.exists():
+        read_probe(directory.probe, prompts.evaluation)  # refuses another task's
     checkpoints = Checkpoints(directory.checkpoints)
     saved = checkpoints.latest_valid() if config.resume else None
     return Run(config, tokenizer, prompts, directory, checkpoints, saved)

@@ -15,6 +15,8 @@ from rlstep.cli import load_recipe, main, run_recipe
 from rlstep.config import Config, LearnerConfig, ModelConfig
 from rlstep.interfaces import Judge
 from rlstep.losses.step_label import StepLabelLoss
+from rlstep.reporting.probe import write_probe
+from rlstep.reporting.run_directory import RunDirectory
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.run import load_tokenizer, prepare
 from rlstep.scoring.endpoint import Endpoint
@@ -24,6 +26,7 @@ from rlstep.scoring.reference_judge import ReferenceJudge
 from rlstep.scoring.step_judge import StepJudge
 from rlstep.tasks.open_ended import OpenEnded
 from rlstep.testing.small import small_config
+from tests.builders import make_prompt, make_rollout
 
 RECIPE = """\
 from rlstep.testing.small import small_config
@@ -292,6 +295,16 @@ def test_a_problem_that_nobody_can_decide_is_refused(model: Path, tmp_path: Path
     with pytest.raises(ValueError, match="has no text under 'reference' in its meta"):
         prepare(judged(model, tmp_path, judge, row))
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_is_not_resumed_on_another_task(model: Path, tmp_path: Path):
+    run = RunDirectory.create(tmp_path / "runs", "earlier")
+    write_probe(run.probe, [make_rollout("r", [[1]], prompt=make_prompt("1+1"))])
+    judge = ReferenceJudge(model=GeneratorModel())
+    row = '{"prompt": "Sing.", "scorer": "reference", "reference": "La"}'
+    other = replace(judged(model, tmp_path, judge, row), name="earlier", resume=True)
+    with pytest.raises(ValueError, match=r"does not hold out, such as '1\+1'"):
+        prepare(other)
 
 
 def test_a_judges_key_is_looked_for_before_anything_starts(
