@@ -59,7 +59,7 @@ def routed(prompt: Prompt) -> Prompt:
     route = ROUTES[int.from_bytes(digest, "big") % len(ROUTES)]
     meta = {**prompt.meta, "scorer": route}
     if route == "reference":
-        # The best of N samples of the first policy belongs here; the data's own solution stands in.
+        # The data's own solution stands in for the best of N samples, see OpenEnded.references.
         return replace(prompt, answer="", meta={**meta, "reference": prompt.meta["answer"]})
     return replace(prompt, meta=meta)
 
