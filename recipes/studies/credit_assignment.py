@@ -92,9 +92,9 @@ ARMS: dict[str, dict[str, Any]] = {
         "rollouts": Rectify(
             base=SAMPLED,
             source="monte_carlo",
-            monte_carlo=FirstErrorSearch(stopping=BetaStopping(threshold=LOW)),
+            monte_carlo=FirstErrorSearch(stopping=BetaStopping(threshold=LOW, limit=6)),
             threshold=LOW,
-            max_errors=1,  # searched errors are what a run takes its time for
+            max_errors=1,  # of each problem: the search takes most of the run as it is
         ),
     },
     "full_step_prm": {
