@@ -1,4 +1,4 @@
-"""Process GRPO on arithmetic by what is surely good: step scores less their uncertainty.
+"""PURE on arithmetic by what is surely good: step scores less their uncertainty.
 
 The PRM (URM) gives a standard deviation with every score; advantages come from a lower bound. In
 its place, with the same line around it: `Dropped`, `DownWeighted`, or an `Ensemble` of PRMs.
@@ -6,7 +6,7 @@ its place, with the same line around it: `Dropped`, `DownWeighted`, or an `Ensem
 
 from arithmetic_base import arithmetic, scalar_learner, with_prm
 
-from rlstep.advantages.process import ProcessAdvantages
+from rlstep.advantages.pure import Pure
 from rlstep.cli import run_recipe
 from rlstep.config import Config
 from rlstep.losses.gaussian_label import GaussianLabelLoss
@@ -21,7 +21,7 @@ def config() -> Config:
     urm = Urm(learner=scalar_learner(), loss=GaussianLabelLoss())
     return arithmetic(
         "arithmetic-urm-grpo",
-        samples=Penalised(of=ProcessAdvantages(source=urm.source), source=urm.source, k=0.5),
+        samples=Penalised(of=Pure(source=urm.source), source=urm.source, k=0.5),
         loss=Grpo(mean=TokenMean(), kl=Kl(coefficient=0.0)),
         **with_prm() | {"step_models": (urm,)},
     )
