@@ -17,14 +17,18 @@ settings.load_profile("rlstep")
 
 class RayOnOneWorker(LoadScopeScheduling):
     """One worker takes all that starts Ray, since two clusters on one machine are in each other's
-    way; the rest goes by files to whoever is free.
+    way, and one all of scoring, where tests count the machine's sandboxed processes; the rest goes
+    by files to whoever is free.
 
     The mark `xdist_group` would say it, but has no effect (pytest 9.2 with pytest-xdist 3.8).
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "ray" if file.startswith(("tests/actors/", "tests/run/")) else file
+        room = file.rpartition("/")[0]
+        if room in ("tests/actors", "tests/run"):
+            return "ray"
+        return room if room == "tests/scoring" else file
 
 
 @pytest.hookimpl(optionalhook=True)

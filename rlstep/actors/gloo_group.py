@@ -52,6 +52,9 @@ def join(place: GlooPlace, rank: int, listen: socket.socket | None = None) -> Pr
     Args:
         rank: in [0, place.world_size).
         listen: rank 0's, bound to the place and listening; the group takes it over.
+
+    Raises:
+        RuntimeError: a rank did not come in time (torch's DistError is one).
     """
     timeout = timedelta(seconds=place.deadline_s)
     store = TCPStore(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rlstep.aggregate import Aggregate, best, chain_score
-from rlstep.reporting.files import JsonLines
+from rlstep.tasks.rows import read_jsonl
 
 
-def best_of_n(file: Path, score: str, aggregate: Aggregate) -> dict[str, str]:
+def best_of_n(file: str, score: str, aggregate: Aggregate) -> dict[str, str]:
     """By prompt_id the text of the best completion that the first policy sampled.
 
     Later policies' completions, and branches of others, do not count. Of equals it is the first.
@@ -21,13 +20,11 @@ def best_of_n(file: Path, score: str, aggregate: Aggregate) -> dict[str, str]:
         aggregate: one number from a chain's step scores.
 
     Raises:
-        ValueError: no such file, or nothing in it has the score.
+        ValueError: no such file, a broken line, or nothing in it has the score.
     """
-    if not file.is_file():
-        raise ValueError(f"task.references is {str(file)!r}, and there is no such file")
     samples: dict[str, list[tuple[str, float]]] = {}
     names: set[str] = set()
-    for row in _first(JsonLines(file)):
+    for row in _first(file):
         names |= row["scores"].keys() | {n for step in row["steps"] for n in step["scores"]}
         value = _value(row, score, aggregate)
         if value is not None:
@@ -44,14 +41,15 @@ def best_of_n(file: Path, score: str, aggregate: Aggregate) -> dict[str, str]:
     }
 
 
-def _first(rows: JsonLines) -> Iterator[dict[str, Any]]:
-    for row in rows:
+def _first(file: str) -> Iterator[Mapping[str, Any]]:
+    """Whole completions of the first policy."""
+    for row in (line.values for line in read_jsonl(file)):
         whole = "rollout_id" in row and row["parent"] is None
         if whole and not any(version for version, _, _ in row["versions"]):
             yield row
 
 
-def _value(row: dict[str, Any], score: str, aggregate: Aggregate) -> float | None:
+def _value(row: Mapping[str, Any], score: str, aggregate: Aggregate) -> float | None:
     """None where the score failed, or a step has none."""
     if score in row["scores"]:
         return row["scores"][score]

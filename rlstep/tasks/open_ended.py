@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from rlstep.aggregate import Aggregate
 from rlstep.interfaces import PromptSet, Tokenizer
@@ -38,7 +37,7 @@ class OpenEnded(Jsonl):
         loaded = super().load(tokenizer, max_prompt_tokens)
         if not self.references:
             return loaded
-        best = best_of_n(Path(self.references), self.references_by, self.references_aggregate)
+        best = best_of_n(self.references, self.references_by, self.references_aggregate)
         train, evaluation = (
             [
                 replace(prompt, meta={**prompt.meta, "reference": best[prompt.prompt_id]})

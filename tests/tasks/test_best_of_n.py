@@ -43,8 +43,8 @@ def test_the_best_by_its_steps(tmp_path: Path):
     group = Group(prompt=p, rollouts=tuple(rollouts), failures=(Failure(reason="timeout"),))
     one, other = sampled("q/0", [0.4] * 4, q), sampled("q/1", [0.4], q)
     file = written(tmp_path, group, Group(prompt=q, rollouts=(one, other)))
-    assert best_of_n(file, "prm", "min") == {"p": text(rollouts[1]), "q": text(one)}
-    assert best_of_n(file, "prm", "mean")["p"] == text(rollouts[0])
+    assert best_of_n(str(file), "prm", "min") == {"p": text(rollouts[1]), "q": text(one)}
+    assert best_of_n(str(file), "prm", "mean")["p"] == text(rollouts[0])
 
 
 def test_a_score_of_whole_rollouts(tmp_path: Path):
@@ -54,16 +54,16 @@ def test_a_score_of_whole_rollouts(tmp_path: Path):
         for n, value in enumerate((-1.0, 0.0, -2.0))
     ]
     file = written(tmp_path, Group(prompt=p, rollouts=tuple(rollouts)))
-    assert best_of_n(file, "reward", "min") == {"p": text(rollouts[1])}
+    assert best_of_n(str(file), "reward", "min") == {"p": text(rollouts[1])}
 
 
 def test_what_is_not_there_is_named(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"task\.references is .* no such file"):
-        best_of_n(tmp_path / "rollouts.jsonl", "prm", "min")
+    with pytest.raises(ValueError, match=r"rollouts\.jsonl: no such file"):
+        best_of_n(str(tmp_path / "rollouts.jsonl"), "prm", "min")
     p = make_prompt("p")
     file = written(tmp_path, Group(prompt=p, rollouts=(sampled("p/0", [0.5], p),)))
     with pytest.raises(ValueError, match=r"references_by is 'judge'.* they have \['prm'\]"):
-        best_of_n(file, "judge", "min")
+        best_of_n(str(file), "judge", "min")
 
 
 def test_rows_without_a_reference_take_it(tmp_path: Path):
