@@ -14,7 +14,7 @@ from rlstep.config import (
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
-from rlstep.scoring.prm import Prm
+from rlstep.scoring.step_models.prm import Prm
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.tasks.arithmetic import AnswerLine, Arithmetic
 from rlstep.types import Sampling

@@ -4,8 +4,8 @@ from arithmetic_base import arithmetic
 
 from rlstep.cli import run_recipe
 from rlstep.config import Config
-from rlstep.labels import CorrectOnly
 from rlstep.losses.cross_entropy import CrossEntropy
+from rlstep.tensors.labels import CorrectOnly
 
 
 def config() -> Config:

@@ -7,7 +7,7 @@ from rlstep.cli import run_recipe
 from rlstep.config import Config
 from rlstep.losses.ppo import Ppo
 from rlstep.losses.value import ValueLoss
-from rlstep.scoring.critic import Critic
+from rlstep.scoring.step_models.critic import Critic
 
 GAE = Gae(level="step", lam=0.95)
 

@@ -7,7 +7,7 @@ from rlstep.cli import run_recipe
 from rlstep.config import Config
 from rlstep.losses.implicit_outcome import ImplicitOutcomeLoss
 from rlstep.losses.ppo import Ppo
-from rlstep.scoring.implicit_prm import ImplicitPrm
+from rlstep.scoring.step_models.implicit_prm import ImplicitPrm
 
 
 def config() -> Config:

@@ -10,9 +10,9 @@ from rlstep.advantages.group import GroupAdvantages
 from rlstep.cli import run_recipe
 from rlstep.config import Config
 from rlstep.losses.grpo import Grpo
-from rlstep.scoring.repeated_steps import RepeatedSteps
-from rlstep.scoring.soft_overlong import SoftOverlong
-from rlstep.scoring.weighted_sum import WeightedSum
+from rlstep.scoring.rewards.repeated_steps import RepeatedSteps
+from rlstep.scoring.rewards.soft_overlong import SoftOverlong
+from rlstep.scoring.rewards.weighted_sum import WeightedSum
 
 
 def config() -> Config:

@@ -13,7 +13,7 @@ from rlstep.losses.gaussian_label import GaussianLabelLoss
 from rlstep.losses.grpo import Grpo
 from rlstep.losses.kl import Kl
 from rlstep.losses.means import TokenMean
-from rlstep.scoring.urm import Urm
+from rlstep.scoring.step_models.urm import Urm
 from rlstep.uncertainty.penalised import Penalised
 
 

@@ -23,10 +23,10 @@ from rlstep.losses.grpo import Grpo
 from rlstep.losses.kl import Kl
 from rlstep.losses.means import TokenMean
 from rlstep.rollouts.independent import Independent
-from rlstep.scoring.code_tests import CodeTests
+from rlstep.scoring.programs.code_tests import CodeTests
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.tasks.humaneval import HumanEval
-from rlstep.tasks.templates import PromptTemplate
+from rlstep.tensors.templates import PromptTemplate
 from rlstep.types import Sampling
 
 TEMPLATE = PromptTemplate(

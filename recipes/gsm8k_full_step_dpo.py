@@ -22,11 +22,11 @@ from rlstep.losses.step_label import StepLabelLoss
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
-from rlstep.scoring.math_answer import MathAnswer
-from rlstep.scoring.prm import Prm
+from rlstep.scoring.answers.math_answer import MathAnswer
+from rlstep.scoring.step_models.prm import Prm
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.tasks.gsm8k import Gsm8k
-from rlstep.tasks.templates import PromptTemplate
+from rlstep.tensors.templates import PromptTemplate
 from rlstep.types import Sampling
 
 MODEL = ModelConfig(

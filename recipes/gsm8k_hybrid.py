@@ -28,13 +28,13 @@ from rlstep.config import (
 from rlstep.interfaces import PromptSet, Tokenizer
 from rlstep.losses.grpo import Grpo
 from rlstep.rollouts.independent import Independent
-from rlstep.scoring.generator_model import GeneratorModel
-from rlstep.scoring.math_answer import MathAnswer
-from rlstep.scoring.outcome_judge import OutcomeJudge
-from rlstep.scoring.reference_judge import ReferenceJudge
+from rlstep.scoring.answers.math_answer import MathAnswer
+from rlstep.scoring.judges.generator_model import GeneratorModel
+from rlstep.scoring.judges.outcome_judge import OutcomeJudge
+from rlstep.scoring.judges.reference_judge import ReferenceJudge
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.tasks.gsm8k import Gsm8k
-from rlstep.tasks.templates import PromptTemplate
+from rlstep.tensors.templates import PromptTemplate
 from rlstep.types import Prompt, Sampling
 
 TEMPLATE = PromptTemplate(

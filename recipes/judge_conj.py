@@ -24,7 +24,7 @@ from rlstep.config import (
 from rlstep.losses.dpo_nll import DpoNll
 from rlstep.pairs.judgments import JudgmentPairs
 from rlstep.rollouts.hinted import Hinted
-from rlstep.scoring.verdict_answer import VerdictAnswer
+from rlstep.scoring.answers.verdict_answer import VerdictAnswer
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.tasks.better_answer import BetterAnswer
 from rlstep.types import Sampling

@@ -22,8 +22,8 @@ from rlstep.losses.grpo import Grpo
 from rlstep.losses.kl import Kl
 from rlstep.losses.means import TokenMean
 from rlstep.rollouts.independent import Independent
-from rlstep.scoring.exact_answer import ExactAnswer
-from rlstep.scoring.oracle_steps import OracleSteps
+from rlstep.scoring.answers.exact_answer import ExactAnswer
+from rlstep.scoring.rewards.oracle_steps import OracleSteps
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.tasks.logic import ANSWER_LINE, Logic
 from rlstep.types import Sampling

@@ -21,11 +21,11 @@ from rlstep.pairs.first_error import FirstErrorPairs
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.rollouts.rectify import Rectify
-from rlstep.scoring.math_answer import MathAnswer
-from rlstep.scoring.prm import Prm
+from rlstep.scoring.answers.math_answer import MathAnswer
+from rlstep.scoring.step_models.prm import Prm
 from rlstep.steps.marker import MarkerSplitter
 from rlstep.tasks.math import Math
-from rlstep.tasks.templates import PromptTemplate
+from rlstep.tensors.templates import PromptTemplate
 from rlstep.types import Sampling
 
 PATH = "Qwen/Qwen2.5-Math-7B-Instruct"

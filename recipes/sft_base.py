@@ -65,7 +65,7 @@ def make_policy(options: Sft, fresh: Callable[[str], str], batches: Iterable[Lab
         fresh: writes random weights to the folder that it is given, and returns its path.
         batches: of one update each.
     """
-    from rlstep.supervised import fit
+    from rlstep.running.supervised import fit
 
     with tempfile.TemporaryDirectory() as folder:
         learner = LearnerConfig(

@@ -44,7 +44,7 @@ def main() -> None:
 
 def list_plugins(rooms: Sequence[str]) -> int:
     """Print the plug-ins of the rooms (none named: of all). Returns an exit status."""
-    from rlstep.catalog import ROOMS, catalog
+    from rlstep.commands.catalog import ROOMS, catalog
 
     try:
         print(catalog(rooms or ROOMS))
@@ -97,11 +97,11 @@ def run_recipe(
         if evaluate_only:
             config = dataclasses.replace(config, iterations=0)
         if dry_run:
-            from rlstep.plan import print_plan
+            from rlstep.commands.plan import print_plan
 
             print_plan(config)
             return 0
-        from rlstep.run import prepare
+        from rlstep.running.run import prepare
 
         run = prepare(config)
     except ValueError as error:

@@ -26,7 +26,7 @@ from rlstep.learner_config import LoraConfig as LoraConfig
 from rlstep.learner_config import ModelConfig as ModelConfig
 from rlstep.learner_config import OptimizerConfig as OptimizerConfig
 from rlstep.learner_config import PoolingConfig as PoolingConfig
-from rlstep.monitors import Monitors
+from rlstep.measuring.monitors import Monitors
 from rlstep.types import AdvantageSamples
 
 

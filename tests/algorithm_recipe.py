@@ -22,7 +22,6 @@ from rlstep.advantages.step_sum import StepSum
 from rlstep.advantages.vine import Vine
 from rlstep.advantages.whitened import Whitened
 from rlstep.config import Config
-from rlstep.labels import CorrectOnly
 from rlstep.losses.bgpo import Bgpo
 from rlstep.losses.bnf import Bnf
 from rlstep.losses.cispo import Cispo
@@ -61,11 +60,12 @@ from rlstep.pairs.win_rate import WinRatePairs
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.rollouts.rectify import Rectify
-from rlstep.scoring.bagged_prm import BaggedPrm
-from rlstep.scoring.critic import Critic
-from rlstep.scoring.implicit_prm import ImplicitPrm
-from rlstep.scoring.oracle_steps import OracleSteps
-from rlstep.scoring.urm import Urm
+from rlstep.scoring.rewards.oracle_steps import OracleSteps
+from rlstep.scoring.step_models.bagged_prm import BaggedPrm
+from rlstep.scoring.step_models.critic import Critic
+from rlstep.scoring.step_models.implicit_prm import ImplicitPrm
+from rlstep.scoring.step_models.urm import Urm
+from rlstep.tensors.labels import CorrectOnly
 from rlstep.uncertainty.certain_pairs import CertainPairs
 from rlstep.uncertainty.down_weighted import DownWeighted
 from rlstep.uncertainty.dropped import Dropped

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlstep.batching import BatchT, collate
+from rlstep.interfaces import BatchT
+from rlstep.tensors.batching import collate
 from rlstep.testing.roles import fake_completion
 from rlstep.types import (
     Completion,

@@ -25,10 +25,9 @@ class RayOnOneWorker(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        room = file.rpartition("/")[0]
-        if room in ("tests/actors", "tests/run"):
+        if file.startswith(("tests/actors/", "tests/run/")):
             return "ray"
-        return room if room == "tests/scoring" else file
+        return "scoring" if file.startswith("tests/scoring/") else file
 
 
 @pytest.hookimpl(optionalhook=True)

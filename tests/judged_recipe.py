@@ -7,11 +7,11 @@ from tiny_recipe import config as tiny
 
 from rlstep.config import Config
 from rlstep.pairs.outcome import OutcomePairs
-from rlstep.scoring.endpoint import Endpoint
-from rlstep.scoring.http_call import HttpPolicy
-from rlstep.scoring.outcome_judge import OutcomeJudge
-from rlstep.scoring.routing import Route
-from rlstep.scoring.step_judge import StepJudge
+from rlstep.scoring.judges.endpoint import Endpoint
+from rlstep.scoring.judges.outcome_judge import OutcomeJudge
+from rlstep.scoring.judges.routing import Route
+from rlstep.scoring.judges.step_judge import StepJudge
+from rlstep.scoring.processes.http_call import HttpPolicy
 
 
 def config() -> Config:

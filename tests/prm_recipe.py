@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from rlstep.config import Config, LearnerConfig, ModelConfig, OptimizerConfig, PoolingConfig
 from rlstep.losses.step_label import StepLabelLoss
-from rlstep.scoring.frozen_prm import FrozenPrm
-from rlstep.scoring.math_shepherd import MathShepherdLayout
-from rlstep.scoring.prm import Prm
-from rlstep.scoring.step_tags import StepTags
+from rlstep.scoring.step_models.frozen_prm import FrozenPrm
+from rlstep.scoring.step_models.math_shepherd import MathShepherdLayout
+from rlstep.scoring.step_models.prm import Prm
+from rlstep.scoring.step_models.step_tags import StepTags
 from tests.tiny_recipe import config as tiny
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rlstep.text import decode_with_ends
+from rlstep.tensors.text import decode_with_ends
 from rlstep.types import Prompt, Rollout, Step
 from tests.builders import make_completion, make_rollout
 from tests.real_tokenizers import byte_level_tokenizer

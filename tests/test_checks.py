@@ -7,10 +7,10 @@ from dataclasses import replace
 from rlstep.checks import parts
 from rlstep.config import LearnerConfig
 from rlstep.interfaces import JudgeModel
-from rlstep.scoring.endpoint import Endpoint
-from rlstep.scoring.generator_model import GeneratorModel
-from rlstep.scoring.outcome_judge import OutcomeJudge
-from rlstep.scoring.step_judge import StepJudge
+from rlstep.scoring.judges.endpoint import Endpoint
+from rlstep.scoring.judges.generator_model import GeneratorModel
+from rlstep.scoring.judges.outcome_judge import OutcomeJudge
+from rlstep.scoring.judges.step_judge import StepJudge
 from rlstep.testing.small import small_config
 from rlstep.types import Sampling
 

@@ -28,17 +28,17 @@ from rlstep.config import (
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.grpo import Grpo
 from rlstep.losses.step_label import StepLabelLoss
-from rlstep.monitors import Monitors
+from rlstep.measuring.monitors import Monitors
 from rlstep.pairs.first_error import FirstErrorPairs
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.rollouts.hinted import Hinted
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.rollouts.rectify import Rectify
-from rlstep.scoring.frozen_prm import FrozenPrm
-from rlstep.scoring.prm import Prm
-from rlstep.scoring.soft_overlong import SoftOverlong
-from rlstep.scoring.weighted_sum import WeightedSum
+from rlstep.scoring.rewards.soft_overlong import SoftOverlong
+from rlstep.scoring.rewards.weighted_sum import WeightedSum
+from rlstep.scoring.step_models.frozen_prm import FrozenPrm
+from rlstep.scoring.step_models.prm import Prm
 from rlstep.testing.small import small_config
 from rlstep.types import Sampling
 

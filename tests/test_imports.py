@@ -1,19 +1,23 @@
-"""The rings of the design: what importing a module of rlstep may bring along."""
+"""The rings: what importing a module of rlstep may bring along, and which room may ask which."""
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import rlstep
 
 CLUSTER = ("ray", "vllm", "deepspeed")
 HEAVY = (*CLUSTER, "transformers", "datasets", "wandb", "matplotlib")
-WITH_TORCH = {"logprobs", "batching", "losses"}
-OUTER = {"actors", "checkpoint", "run", "cli", "catalog", "testing"}
+WITH_TORCH = ("rlstep.tensors.batching", "rlstep.tensors.logprobs", "rlstep.losses")
+ENTRY_POINTS = ("rlstep.cli", "rlstep.commands", "rlstep.running.run")
+OUTER = (*ENTRY_POINTS, "rlstep.actors", "rlstep.running.checkpoint", "rlstep.testing")
 
+PACKAGE = Path(rlstep.__path__[0])
 MODULES = [m.name for m in pkgutil.walk_packages(rlstep.__path__, "rlstep.")]
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.py"))
 
@@ -34,8 +38,9 @@ for name in names:
 """
 
 
-def room(module: str) -> str:
-    return module.split(".")[1]
+def among(module: str, places: tuple[str, ...]) -> bool:
+    """Whether the module is one of the places, or in one."""
+    return any(module == place or module.startswith(f"{place}.") for place in places)
 
 
 def imports(names: list[str], forbidden: tuple[str, ...]) -> str:
@@ -46,28 +51,74 @@ def imports(names: list[str], forbidden: tuple[str, ...]) -> str:
 
 
 def test_modules_without_torch():
-    names = [m for m in MODULES if room(m) not in OUTER | WITH_TORCH]
-    assert {"rlstep.types", "rlstep.pairs.outcome", "rlstep.advantages.group"} <= set(names)
+    names = [m for m in MODULES if not among(m, (*OUTER, *WITH_TORCH))]
+    assert {"rlstep.types", "rlstep.pairs.outcome", "rlstep.tensors.inputs"} <= set(names)
     assert imports(names, (*HEAVY, "torch")) == ""
 
 
 def test_modules_with_torch():
-    names = [m for m in MODULES if room(m) in WITH_TORCH]
-    assert {"rlstep.batching", "rlstep.losses.dpo"} <= set(names)
+    names = [m for m in MODULES if among(m, WITH_TORCH)]
+    assert {"rlstep.tensors.batching", "rlstep.losses.dpo"} <= set(names)
     assert imports(names, HEAVY) == ""
 
 
 def test_entry_points_and_recipes_load_no_cluster():
-    names = [m for m in MODULES if room(m) in {"run", "cli", "catalog"}]
+    names = [m for m in MODULES if among(m, ENTRY_POINTS)]
+    assert {"rlstep.running.run", "rlstep.commands.plan"} <= set(names)
     assert imports(names + [str(path) for path in RECIPES], CLUSTER) == ""
 
 
-def test_actors_package_is_empty():
+def test_actors_packages_are_empty():
     # vLLM loads the weight-transfer plugin from here in every engine process.
-    assert (Path(rlstep.__path__[0]) / "actors" / "__init__.py").read_text() == ""
+    for room in (PACKAGE / "actors", PACKAGE / "actors" / "weights"):
+        assert (room / "__init__.py").read_text() == ""
 
 
 def test_the_check_can_fail():
-    assert "rlstep.batching imports torch" in imports(
-        ["rlstep.types", "rlstep.batching"], ("torch",)
+    assert "rlstep.tensors.batching imports torch" in imports(
+        ["rlstep.types", "rlstep.tensors.batching"], ("torch",)
     )
+
+
+# --- rooms ---------------------------------------------------------------------------------------
+
+
+def room_of(module: str) -> str:
+    """The folder that a module stands in; a module of rlstep/ itself is a room of its own."""
+    file = PACKAGE.joinpath(*module.split(".")[1:])
+    package = file.is_dir() or module.count(".") < 2
+    return module if package else module.rpartition(".")[0]
+
+
+def asked_by(file: Path) -> set[str]:
+    """The modules of rlstep that a file imports, be it inside a function or for its types alone."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inner & set(MODULES) or {node.module}
+    return found & set(MODULES)
+
+
+def rooms() -> dict[str, set[str]]:
+    """Every room, with those that its files import from."""
+    arrows: dict[str, set[str]] = {}
+    for file in PACKAGE.rglob("*.py"):
+        module = ".".join(("rlstep", *file.relative_to(PACKAGE).with_suffix("").parts))
+        here = room_of(module.removesuffix(".__init__"))
+        arrows.setdefault(here, set()).update({room_of(m) for m in asked_by(file)} - {here})
+    return arrows
+
+
+def test_no_room_asks_one_that_asks_it():
+    found = rooms()
+    assert found["rlstep.losses"] >= {"rlstep.types", "rlstep.interfaces", "rlstep.tensors"}
+    TopologicalSorter(found).prepare()  # raises CycleError, which names the circle
+
+
+def test_few_files_stand_outside_a_room():
+    assert len(list(PACKAGE.glob("*.py"))) <= 10
+    for folder in PACKAGE.rglob("*/"):
+        assert folder.name == "__pycache__" or list(folder.glob("*.py")), f"{folder} is empty"

@@ -17,8 +17,7 @@ from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlstep.batching import Batch, LabelBatch, PairBatch, collate, count
-from rlstep.interfaces import Loss, LossOutput
+from rlstep.interfaces import Batch, LabelBatch, Loss, LossOutput, PairBatch
 from rlstep.losses.correction import Correction
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.dpo_nll import DpoNll
@@ -37,6 +36,7 @@ from rlstep.losses.reinforce import Reinforce
 from rlstep.losses.score_offset_dpo import ScoreOffsetDpo
 from rlstep.losses.step_dpo import StepDpo
 from rlstep.losses.value import ValueLoss
+from rlstep.tensors.batching import collate, count
 from rlstep.types import (
     AdvantageSamples,
     Counts,

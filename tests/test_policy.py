@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rlstep.interfaces import Task, Verifier
-from rlstep.scoring.exact_answer import ExactAnswer
+from rlstep.scoring.answers.exact_answer import ExactAnswer
 from rlstep.tasks.arithmetic import AnswerLine, Arithmetic
 from rlstep.tasks.logic import ANSWER_LINE, Logic
 from rlstep.types import Verdict

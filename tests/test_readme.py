@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from rlstep.batching import collate, count
 from rlstep.cli import load_recipe
-from rlstep.scoring.verifier_pool import VerifierPool
+from rlstep.scoring.processes.verifier_pool import VerifierPool
 from rlstep.tasks.arithmetic import arithmetic_tokenizer
+from rlstep.tensors.batching import collate, count
 from rlstep.types import OutcomeScore, Pair, PairSamples, Verdict
 from tests.builders import make_sequence
 
@@ -66,3 +66,20 @@ def test_every_path_in_the_readme_exists() -> None:
 
 def test_no_figure_is_left_to_fill_in() -> None:
     assert "@@" not in README
+
+
+def test_the_map_shows_every_room_and_nothing_else() -> None:
+    [drawn] = re.findall(r"```\nrlstep/\n.*?```", README, re.DOTALL)
+    shown, path = set(), [""] * 4
+    for line in drawn.splitlines()[1:-1]:
+        indent, name = re.findall(r"^( *)(\S+)", line)[0]
+        if len(indent) > 4:
+            continue  # the line before goes on
+        depth = len(indent) // 2
+        path[depth:] = [name]
+        shown.add("".join(path[: depth + 1]))
+    tracked = {path.relative_to(ROOT) for path in (ROOT / "rlstep").rglob("*.py")}
+    loose = {str(path) for path in tracked if len(path.parts) == 2} - {"rlstep/__init__.py"}
+    rooms = {f"{path.parent}/" for path in tracked}
+    there = loose | rooms | {"recipes/", "recipes/studies/", "recipes/policies/"}
+    assert shown == there | {"tests/", "cluster/"}

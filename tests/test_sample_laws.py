@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rlstep.advantages
-import rlstep.labels
 import rlstep.pairs
+import rlstep.tensors.labels
 import rlstep.uncertainty
 from rlstep.advantages.gae import Gae
 from rlstep.advantages.group import GroupAdvantages
@@ -35,12 +35,12 @@ from rlstep.advantages.rloo import Rloo
 from rlstep.advantages.vine import Vine
 from rlstep.advantages.whitened import Whitened
 from rlstep.interfaces import SampleBuilder
-from rlstep.labels import CorrectOnly
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.pairs.refined import RefinedPairs
 from rlstep.pairs.sibling_steps import SiblingStepPairs
 from rlstep.pairs.tree import TreePairs
 from rlstep.pairs.win_rate import WinRatePairs
+from rlstep.tensors.labels import CorrectOnly
 from rlstep.types import (
     AdvantageSamples,
     Failure,

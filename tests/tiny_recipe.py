@@ -17,7 +17,7 @@ from rlstep.losses.step_label import StepLabelLoss
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
-from rlstep.scoring.prm import Prm
+from rlstep.scoring.step_models.prm import Prm
 from rlstep.steps.pattern import PatternSplitter
 from rlstep.tasks.arithmetic import Arithmetic
 from rlstep.types import OutcomeScore, Sampling, Verdict

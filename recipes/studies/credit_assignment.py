@@ -27,7 +27,6 @@ from rlstep.advantages.process import ProcessAdvantages
 from rlstep.advantages.pure import Pure
 from rlstep.config import Config, EvaluationConfig
 from rlstep.interfaces import SampleBuilder
-from rlstep.labels import CorrectOnly
 from rlstep.losses.cross_entropy import CrossEntropy
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.full_step_dpo import FullStepDpo
@@ -41,7 +40,8 @@ from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.rectify import Rectify
 from rlstep.rollouts.requests import request_seed
 from rlstep.rollouts.stopping import BetaStopping
-from rlstep.scoring.oracle_steps import OracleSteps
+from rlstep.scoring.rewards.oracle_steps import OracleSteps
+from rlstep.tensors.labels import CorrectOnly
 from rlstep.types import Group, PairSamples, Rollout
 
 HARDER = replace(TASK, limit=22)

@@ -12,15 +12,15 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from rlstep.actors.generator_group import GeneratorGroup
-from rlstep.actors.learner_group import LearnerGroup
-from rlstep.actors.pooling import PoolingGroup
-from rlstep.actors.scorer import ScorerGroup
-from rlstep.actors.step_models import StepModelRole
+from rlstep.actors.generator.generator_group import GeneratorGroup
+from rlstep.actors.learner.learner_group import LearnerGroup
+from rlstep.actors.scorer.pooling import PoolingGroup
+from rlstep.actors.scorer.scorer import ScorerGroup
+from rlstep.actors.scorer.step_models import StepModelRole
 from rlstep.actors.weight_sync import WeightSync
 from rlstep.config import Config, LearnerConfig
 from rlstep.interfaces import AskContext, Loss, RolloutContext, StepModel, Tokenizer
-from rlstep.scoring.routing import RoutedScorer
+from rlstep.scoring.judges.routing import RoutedScorer
 from rlstep.types import Rollout, Samples, TokenIds
 
 

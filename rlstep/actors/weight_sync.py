@@ -9,8 +9,8 @@ import time
 import numpy as np
 from ray.exceptions import RayError
 
-from rlstep.actors.generator_group import GeneratorGroup
-from rlstep.actors.learner_group import LearnerGroup
+from rlstep.actors.generator.generator_group import GeneratorGroup
+from rlstep.actors.learner.learner_group import LearnerGroup
 from rlstep.types import Samples, TokenIds
 
 logger = logging.getLogger(__name__)

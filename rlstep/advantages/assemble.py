@@ -10,7 +10,7 @@ import numpy as np
 
 from rlstep.advantages.arithmetic import Wide
 from rlstep.interfaces import SampleBuilder
-from rlstep.sequences import sequence
+from rlstep.tensors.sequences import sequence
 from rlstep.types import (
     AdvantageSamples,
     Failure,

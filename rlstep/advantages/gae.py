@@ -18,7 +18,7 @@ from rlstep.advantages.assemble import (
     token_values,
 )
 from rlstep.checks import between
-from rlstep.sequences import sequence
+from rlstep.tensors.sequences import sequence
 from rlstep.types import Floats, Group, LabelSamples, Rollout, TokenScores
 
 

@@ -8,10 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rlstep.batching import PairBatch
-from rlstep.interfaces import Loss, LossOutput
-from rlstep.logprobs import masked
+from rlstep.interfaces import Loss, LossOutput, PairBatch
 from rlstep.losses.preference import log_ratios, pair_mean, pair_metrics, sequence_means
+from rlstep.tensors.logprobs import masked
 from rlstep.types import Counts, PairSamples
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlstep.checks import at_least
-from rlstep.logprobs import masked
+from rlstep.tensors.logprobs import masked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from rlstep.batching import LabelBatch
-from rlstep.interfaces import Loss, LossOutput
-from rlstep.logprobs import masked
+from rlstep.interfaces import LabelBatch, Loss, LossOutput
+from rlstep.tensors.logprobs import masked
 from rlstep.types import Counts, LabelSamples
 
 

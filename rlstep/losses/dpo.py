@@ -8,9 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from rlstep.batching import PairBatch
 from rlstep.checks import at_least
-from rlstep.interfaces import Loss, LossOutput
+from rlstep.interfaces import Loss, LossOutput, PairBatch
 from rlstep.losses.preference import log_ratios, pair_mean, pair_metrics
 from rlstep.types import Counts, PairSamples
 

@@ -7,9 +7,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from rlstep.batching import PairBatch
 from rlstep.checks import at_least
-from rlstep.interfaces import LossOutput
+from rlstep.interfaces import LossOutput, PairBatch
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.preference import pair_mean, sequence_means
 from rlstep.types import Counts

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from rlstep.batching import PairBatch
 from rlstep.checks import at_least
-from rlstep.interfaces import Loss, LossOutput
-from rlstep.logprobs import masked, per_token, step_sums
+from rlstep.interfaces import Loss, LossOutput, PairBatch
 from rlstep.losses.preference import log_ratios, pair_mean, pair_metrics
+from rlstep.tensors.logprobs import masked, per_token, step_sums
 from rlstep.types import Counts, PairSamples
 
 

@@ -7,9 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from rlstep.batching import PairBatch
 from rlstep.checks import positive
-from rlstep.interfaces import Loss, LossOutput
+from rlstep.interfaces import Loss, LossOutput, PairBatch
 from rlstep.losses.preference import log_ratios, pair_mean, pair_metrics, sequence_means
 from rlstep.types import Counts, PairSamples
 

@@ -23,9 +23,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rlstep.batching import TokenBatch
 from rlstep.checks import at_least
-from rlstep.logprobs import masked
+from rlstep.interfaces import TokenBatch
+from rlstep.tensors.logprobs import masked
 
 
 def k1(d: Tensor) -> Tensor:

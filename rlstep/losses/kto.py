@@ -8,11 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rlstep.batching import PairBatch
 from rlstep.checks import at_least
-from rlstep.interfaces import Loss, LossOutput
-from rlstep.logprobs import masked
+from rlstep.interfaces import Loss, LossOutput, PairBatch
 from rlstep.losses.preference import log_ratios, pair_metrics
+from rlstep.tensors.logprobs import masked
 from rlstep.types import Counts, PairSamples
 
 

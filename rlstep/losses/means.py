@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rlstep.checks import at_least
-from rlstep.logprobs import masked
+from rlstep.tensors.logprobs import masked
 from rlstep.types import Counts
 
 

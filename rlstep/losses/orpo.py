@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from rlstep.batching import PairBatch
 from rlstep.checks import at_least
-from rlstep.interfaces import Loss, LossOutput
+from rlstep.interfaces import Loss, LossOutput, PairBatch
 from rlstep.losses.preference import pair_mean, pair_metrics, sequence_means
 from rlstep.types import Counts, PairSamples
 

@@ -12,13 +12,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rlstep.batching import AdvantageBatch
 from rlstep.checks import at_least
-from rlstep.interfaces import Loss, LossOutput
-from rlstep.logprobs import masked
+from rlstep.interfaces import AdvantageBatch, Loss, LossOutput
 from rlstep.losses.correction import Correction
 from rlstep.losses.kl import Kl, k3
 from rlstep.losses.means import Mean, TokenMean, row_means
+from rlstep.tensors.logprobs import masked
 from rlstep.types import AdvantageSamples, Counts
 
 

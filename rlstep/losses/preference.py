@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from rlstep.batching import PairBatch
-from rlstep.logprobs import masked
+from rlstep.interfaces import PairBatch
+from rlstep.tensors.logprobs import masked
 from rlstep.types import Counts
 
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from rlstep.batching import PairBatch
 from rlstep.checks import at_least
+from rlstep.interfaces import PairBatch
 from rlstep.losses.dpo import Dpo
 
 

@@ -8,9 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from rlstep.batching import LabelBatch
-from rlstep.interfaces import Loss, LossOutput
-from rlstep.logprobs import masked
+from rlstep.interfaces import LabelBatch, Loss, LossOutput
+from rlstep.tensors.logprobs import masked
 from rlstep.types import Counts, LabelSamples
 
 

@@ -8,10 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rlstep.batching import LabelBatch
 from rlstep.checks import at_least
-from rlstep.interfaces import Loss, LossOutput
-from rlstep.logprobs import masked
+from rlstep.interfaces import LabelBatch, Loss, LossOutput
+from rlstep.tensors.logprobs import masked
 from rlstep.types import Counts, LabelSamples
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
-from rlstep.aggregate import Aggregate, chain_score
-from rlstep.sequences import labelled_scores, sequence, shared_prefix
+from rlstep.measuring.aggregate import Aggregate, chain_score
+from rlstep.tensors.sequences import labelled_scores, sequence, shared_prefix
 from rlstep.types import Group, Pair, PairSamples, Rollout, Sequence
 
 Which: TypeAlias = Literal["all", "best_worst", "best_second"]

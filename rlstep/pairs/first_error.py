@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from rlstep.aggregate import first_below
 from rlstep.checks import at_least, named
 from rlstep.interfaces import SampleBuilder
+from rlstep.measuring.aggregate import first_below
 from rlstep.pairs.assemble import Candidate, assemble, in_order
-from rlstep.sequences import is_correct, sequence
+from rlstep.tensors.sequences import is_correct, sequence
 from rlstep.types import Group, PairSamples, Rollout, StepScores
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 from rlstep.checks import at_least
 from rlstep.interfaces import SampleBuilder
 from rlstep.pairs.assemble import Candidate, Side, assemble, distinct, in_order, spread
-from rlstep.sequences import sequence
+from rlstep.tensors.sequences import sequence
 from rlstep.types import Group, OutcomeScore, PairSamples, Rollout, Verdict
 
 _GRADES = {Verdict.CORRECT: 1.0, Verdict.WRONG: 0.0, Verdict.UNPARSABLE: -1.0}

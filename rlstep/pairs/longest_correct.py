@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from rlstep.interfaces import SampleBuilder
 from rlstep.pairs.assemble import Candidate, Side, assemble, candidates, distinct, in_order
-from rlstep.sequences import sequence
+from rlstep.tensors.sequences import sequence
 from rlstep.types import Group, PairSamples, Verdict
 
 GRADES = {Verdict.CORRECT: 1.0, Verdict.WRONG: 0.0, Verdict.UNPARSABLE: -1.0}

@@ -6,9 +6,9 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlstep.aggregate import Aggregate
 from rlstep.checks import at_least
 from rlstep.interfaces import SampleBuilder
+from rlstep.measuring.aggregate import Aggregate
 from rlstep.pairs.assemble import (
     Candidate,
     assemble,

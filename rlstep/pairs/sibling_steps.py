@@ -17,7 +17,7 @@ from rlstep.pairs.assemble import (
     in_order,
 )
 from rlstep.pairs.divergence import Divergence, divergences
-from rlstep.sequences import sequence
+from rlstep.tensors.sequences import sequence
 from rlstep.types import Group, PairSamples, Rollout
 
 

@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rlstep.aggregate import Aggregate
 from rlstep.checks import at_least
 from rlstep.interfaces import SampleBuilder
+from rlstep.measuring.aggregate import Aggregate
 from rlstep.pairs.assemble import (
     Candidate,
     Side,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rlstep.metrics import Record
+from rlstep.measuring.metrics import Record
 from rlstep.reporting.sinks import RunStart, Sink
 from rlstep.types import Group
 

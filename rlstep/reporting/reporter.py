@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from rlstep.metrics import Record
+from rlstep.measuring.metrics import Record
 from rlstep.reporting.console import ConsoleSink
 from rlstep.reporting.describe import describe_config, describe_versions
 from rlstep.reporting.files import write_json

@@ -5,7 +5,7 @@
               metrics.jsonl    one line an iteration
               rollouts.jsonl   one line a rollout, to be read by people
               probe.jsonl      the frozen rollouts that measure the PRM
-              checkpoints/     see rlstep/checkpoint.py
+              checkpoints/     see rlstep/running/checkpoint.py
               export/          the trained model
               summary.json     the run in a few numbers
               accuracy.png

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlstep.metrics import Record
+from rlstep.measuring.metrics import Record
 from rlstep.reporting.rows import rollout_rows
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.reporting.summary import plot_accuracy

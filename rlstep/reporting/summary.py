@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlstep.metrics import Record
+from rlstep.measuring.metrics import Record
 
 
 def summarize(records: Iterable[Record]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlstep.metrics import Record
+from rlstep.measuring.metrics import Record
 from rlstep.reporting.rows import STEP_COLUMNS, step_rows
 from rlstep.reporting.sinks import RunStart, Sink
 from rlstep.types import Group

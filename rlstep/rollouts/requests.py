@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rlstep.interfaces import RolloutContext
-from rlstep.text import decode_with_ends
+from rlstep.tensors.text import decode_with_ends
 from rlstep.types import (
     Completion,
     Failure,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rlstep.aggregate import Aggregate, best, chain_score
+from rlstep.measuring.aggregate import Aggregate, best, chain_score
 from rlstep.tasks.rows import read_jsonl
 
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from rlstep.checks import at_least
 from rlstep.interfaces import PromptSet, Task, Tokenizer
-from rlstep.scoring.judgment_text import check_template, render
+from rlstep.scoring.judges.judgment_text import check_template, render
 from rlstep.tasks.rows import Row, read_dataset, read_jsonl
-from rlstep.tasks.templates import PromptEncoder, PromptTemplate
+from rlstep.tensors.templates import PromptEncoder, PromptTemplate
 from rlstep.types import Prompt
 
 SIDES = ("A", "B")

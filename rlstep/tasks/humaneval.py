@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlstep.scoring.code_tests import Tests
+from rlstep.scoring.programs.code_tests import Tests
 from rlstep.tasks.jsonl import Jsonl
 from rlstep.tasks.rows import Row
 

@@ -12,7 +12,7 @@ import numpy as np
 from rlstep.checks import at_least
 from rlstep.interfaces import PromptSet, Task, Tokenizer
 from rlstep.tasks.rows import Row, read_dataset, read_jsonl
-from rlstep.tasks.templates import PromptEncoder, PromptTemplate
+from rlstep.tensors.templates import PromptEncoder, PromptTemplate
 from rlstep.types import Prompt
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from rlstep.aggregate import Aggregate
 from rlstep.interfaces import PromptSet, Tokenizer
+from rlstep.measuring.aggregate import Aggregate
 from rlstep.tasks.best_of_n import best_of_n
 from rlstep.tasks.jsonl import Jsonl
 from rlstep.tasks.rows import Row

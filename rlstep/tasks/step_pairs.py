@@ -21,7 +21,7 @@ import numpy as np
 from rlstep.interfaces import Tokenizer
 from rlstep.pairs.assemble import Candidate, assemble
 from rlstep.tasks.rows import Row, read_jsonl
-from rlstep.tasks.templates import PromptEncoder, PromptTemplate, continuation_ids
+from rlstep.tensors.templates import PromptEncoder, PromptTemplate, continuation_ids
 from rlstep.types import Group, PairSamples, Rollout, Sequence
 
 _CUT = re.compile(r"\[\d+:\d+\]$")

@@ -12,8 +12,8 @@ from rlstep.config import Config
 from rlstep.interfaces import RolloutContext, StepSplitter, Verifier
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.tasks.arithmetic import AnswerLine
+from rlstep.tensors.text import decode_with_ends
 from rlstep.testing.tokenizer import ByteTokenizer
-from rlstep.text import decode_with_ends
 from rlstep.types import (
     Completion,
     Failure,

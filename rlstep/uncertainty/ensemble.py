@@ -11,7 +11,7 @@ import numpy as np
 from rlstep.advantages.process import ProcessAdvantages
 from rlstep.checks import named
 from rlstep.interfaces import SampleBuilder
-from rlstep.sequences import labelled_scores
+from rlstep.tensors.sequences import labelled_scores
 from rlstep.types import Failure, Group, Rollout, Samples, Score, StepScores
 from rlstep.uncertainty.sigma import log_of
 

@@ -35,14 +35,14 @@ def ray_cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    from tests.actors.learner_kit import make_model
+    from tests.actors.learner.learner_kit import make_model
 
     return make_model(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
 def tied_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    from tests.actors.learner_kit import make_model
+    from tests.actors.learner.learner_kit import make_model
 
     return make_model(tmp_path_factory.mktemp("tied"), tied=True)
 
@@ -50,7 +50,7 @@ def tied_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, str]:
     """Models that the engine serves (its CPU attention needs heads of 32), by tied embeddings."""
-    from tests.actors.learner_kit import make_model
+    from tests.actors.learner.learner_kit import make_model
 
     return {
         tied: make_model(tmp_path_factory.mktemp(f"tied-{tied}"), tied=tied, hidden=128)
@@ -63,8 +63,8 @@ def engines(ray_cluster: None, models: dict[bool, str]) -> Iterator[dict[bool, A
     """A GeneratorGroup of two replicas of either model."""
     import ray
 
-    from rlstep.actors.generator_group import GeneratorGroup
-    from tests.actors.sync_kit import generator_config
+    from rlstep.actors.generator.generator_group import GeneratorGroup
+    from tests.actors.weights.sync_kit import generator_config
 
     groups = {
         tied: GeneratorGroup(generator_config(replicas=2), path, {})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rlstep.advantages.gae import Gae
-from rlstep.batching import count
+from rlstep.tensors.batching import count
 from rlstep.types import Failure
 from tests.advantages.test_group import columns
 from tests.builders import make_group, make_rollout, make_step_scores, make_token_scores

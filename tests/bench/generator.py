@@ -21,7 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from rlstep.actors.generator import engine_arguments, engine_environment, sampling_parameters
+from rlstep.actors.generator.generator import (
+    engine_arguments,
+    engine_environment,
+    sampling_parameters,
+)
 from rlstep.config import GeneratorConfig
 from rlstep.types import Request, Sampling
 
@@ -70,7 +74,7 @@ async def measure(rounds: int) -> list[tuple[float, float]]:
     import ray
     from vllm import LLM
 
-    from rlstep.actors.generator_group import GeneratorGroup
+    from rlstep.actors.generator.generator_group import GeneratorGroup
 
     ray.init(address="local", logging_level=logging.WARNING)
     group = GeneratorGroup(CONFIG, POLICY, {})

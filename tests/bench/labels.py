@@ -43,7 +43,11 @@ from typing import Any
 
 import numpy as np
 
-from rlstep.actors.generator import engine_arguments, engine_environment, sampling_parameters
+from rlstep.actors.generator.generator import (
+    engine_arguments,
+    engine_environment,
+    sampling_parameters,
+)
 from rlstep.config import GeneratorConfig
 from rlstep.interfaces import Answer, GenerateRole, Labeller, RolloutContext
 from rlstep.pairs.first_error import first_error
@@ -55,7 +59,7 @@ from rlstep.rollouts.requests import branch
 from rlstep.rollouts.stopping import BetaStopping
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.tasks.arithmetic import Arithmetic, arithmetic_tokenizer, worked_solution
-from rlstep.text import decode_with_ends
+from rlstep.tensors.text import decode_with_ends
 from rlstep.types import (
     Completion,
     Failure,
@@ -332,7 +336,7 @@ async def measure(problems: int, folder: str) -> tuple[list[Row], list[int]]:
     import ray
     from vllm import LLM
 
-    from rlstep.actors.generator_group import GeneratorGroup
+    from rlstep.actors.generator.generator_group import GeneratorGroup
 
     chains = make_chains(problems, tokenizer := make_model(folder))
     ray.init(address="local", logging_level=logging.WARNING)

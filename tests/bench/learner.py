@@ -29,19 +29,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlstep.actors.deepspeed_config import deepspeed_config, make_optimizer, make_scheduler
-from rlstep.actors.models import load_model
-from rlstep.batching import Batch, collate, count, micro_batches
+from rlstep.actors.learner.deepspeed_config import deepspeed_config, make_optimizer, make_scheduler
+from rlstep.actors.learner.models import load_model
 from rlstep.config import LearnerConfig, ModelConfig, OptimizerConfig
-from rlstep.interfaces import Loss
-from rlstep.logprobs import token_logprobs
+from rlstep.interfaces import Batch, Loss
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.kl import Kl
 from rlstep.losses.ppo import Ppo
+from rlstep.tensors.batching import collate, count, micro_batches
+from rlstep.tensors.logprobs import token_logprobs
 from rlstep.types import AdvantageSamples, Pair, PairSamples, Samples, Sequence
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, from wherever
-from tests.actors.learner_kit import make_model, running
+from tests.actors.learner.learner_kit import make_model, running
 
 PROMPTS, SAMPLES, PROMPT_TOKENS = 8, 4, 16
 COMPLETION_TOKENS = (24, 97)

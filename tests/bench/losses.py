@@ -28,9 +28,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlstep.batching import collate, count
 from rlstep.interfaces import Loss
-from rlstep.logprobs import token_logprobs
+from rlstep.tensors.batching import collate, count
+from rlstep.tensors.logprobs import token_logprobs
 from rlstep.types import (
     AdvantageSamples,
     Counts,

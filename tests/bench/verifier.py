@@ -23,10 +23,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # `tests`, when run as a plain script
 
-from rlstep.scoring.math_answer import MathAnswer
-from rlstep.scoring.verifier_pool import VerifierPool
+from rlstep.scoring.answers.math_answer import MathAnswer
+from rlstep.scoring.processes.verifier_pool import VerifierPool
 from rlstep.types import Failure
-from tests.scoring.mathematics import DATA, read_rows
+from tests.scoring.answers.mathematics import DATA, read_rows
 
 GOAL = 2000.0
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlstep.batching import PairBatch
-from rlstep.interfaces import Loss
+from rlstep.interfaces import Loss, PairBatch
 from rlstep.losses.bnf import Bnf
 from rlstep.losses.cispo import Cispo, ClippedWeight
 from rlstep.losses.full_step_dpo import FullStepDpo

@@ -7,8 +7,8 @@ from collections.abc import Sequence as Seq
 import torch
 from torch import Tensor
 
-from rlstep.batching import count
 from rlstep.interfaces import Loss, LossOutput
+from rlstep.tensors.batching import count
 from rlstep.types import Pair, PairSamples, Sequence
 from tests.builders import make_batch, make_sequence, pad_rows
 

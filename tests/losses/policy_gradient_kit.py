@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlstep.batching import AdvantageBatch, count
-from rlstep.interfaces import LossOutput
+from rlstep.interfaces import AdvantageBatch, LossOutput
 from rlstep.losses.policy_gradient import PolicyGradient
+from rlstep.tensors.batching import count
 from rlstep.types import AdvantageSamples, Sequence
 from tests.builders import make_batch, make_sequence, pad_rows
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlstep.batching import PairBatch, count
-from rlstep.logprobs import token_logprobs
+from rlstep.interfaces import PairBatch
 from rlstep.losses.bnf import Bnf, push
+from rlstep.tensors.batching import count
+from rlstep.tensors.logprobs import token_logprobs
 from tests.builders import make_batch, make_sequence
 from tests.losses.pairwise import close, one_token, pairs, ragged, run
 

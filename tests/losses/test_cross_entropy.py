@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rlstep.batching import count
 from rlstep.losses.cross_entropy import CrossEntropy
+from rlstep.tensors.batching import count
 from rlstep.types import LabelSamples, Sequence
 from tests.builders import make_batch, make_sequence, pad_rows
 

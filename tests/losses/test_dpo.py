@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from rlstep.batching import PairBatch, collate, count
+from rlstep.interfaces import PairBatch
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.step_dpo import StepDpo
+from rlstep.tensors.batching import collate, count
 from tests.builders import make_batch, make_sequence, pad_rows, zero_logprobs
 from tests.losses.pairwise import pairs
 

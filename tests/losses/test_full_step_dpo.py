@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlstep.batching import PairBatch, count
-from rlstep.interfaces import LossOutput
+from rlstep.interfaces import LossOutput, PairBatch
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.full_step_dpo import FullStepDpo
+from rlstep.tensors.batching import count
 from rlstep.types import PairSamples
 from tests.builders import make_batch, make_sequence, pad_rows
 from tests.losses.pairwise import close, pairs, run

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rlstep.batching import count
 from rlstep.losses.gaussian_label import GaussianLabelLoss
+from rlstep.tensors.batching import count
 from rlstep.types import LabelSamples
 from tests.builders import make_batch, make_sequence
 from tests.losses.test_cross_entropy import samples_of

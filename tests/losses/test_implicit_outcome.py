@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from rlstep.batching import collate, count
 from rlstep.losses.implicit_outcome import ImplicitOutcomeLoss
+from rlstep.tensors.batching import collate, count
 from rlstep.types import LabelSamples, Sequence
 from tests.builders import double, make_sequence, pad_rows, zero_logprobs
 

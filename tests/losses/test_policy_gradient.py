@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlstep.batching import AdvantageBatch, collate, count
+from rlstep.interfaces import AdvantageBatch
 from rlstep.losses.bgpo import Bgpo
 from rlstep.losses.cispo import Cispo
 from rlstep.losses.correction import Correction
@@ -20,6 +20,7 @@ from rlstep.losses.kl import Kl
 from rlstep.losses.policy_gradient import Clip, PolicyGradient
 from rlstep.losses.ppo import Ppo
 from rlstep.losses.reinforce import Reinforce
+from rlstep.tensors.batching import collate, count
 from tests.builders import make_batch, make_sequence, pad_rows
 from tests.losses.policy_gradient_kit import RAGGED_ROWS, close, one_token, ragged, run, samples_of
 

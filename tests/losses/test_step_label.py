@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from rlstep.batching import count
 from rlstep.losses.step_label import StepLabelLoss
+from rlstep.tensors.batching import count
 from tests.builders import make_batch, make_sequence, pad_rows
 from tests.losses.test_cross_entropy import samples_of
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from rlstep.batching import LabelBatch, count
+from rlstep.interfaces import LabelBatch
 from rlstep.losses.value import ValueLoss
+from rlstep.tensors.batching import count
 from rlstep.types import LabelSamples, Sequence
 from tests.builders import make_batch, make_sequence, pad_rows
 from tests.losses.policy_gradient_kit import Rows, close

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlstep.metrics import Record
+from rlstep.measuring.metrics import Record
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.reporting.sinks import FileSink, RunStart, Sink

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from rlstep.labels import step_labels
 from rlstep.pairs.first_error import first_error
 from rlstep.rollouts.adaptive_monte_carlo import AdaptiveMonteCarlo
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.rollouts.stopping import BetaStopping
+from rlstep.tensors.labels import step_labels
 from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_context
 from tests.rollouts.label_kit import RIGHT, WRONG, chain, coins, counts, label, wrong_from
 

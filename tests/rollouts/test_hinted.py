@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from rlstep.metrics import accuracy
+from rlstep.measuring.metrics import accuracy
 from rlstep.rollouts.hinted import Hinted
-from rlstep.scoring.verdict_answer import VerdictAnswer
+from rlstep.scoring.answers.verdict_answer import VerdictAnswer
 from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_context, token_ids
 from rlstep.testing.small import small_prompt
 from rlstep.types import Failure, OutcomeScore, Prompt, Sampling, Verdict

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstep.labels import step_labels
 from rlstep.rollouts import monte_carlo
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.rollouts.requests import branch, branch_rollouts, group_of, prompt_request
+from rlstep.tensors.labels import step_labels
 from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_completion, fake_context
 from rlstep.testing.small import small_prompt
 from rlstep.types import Group, Rollout, Sampling, StepScores

@@ -11,7 +11,7 @@ import pytest
 from rlstep.pairs.first_error import FirstErrorPairs
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.rectify import Rectify
-from rlstep.scoring.repeated_steps import RepeatedSteps
+from rlstep.scoring.rewards.repeated_steps import RepeatedSteps
 from rlstep.testing.roles import TOKENIZER, FakeGenerator, FakeScorer, fake_context
 from rlstep.testing.small import small_prompt
 from rlstep.types import Failure, Group, Rollout, Sampling

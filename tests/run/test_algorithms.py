@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rlstep.catalog import plugins
+from rlstep.commands.catalog import plugins
 from tests.algorithm_recipe import ALGORITHMS, config
 from tests.run.run_kit import ROOT, records
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rlstep.scoring.sandbox import probe
+from rlstep.scoring.programs.sandbox import probe
 from tests.run.test_gpu_recipes import tiny_model
 
 ROOT = Path(__file__).parents[2]

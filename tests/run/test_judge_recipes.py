@@ -14,7 +14,7 @@ import pytest
 
 from tests.run.run_kit import make_policy, records
 from tests.run.test_gpu_recipes import ROOT, SHARED, tiny_model
-from tests.scoring.openai_server import Asked, completion, response, serving
+from tests.scoring.judges.openai_server import Asked, completion, response, serving
 from tests.tasks.test_better_answer import solution_pairs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

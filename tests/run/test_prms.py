@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.actors.prm_kit import math_shepherd
+from tests.actors.learner.prm_kit import math_shepherd
 from tests.run.run_kit import ROOT, make_policy, records
 
 

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlstep.catalog import plugins
+from rlstep.commands.catalog import plugins
 from rlstep.steps.adaptive import AdaptiveStepSplitter
 from rlstep.steps.blank_line import BlankLineSplitter
 from rlstep.steps.fixed_length import FixedLengthSplitter
 from rlstep.steps.marker import MarkerSplitter
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.steps.pattern import PatternSplitter
-from rlstep.text import decode_with_ends
+from rlstep.tensors.text import decode_with_ends
 from rlstep.types import Completion, VersionSpan
 from tests.real_tokenizers import byte_level_tokenizer, sentencepiece_tokenizer
 

@@ -10,7 +10,7 @@ import pytest
 
 from rlstep.interfaces import PromptSet
 from rlstep.tasks.better_answer import BetterAnswer
-from rlstep.tasks.templates import PromptTemplate
+from rlstep.tensors.templates import PromptTemplate
 from tests.real_tokenizers import byte_level_tokenizer
 
 SOLUTIONS = (

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rlstep.tasks.gsm8k import Gsm8k
-from rlstep.tasks.templates import PromptTemplate
+from rlstep.tensors.templates import PromptTemplate
 from tests.real_tokenizers import byte_level_tokenizer, sentencepiece_tokenizer
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "gsm8k"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from rlstep.scoring.code_tests import Tests
+from rlstep.scoring.programs.code_tests import Tests
 from rlstep.tasks.humaneval import HumanEval
-from rlstep.tasks.templates import PromptTemplate
+from rlstep.tensors.templates import PromptTemplate
 from tests.real_tokenizers import byte_level_tokenizer
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "humaneval" / "HumanEval.jsonl.gz"

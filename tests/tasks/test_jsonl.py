@@ -11,7 +11,7 @@ from tokenizers import processors
 
 from rlstep.tasks.arithmetic import arithmetic_tokenizer
 from rlstep.tasks.jsonl import Jsonl
-from rlstep.tasks.templates import PromptTemplate, continuation_ids
+from rlstep.tensors.templates import PromptTemplate, continuation_ids
 from tests.real_tokenizers import byte_level_tokenizer, sentencepiece_tokenizer
 
 REAL = [byte_level_tokenizer, sentencepiece_tokenizer]

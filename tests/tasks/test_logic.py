@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlstep.scoring.exact_answer import ExactAnswer
+from rlstep.scoring.answers.exact_answer import ExactAnswer
 from rlstep.tasks import logic
 from rlstep.tasks.logic import (
     ANSWER_LINE,

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from rlstep.scoring.outcome_judge import OutcomeJudge
-from rlstep.scoring.reference_judge import ReferenceJudge
-from rlstep.scoring.routing import check_routes
+from rlstep.scoring.judges.outcome_judge import OutcomeJudge
+from rlstep.scoring.judges.reference_judge import ReferenceJudge
+from rlstep.scoring.judges.routing import check_routes
 from rlstep.tasks.jsonl import Jsonl
 from rlstep.tasks.open_ended import OpenEnded
 from tests.real_tokenizers import byte_level_tokenizer
-from tests.scoring.judge_kit import saying
+from tests.scoring.judges.judge_kit import saying
 
 ROWS = [
     {"prompt": "1+1?", "answer": 2, "scorer": "verifier"},

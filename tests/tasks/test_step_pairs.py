@@ -11,8 +11,8 @@ from rlstep.pairs.outcome import OutcomePairs
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.tasks.jsonl import Jsonl
 from rlstep.tasks.step_pairs import read_step_pairs, write_step_pairs
-from rlstep.tasks.templates import PromptTemplate
-from rlstep.text import decode_with_ends
+from rlstep.tensors.templates import PromptTemplate
+from rlstep.tensors.text import decode_with_ends
 from rlstep.types import Completion, Group, Rollout, Sampling, VersionSpan
 from tests.builders import make_outcome, make_step_scores
 from tests.real_tokenizers import byte_level_tokenizer, sentencepiece_tokenizer

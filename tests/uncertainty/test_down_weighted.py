@@ -5,8 +5,8 @@ from hypothesis import given
 
 from rlstep.advantages.group import GroupAdvantages
 from rlstep.advantages.process import ProcessAdvantages
-from rlstep.labels import CorrectOnly
 from rlstep.pairs.outcome import OutcomePairs
+from rlstep.tensors.labels import CorrectOnly
 from rlstep.types import AdvantageSamples, Failure, Group, LabelSamples
 from rlstep.uncertainty.down_weighted import DownWeighted
 from tests.builders import make_group, make_rollout, make_step_scores

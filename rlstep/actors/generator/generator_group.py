@@ -1,0 +1,194 @@
+"""The generators, seen from the driver: routing, lost replicas, pause and resume."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from rlstep.actors.generator.generator import GeneratorWorker, engine_environment, greedy
+from rlstep.config import GeneratorConfig
+from rlstep.types import Completion, Failure, Request, TokenIds
+
+logger = logging.getLogger(__name__)
+
+Item = tuple[Request, "tuple[Completion, ...] | Failure"]
+
+
+class GeneratorGroup:
+    """Every replica of the generator role (implements `interfaces.GenerateRole`).
+
+    A request's replica is fixed by its affinity. A replica that dies, or does not answer within the
+    deadline, is recreated and synced; its unanswered requests are asked once more.
+
+    Args:
+        config: the generators' configuration.
+        model_path: a folder or hub id with tokenizer and first weights.
+        actor_options: Ray options of each replica (GPUs, placement).
+    """
+
+    def __init__(
+        self, config: GeneratorConfig, model_path: str, actor_options: dict[str, Any]
+    ) -> None:
+        self.config = config
+        self.actors: list[Any] = []
+        self.recoveries = 0
+        self.on_recreated: Callable[[], Awaitable[None]] | None = None
+        """Set by the weight sync: gives recreated replicas the current weights."""
+        self._model_path = model_path
+        self._options = actor_options
+        self._recovering = asyncio.Lock()
+
+    async def start(self) -> None:
+        self.actors = [self._create() for _ in range(self.config.replicas)]
+        await self._each("start", range(self.config.replicas))
+
+    def _create(self) -> Any:
+        options = {
+            "num_cpus": 0,
+            "max_concurrency": 1000,
+            "runtime_env": {"env_vars": engine_environment(self.config)},
+            **self._options,
+        }
+        return ray.remote(GeneratorWorker).options(**options).remote(self.config, self._model_path)
+
+    async def generate(self, requests: Sequence[Request]) -> AsyncIterator[Item]:
+        """Answers in the order in which they finish, each request exactly once."""
+        answers: asyncio.Queue[Item | Exception] = asyncio.Queue()
+        shares: dict[int, list[Request]] = {}
+        for request in requests:
+            affinity = request.affinity or request.request_id
+            replica = zlib.crc32(affinity.encode()) % len(self.actors)
+            shares.setdefault(replica, []).append(request)
+        streams = [
+            asyncio.create_task(self._serve(replica, share, answers))
+            for replica, share in shares.items()
+        ]
+        try:
+            for _ in requests:
+                item = await answers.get()
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            for stream in streams:
+                stream.cancel()
+
+    async def _serve(
+        self, replica: int, requests: list[Request], answers: asyncio.Queue[Item | Exception]
+    ) -> None:
+        """One replica's share; what a lost replica left unanswered is asked once more."""
+        pending = {request.request_id: request for request in requests}
+        try:
+            try:
+                await self._stream(replica, pending, answers)
+            except (RayError, TimeoutError) as error:
+                await self.recover(replica, self.actors[replica], error)
+                await self._stream(replica, pending, answers)
+        except (RayError, TimeoutError):
+            for request in pending.values():
+                answers.put_nowait((request, Failure(reason="generator_lost")))
+        except Exception as error:  # handed to `generate`, which raises it to the caller
+            answers.put_nowait(error)
+
+    async def _stream(
+        self,
+        replica: int,
+        pending: dict[str, Request],
+        answers: asyncio.Queue[Item | Exception],
+    ) -> None:
+        if not pending:
+            return
+        stream = self.actors[replica].generate.remote(list(pending.values()))
+        try:
+            while pending:
+                reference = await self._within(anext(stream), replica, "generate")
+                for request_id, answer in await self._within(reference, replica, "generate"):
+                    answers.put_nowait((pending.pop(request_id), answer))
+        finally:
+            if pending:
+                ray.cancel(stream)  # the caller left, or the replica is lost
+
+    async def _within(self, awaitable: Awaitable[Any], replica: int, verb: str) -> Any:
+        try:
+            return await asyncio.wait_for(awaitable, self.config.deadline_s)
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"generator {replica}: {verb} gave nothing for {self.config.deadline_s:.0f} s"
+            ) from error
+
+    async def _each(self, verb: str, replicas: Sequence[int]) -> list[Any]:
+        """Call one verb on some replicas at once; the deadline's error names the replica."""
+        calls = [self._within(getattr(self.actors[i], verb).remote(), i, verb) for i in replicas]
+        return await asyncio.gather(*calls)
+
+    async def recover(self, replica: int, lost: Any, cause: BaseException) -> None:
+        """Recreate one replica and give it the current weights.
+
+        Raises:
+            RuntimeError: more than `max_recoveries` replicas were lost; names the last one.
+        """
+        async with self._recovering:
+            if self.actors[replica] is not lost:
+                return  # another stream of the same replica was here first
+            self.spend_recovery(f"generator {replica} was lost: {cause}")
+            logger.warning("generator %d is lost and recreated: %s", replica, cause)
+            await self.recreate([replica])
+            assert self.on_recreated is not None, "a replica was lost before the first sync"
+            await self.on_recreated()
+
+    def spend_recovery(self, cause: str) -> None:
+        """Count one recovery.
+
+        Raises:
+            RuntimeError: the budget is used up; carries the cause, which names the generator.
+        """
+        self.recoveries += 1
+        if self.recoveries > self.config.max_recoveries:
+            raise RuntimeError(
+                f"{cause} (generator.max_recoveries = {self.config.max_recoveries} are used up)"
+            )
+
+    async def recreate(self, replicas: Sequence[int]) -> None:
+        """Kill some replicas and start new ones; they serve once they are synced."""
+        for replica in replicas:
+            ray.kill(self.actors[replica], no_restart=True)
+            self.actors[replica] = self._create()
+        await self._each("start", replicas)
+
+    async def probe(self, prompt: TokenIds, tokens: int, name: str) -> list[Completion]:
+        """Each replica's greedy completion of exactly `tokens` tokens; no recovery is tried."""
+        request = Request(request_id=name, prefix_ids=prompt, n=1, seed=0, sampling=greedy(tokens))
+        answers = []
+        for replica, actor in enumerate(self.actors):
+            reference = await self._within(
+                anext(actor.generate.remote([request])), replica, "probe"
+            )
+            [(_, answer)] = await self._within(reference, replica, "probe")
+            if isinstance(answer, Failure):
+                raise RuntimeError(f"generator {replica}: the probe failed: {answer.detail}")
+            answers.append(answer[0])
+        return answers
+
+    async def pause(self) -> None:
+        """Freeze everything that runs, and clear the prefix caches."""
+        await self._each("pause", range(len(self.actors)))
+
+    async def resume(self) -> None:
+        await self._each("resume", range(len(self.actors)))
+
+    async def versions(self) -> list[int]:
+        """The weight version each replica says it serves."""
+        return await self._each("weight_version", range(len(self.actors)))
+
+    async def close(self) -> None:
+        """End the engines and their actors."""
+        await self._each("close", range(len(self.actors)))
+        for actor in self.actors:
+            ray.kill(actor, no_restart=True)
+        self.actors = []

@@ -1,0 +1,277 @@
+"""One rank of a model: its start, its predictions; and under DeepSpeed its files and end.
+
+Dimensions: n sequences of a micro-batch, L tokens.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from ray.util import get_node_ip_address
+from torch import Tensor, nn
+
+from rlstep.actors.learner import models
+from rlstep.actors.learner.deepspeed_config import (
+    deepspeed_config,
+    frozen_config,
+    make_optimizer,
+    make_scheduler,
+    zero_stage,
+)
+from rlstep.actors.learner.heads import make_head
+from rlstep.actors.weights.merged import merged_weights
+from rlstep.config import LearnerConfig
+from rlstep.interfaces import Loss
+from rlstep.tensors.batching import PackedBatch, Rows, micro_batches, pack
+from rlstep.types import Floats, TokenIds
+
+TAG = "learner"
+"""The one checkpoint in a saved directory."""
+
+
+class Place(TypedDict):
+    """Who and where a rank is."""
+
+    name: str
+    """The role's, for messages."""
+    rank: int
+    """0 .. world_size - 1."""
+    device: str
+    """'cpu' or 'cuda'; a rank sees one GPU."""
+    seed: int
+    """Of everything random."""
+    timeout_s: float
+    """How long a collective operation waits for the other ranks."""
+
+
+class ModelRank:
+    """One rank of a model: its start, and its predictions."""
+
+    def __init__(self, config: LearnerConfig, outputs: int = 1, **place: Unpack[Place]) -> None:
+        self.config = config
+        self.name = place["name"]
+        self.rank = place["rank"]
+        self.device = torch.device(place["device"])
+        self.engine: Any = None
+        """What is called for predictions, once joined: DeepSpeed's engine, or a frozen model."""
+        self._seed = place["seed"]
+        self._timeout = timedelta(seconds=place["timeout_s"])
+        self._meeting_point: Any = None
+        if self.device.type == "cpu":
+            os.environ["DS_ACCELERATOR"] = "cpu"
+            torch.set_num_threads(config.threads)
+        self._outputs = outputs
+        self._head = make_head(config, outputs)
+
+    # --- start and end ---------------------------------------------------------------------------
+
+    def address(self) -> tuple[str, int]:
+        """Rank 0 opens the meeting point on a port that the system picks, and keeps it open."""
+        host = get_node_ip_address()
+        self._meeting_point = self._store(host, 0, first=True)
+        return host, self._meeting_point.port
+
+    def _store(self, host: str, port: int, *, first: bool) -> Any:
+        return dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
+            host, port, self.config.world_size, first, self._timeout, wait_for_workers=False
+        )
+
+    def meet(self, host: str, port: int) -> None:
+        """Meet the other ranks."""
+        os.environ.update(
+            RANK=str(self.rank),
+            WORLD_SIZE=str(self.config.world_size),
+            LOCAL_RANK="0",
+            LOCAL_SIZE="1",
+            MASTER_ADDR=host,
+            MASTER_PORT=str(port),
+        )
+        dist.init_process_group(
+            "nccl" if self.device.type == "cuda" else "gloo",
+            store=self._meeting_point or self._store(host, port, first=False),
+            rank=self.rank,
+            world_size=self.config.world_size,
+            timeout=self._timeout,
+        )
+        import deepspeed  # it picks its accelerator when it is imported
+
+        # DeepSpeed's shared-memory all-reduce is compiled in the actor and spins without a deadline
+        # where another rank has died; gloo does neither.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+    def load_frozen(self, *, complete: bool) -> Any:
+        """A model that is only read, sharded at ZeRO-3; see `models.load_model`."""
+        import deepspeed
+
+        model = models.load_model(self.config, self._seed, self._outputs, complete=complete)
+        model = model.to(self.device).eval().requires_grad_(False)
+        if self.config.packing:
+            models.check_packing(model, self.pack)
+        if zero_stage(self.config) < 3:
+            return model
+        return deepspeed.initialize(model=model, config=frozen_config(self.config))[0]
+
+    # --- predictions -----------------------------------------------------------------------------
+
+    def pack(self, token_ids: Sequence[TokenIds], rows: Rows) -> PackedBatch:
+        """A micro-batch as the model reads it."""
+        if self.config.packing and self.config.model.attention == "flash_attention_2":
+            # transformers (5.19) sees packed sequences there in a single row only, silently.
+            rows = [[position for row in rows for position in row]] if rows else []
+        return pack(token_ids, rows).to(self.device)
+
+    def forward(self, model: Any, batch: PackedBatch, entropies: bool = False) -> Tensor:
+        """float32 [n, longest], with entropies [n, longest, 2], of a wider head [n, longest,
+        outputs] (see `interfaces.Loss`)."""
+        return models.predict_tokens(model, batch, self._head, entropies)
+
+    def parts(self, lengths: Sequence[int]) -> list[Rows]:
+        """This rank's micro-batches."""
+        return micro_batches(
+            lengths, self.config.token_budget, self.config.world_size, packing=self.config.packing
+        )[self.rank]
+
+    @torch.no_grad()
+    def own_rows(self, token_ids: Sequence[TokenIds], model: Any) -> dict[int, Tensor]:
+        """Predictions of the sequences that fall to this rank, by position."""
+        lengths = [len(row) for row in token_ids]
+        rows: dict[int, Tensor] = {}
+        for part in self.parts(lengths):
+            values = self.forward(model, self.pack(token_ids, part))
+            rows |= {p: row[: lengths[p]] for p, row in zip(chain(*part), values, strict=False)}
+        return rows
+
+
+class LearnerRank(ModelRank):
+    """One rank under DeepSpeed. Every verb but `predict` and `address` is collective: all ranks
+    call it alike."""
+
+    def __init__(self, config: LearnerConfig, loss: Loss, **place: Unpack[Place]) -> None:
+        super().__init__(config, loss.outputs, **place)
+        self.loss = loss
+        self.updates = 0
+        self.skipped_in_a_row = 0
+        self.frozen: nn.Module | None = None
+        """The first model, where it is the reference and no adapter can be switched off."""
+
+    def join(self, host: str, port: int) -> None:
+        """Meet the other ranks, load the model, start DeepSpeed."""
+        self.meet(host, port)
+        import deepspeed
+
+        model = models.load_model(self.config, self._seed, self._outputs).to(self.device)
+        if self.config.packing:
+            models.check_packing(model, self.pack)
+        optimizer = make_optimizer(self.config, model)
+        self.engine, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            lr_scheduler=make_scheduler(self.config, optimizer),  # type: ignore[arg-type]
+            config=deepspeed_config(self.config),
+        )
+        if self._wants_frozen():
+            self.frozen = self.load_frozen(complete=False)
+
+    def _wants_frozen(self) -> bool:
+        return (
+            self.config.reference == "initial"
+            and "ref_logprobs" in self.loss.reads
+            and self.config.model.lora.rank == 0
+        )
+
+    def close(self) -> None:
+        import deepspeed
+
+        self.engine.destroy()
+        deepspeed.comm.destroy_process_group()
+
+    def predict(self, token_ids: Sequence[TokenIds], log_ratios: bool = False) -> dict[int, Floats]:
+        """This rank's part: float32 [L] (of a wider head [L, outputs]) by position in `token_ids`;
+        with `log_ratios` minus the first model's."""
+        rows = self.own_rows(token_ids, self.engine)
+        if log_ratios:
+            with self.first_model() as model:
+                first = self.own_rows(token_ids, model)
+            rows = {position: row - first[position] for position, row in rows.items()}
+        return {position: row.cpu().numpy() for position, row in rows.items()}
+
+    @torch.no_grad()
+    def embed(
+        self, rows: tuple[Sequence[TokenIds], Sequence[NDArray[np.integer]]]
+    ) -> dict[int, Floats]:
+        """This rank's part, by position in the token ids: float32 [K, 1 + d], a scalar head's
+        output and its inputs at K positions of each row."""
+        token_ids, at = rows
+        found: dict[int, Floats] = {}
+        with models.head_inputs(self.engine.module) as inputs:
+            for part in self.parts([len(row) for row in token_ids]):
+                batch = self.pack(token_ids, part)
+                outputs = self.forward(self.engine, batch)
+                read = batch.unpack(inputs.pop().float())
+                both = torch.cat([outputs[..., None], read], -1).cpu().numpy()
+                found |= {p: row[at[p]] for p, row in zip(chain(*part), both, strict=False)}
+        return found
+
+    @contextmanager
+    def first_model(self) -> Iterator[Any]:
+        """What the model was before any update: the frozen copy, or the adapters switched off."""
+        if self.frozen is not None:
+            yield self.frozen
+        else:
+            with models.adapters_off(self.engine.module):
+                yield self.engine
+
+    def all_rows(self, token_ids: Sequence[TokenIds], model: Any) -> list[Floats]:
+        """Predictions of all sequences, on every rank."""
+        ends = np.cumsum([0] + [len(row) for row in token_ids])
+        flat = torch.zeros(int(ends[-1]), device=self.device)
+        for position, row in self.own_rows(token_ids, model).items():
+            flat[ends[position] : ends[position + 1]] = row
+        dist.all_reduce(flat)  # one rank wrote each entry, the others add 0
+        return np.split(flat.cpu().numpy(), ends[1:-1])
+
+    # --- files -----------------------------------------------------------------------------------
+
+    def save(self, directory: str) -> None:
+        """Everything that training needs to go on bit by bit: weights, optimizer, schedule, random
+        state, counters."""
+        state = {
+            "updates": self.updates,
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "random_state": torch.get_rng_state(),
+        }
+        self.engine.save_checkpoint(directory, tag=TAG, client_state=state, save_latest=False)
+
+    def restore(self, directory: str) -> None:
+        """Continue from what `save` wrote. Pickled: only from a directory that is trusted.
+
+        Raises:
+            FileNotFoundError: the directory holds no checkpoint of a learner.
+        """
+        if not (Path(directory) / TAG).is_dir():
+            raise FileNotFoundError(f"learner {self.name!r}: no checkpoint in {directory!r}")
+        state: Any = self.engine.load_checkpoint(directory, tag=TAG)[1]
+        self.updates = state["updates"]
+        self.skipped_in_a_row = state["skipped_in_a_row"]
+        torch.set_rng_state(state["random_state"])
+
+    def export(self, directory: str) -> None:
+        """Rank 0 writes a Hugging Face folder, adapters merged, with the model's tokenizer."""
+        weights = {
+            name: value.to("cpu", copy=True)
+            for name, value in merged_weights(self.engine.module)
+            if self.rank == 0
+        }
+        if self.rank == 0:
+            models.write_folder(self.engine.module, weights, self.config.model.path, directory)
+        dist.barrier()

@@ -1,0 +1,274 @@
+"""The learner's model: checking it before anything starts, loading, calling and unloading it.
+
+Dimensions: N sequences, L tokens (padded).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Seq
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rlstep.actors.learner.heads import Head, label_token_ids, make_head
+from rlstep.actors.weights.merged import base_model
+from rlstep.config import LearnerConfig, LoraConfig
+from rlstep.interfaces import Loss
+from rlstep.tensors.batching import PackedBatch, Rows
+from rlstep.tensors.logprobs import token_logprobs_and_entropies
+from rlstep.types import TokenIds
+
+
+def check_model(path: str) -> None:
+    """Refuse a model that could not be trained, before any process starts.
+
+    Args:
+        path: a folder, or a Hugging Face hub id.
+
+    Raises:
+        ValueError: a path that looks local is no folder, or the tokenizer lacks a pad or
+            end-of-sequence token, or has more tokens than the model.
+    """
+    tokenizer = _check_folder(path)
+    for name in ("pad_token", "eos_token"):
+        if getattr(tokenizer, name) is None:
+            raise ValueError(
+                f"the tokenizer of model.path {path!r} has no {name}; set tokenizer.{name} and save"
+                " the tokenizer there"
+            )
+
+
+def _check_folder(path: str) -> Any:
+    """The tokenizer of a model whose tokenizer and configuration fit; see `check_model`."""
+    if _looks_local(path) and not Path(path).is_dir():
+        parent = Path(path).parent
+        names = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
+        near = difflib.get_close_matches(Path(path).name, names, n=1)
+        hint = f"; did you mean {str(parent / near[0])!r}?" if near else ""
+        raise ValueError(f"model.path is {path!r}, and there is no such folder{hint}")
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError) as error:  # no such id or file, no network, an unknown format
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"model.path is {path!r}, and it cannot be loaded: {reason}") from error
+    embeddings = config.get_text_config().vocab_size
+    if len(tokenizer) > embeddings:
+        raise ValueError(
+            f"the tokenizer of model.path {path!r} has {len(tokenizer)} tokens and the model only"
+            f" {embeddings} embeddings"
+        )
+    return tokenizer
+
+
+def check_learner(config: LearnerConfig, loss: Loss | None) -> None:
+    """Refuse, before any actor starts, what could not be trained, or for no loss be read.
+
+    Raises:
+        ValueError: the model (see `check_model`; a frozen one needs no pad or end token), label
+            tokens that its tokenizer splits, or a loss that reads what nobody computes.
+    """
+    if loss is None:
+        _check_folder(config.model.path)
+    else:
+        check_model(config.model.path)
+    if config.head == "two_token":
+        label_token_ids(config)
+    if loss is not None:
+        _check_reads(config, loss)
+
+
+def _check_reads(config: LearnerConfig, loss: Loss) -> None:
+    if config.reference == "none" and "ref_logprobs" in loss.reads:
+        raise ValueError(
+            f"learner.reference is 'none', but {type(loss).__name__} reads ref_logprobs;"
+            " the nearest valid value is 'iteration'"
+        )
+    if "entropies" in loss.reads and not (loss.separable and config.head == "language_model"):
+        raise ValueError(
+            f"loss {type(loss).__name__} reads entropies: it must be separable and its"
+            " learner.head 'language_model'"
+        )
+    plain = loss.separable and not loss.reads and config.head == "token_classification"
+    if loss.outputs > 1 and not plain:
+        raise ValueError(
+            f"loss {type(loss).__name__} is for a head of {loss.outputs} outputs: it must be"
+            " separable, read nothing and its learner.head be 'token_classification'"
+        )
+
+
+def _looks_local(path: str) -> bool:
+    """Hub ids are 'name' or 'owner/name'."""
+    return path.startswith(("/", ".", "~")) or path.count("/") > 1
+
+
+def load_model(
+    config: LearnerConfig, seed: int, outputs: int = 1, *, complete: bool = False
+) -> nn.Module:
+    """The model of one rank, on the CPU, in training mode, deterministic (no dropout).
+
+    Args:
+        outputs: numbers a token of a token-classification head.
+        complete: whether the folder must have the head, too: the model is not to be trained.
+
+    Raises:
+        ValueError: the folder lacks weights of the model.
+    """
+    torch.manual_seed(seed)
+    head = make_head(config, outputs)
+    model, info = head.model_class.from_pretrained(
+        config.model.path,
+        dtype=getattr(torch, config.model.dtype),
+        attn_implementation=config.model.attention,
+        output_loading_info=True,
+        trust_remote_code=False,
+        **({"num_labels": head.labels} if head.labels else {}),
+    )
+    new_head = head.may_be_new and not complete
+    _start_head_at_zero(model, set(info["missing_keys"]), new_head, config.model.path)
+    _turn_dropout_off(model)
+    if config.model.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.model.lora.rank:
+        model = _with_adapters(model, config.model.lora, bool(head.labels))
+    return model.train()
+
+
+def _start_head_at_zero(model: Any, missing: set[str], new_head: bool, path: str) -> None:
+    """Weights that the folder lacks are an untrained head, or an error."""
+    body = f"{model.base_model_prefix}."
+    lost = sorted(name for name in missing if not new_head or name.startswith(body))
+    if lost:
+        raise ValueError(f"model.path {path!r} lacks {len(lost)} weights of the model: {lost[:3]}")
+    with torch.no_grad():
+        for name in missing:
+            model.get_parameter(name).zero_()
+
+
+def _turn_dropout_off(model: nn.Module) -> None:
+    """Probability ratios compare two passes through the same function."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0  # type: ignore[assignment]  # a number, not a module
+
+
+def _with_adapters(model: Any, lora: LoraConfig, classifier: bool) -> nn.Module:
+    import peft
+
+    return peft.get_peft_model(
+        model,
+        peft.LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,  # type: ignore[arg-type]  # only ever divided by r
+            target_modules=list(lora.target_modules),
+            task_type=peft.TaskType.TOKEN_CLS if classifier else peft.TaskType.CAUSAL_LM,
+        ),
+    )
+
+
+def adapters_off(module: nn.Module) -> AbstractContextManager[Any]:
+    """Within it a model with adapters is the model it was loaded as."""
+    return module.disable_adapter() if hasattr(module, "disable_adapter") else nullcontext()  # type: ignore[operator]
+
+
+def model_inputs(batch: PackedBatch) -> dict[str, Any]:
+    """What a Hugging Face model is called with.
+
+    No attention mask: nothing before the padding sees it, and packed sequences are told apart by
+    their places (transformers' masks, and flash attention's lengths, are made of these).
+    """
+    places = {} if batch.places is None else {"position_ids": batch.places}
+    return {"input_ids": batch.token_ids, **places, "use_cache": False}
+
+
+@torch.no_grad()
+def check_packing(model: nn.Module, lay_out: Callable[[Seq[TokenIds], Rows], PackedBatch]) -> None:
+    """Refuse to pack where a sequence sees the one before it in its row.
+
+    Many of transformers' (5.19) models make their masks without places, OPT and Bloom among them,
+    and recurrent layers carry one sequence on into the next, all without a word.
+
+    Args:
+        model: whole, on the device that it will run on.
+        lay_out: makes a batch of token ids and rows.
+
+    Raises:
+        ValueError: the hidden states of the second of two sequences depend on the first.
+    """
+    body = getattr(base_model(model), base_model(model).base_model_prefix)
+    after = []
+    for first in ([1, 2, 3], [3, 1, 1]):
+        ids = [np.array(row, dtype=np.int32) for row in ([1] * 6, first, [2, 1, 3])]
+        batch = lay_out(ids, [[0], [1, 2]])
+        after.append(batch.unpack(body(**model_inputs(batch)).last_hidden_state)[2, :3])
+    if not torch.equal(*after):
+        raise ValueError(
+            f"learner.packing is True, but in {type(base_model(model)).__name__} a sequence sees"
+            " the one before it in its row; the nearest valid value is False"
+        )
+
+
+def predict_tokens(
+    model: nn.Module, batch: PackedBatch, head: Head, entropies: bool = False
+) -> Tensor:
+    """One number a token: its logprob, or what the head says there (of a wider head, all that it
+    says); two with entropies.
+
+    Args:
+        model: may be the DeepSpeed engine.
+        batch: n sequences, the longest of L tokens.
+        head: what the model was loaded with.
+        entropies: whether a language model's entropies (see `interfaces.Loss`) are wanted as well.
+
+    Returns:
+        float32 [n, L], [n, L, 2] or, of a head with more than one, [n, L, outputs]; what stands in
+        the padding is finite and means nothing.
+    """
+    ids = batch.token_ids
+    logits = model(**model_inputs(batch)).logits
+    if entropies:
+        numbers = torch.stack(token_logprobs_and_entropies(logits, ids), -1)
+    else:
+        numbers = head.read(logits, ids)
+    numbers = batch.unpack(numbers)
+    if head.of_next:  # what stands before a sequence's first token is another sequence
+        numbers = torch.cat([torch.zeros_like(numbers[:, :1]), numbers[:, 1:]], 1)
+    return numbers
+
+
+@contextmanager
+def head_inputs(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Within it every forward appends what its scalar head was given, [N, L, d].
+
+    Raises:
+        ValueError: the model has no scalar head named 'score', as transformers' decoders have.
+    """
+    head = getattr(base_model(module), "score", None)
+    if head is None:
+        raise ValueError(f"{type(base_model(module)).__name__} has no head named 'score'")
+    seen: list[Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def write_folder(
+    module: nn.Module, weights: dict[str, Tensor], source: str, directory: str
+) -> None:
+    """A Hugging Face folder: config, safetensors under checkpoint names, the source's tokenizer."""
+    from transformers import AutoTokenizer
+
+    base_model(module).save_pretrained(directory, state_dict=weights)
+    AutoTokenizer.from_pretrained(source).save_pretrained(directory)

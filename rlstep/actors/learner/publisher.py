@@ -1,0 +1,63 @@
+"""The sending half of the weight sync, on every learner rank."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ray.actor import ActorHandle
+from ray.util import get_node_ip_address
+
+from rlstep.actors.learner.learner import LearnerWorker
+from rlstep.actors.weights.gloo_sender import GlooSender
+from rlstep.actors.weights.sync_client import ReplicaSyncClient
+from rlstep.actors.weights.vllm_plugin import BACKEND
+from rlstep.actors.weights.weight_source import LearnerWeights
+
+
+class PublishingLearner(LearnerWorker):
+    """A learner rank whose weights generators follow. Both verbs are collective over the ranks."""
+
+    _transfer = None
+
+    def join_generators(
+        self,
+        generators: list[ActorHandle],
+        backend: str,
+        dtype: str,
+        engine_world_size: int,
+        deadline_s: float,
+    ) -> None:
+        """Meet the engine workers of all replicas; an earlier meeting is left first.
+
+        Args:
+            generators: the generator actors.
+            backend: vLLM's name of the weight transfer.
+            dtype: what the engines serve in.
+            engine_world_size: engine workers of one replica.
+            deadline_s: longest wait for a peer, in seconds.
+        """
+        if self._transfer is not None:
+            self._transfer.shutdown()
+            self._transfer = None
+        self._client = ReplicaSyncClient(generators, engine_world_size, deadline_s)
+        weights = LearnerWeights(self.engine.module, getattr(torch, dtype))
+        place: dict[str, Any] = {
+            "rank": self.rank,
+            "address": get_node_ip_address(),
+            "engine_workers": len(generators) * engine_world_size,
+        }
+        if backend == BACKEND:
+            self._transfer = GlooSender(self._client, weights, deadline_s=deadline_s, **place)
+        else:
+            from rlstep.actors.weights.vllm_sender import (
+                vllm_sender,  # vLLM's own: it takes seconds
+            )
+
+            self._transfer = vllm_sender(backend, self._client, weights, **place)
+
+    def publish(self, version: int) -> None:
+        """Send every weight, and label it `version` once the engines have taken it in."""
+        assert self._transfer is not None, "publish before join_generators"
+        self._client.version = version
+        self._transfer.send_weights()

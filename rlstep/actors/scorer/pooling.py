@@ -1,0 +1,219 @@
+"""Predictions of a model that is never trained, by vLLM's pooling engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+
+from rlstep.actors.generator.generator import engine_environment, own_sockets
+from rlstep.actors.learner.heads import label_token_ids
+from rlstep.actors.learner.models import check_learner
+from rlstep.config import GeneratorConfig, LearnerConfig, PoolingConfig
+from rlstep.scoring.step_models.prm_text import context_of, load_tokenizer
+from rlstep.types import Floats, TokenIds
+
+
+class PoolingWorker:
+    """One replica: a whole sequence in, one number a token out.
+
+    Sequences are batched by the engine as they come, so in low precision their numbers depend a
+    little on each other; a learner's forward does not.
+    """
+
+    def __init__(self, config: LearnerConfig, engine: PoolingConfig) -> None:
+        self._config = config
+        self._engine_config = engine
+        self._asked = 0
+
+    async def start(self) -> None:
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        arguments = engine_arguments(self._config, self._engine_config)
+        self._sockets = own_sockets()
+        self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+
+    async def predict(self, sequences: Sequence[TokenIds]) -> list[Floats]:
+        """Per row of token ids (int32 [L]) float32 [L]: the head's number (see `actors.heads`).
+
+        Raises:
+            ValueError: a row is longer than the engine's context.
+        """
+        return list(await asyncio.gather(*(self._predict(row) for row in sequences)))
+
+    async def _predict(self, token_ids: TokenIds) -> Floats:
+        from vllm import PoolingParams
+
+        self._asked += 1
+        prompt: Any = {"prompt_token_ids": token_ids.tolist()}
+        parameters = PoolingParams(task="token_classify", use_activation=False)
+        final = None
+        async for output in self._engine.encode(prompt, parameters, str(self._asked)):
+            final = output
+        assert final is not None and final.finished, "vLLM ended a request without an answer"
+        logits = final.outputs.data.float().numpy()
+        labels = 2 if self._config.head in ("two_label", "process_reward") else 1
+        assert logits.shape == (len(token_ids), labels), f"vLLM returned {logits.shape}"
+        return logits[:, 0] if labels == 1 else logits[:, 1] - logits[:, 0]
+
+    async def close(self) -> None:
+        """End the engine's processes; the actor itself is killed afterwards."""
+        self._engine.shutdown()
+        self._sockets.cleanup()
+
+
+class PoolingGroup:
+    """Every replica of one frozen model. Made by `start`; predicts as a learner does."""
+
+    def __init__(self, name: str, actors: Sequence[Any], deadline_s: float) -> None:
+        self.name = name
+        self.actors = actors
+        self._deadline_s = deadline_s
+
+    @classmethod
+    async def start(
+        cls,
+        config: LearnerConfig,
+        engine: PoolingConfig,
+        *,
+        name: str,
+        deadline_s: float,
+        actor_options: Mapping[str, Any] | None = None,
+    ) -> PoolingGroup:
+        """Start every replica and load the model.
+
+        Args:
+            name: the role's name, for messages.
+            deadline_s: the longest any verb may take, the start included.
+            actor_options: Ray options of each replica (GPUs, placement).
+
+        Raises:
+            ValueError: the model cannot be loaded, or has no such head.
+            TimeoutError: a replica did not come up.
+        """
+        check_learner(config, None)
+        check_architecture(config)
+        environment = engine_environment(GeneratorConfig(threads=config.threads))
+        options = {
+            "num_cpus": 0,
+            "max_concurrency": 1000,
+            "runtime_env": {"env_vars": environment},
+            **(actor_options or {}),
+        }
+        kind = ray.remote(PoolingWorker).options(**options)
+        group = cls(name, [kind.remote(config, engine) for _ in range(engine.replicas)], deadline_s)
+        try:
+            await asyncio.gather(*(group._call(i, "start") for i in range(engine.replicas)))
+        except BaseException:
+            group._kill()
+            raise
+        return group
+
+    async def predict(
+        self, sequences: Sequence[TokenIds], *, log_ratios: bool = False
+    ) -> list[Floats]:
+        """Per row of token ids (int32 [L]) float32 [L]: the head's number."""
+        assert not log_ratios, f"{self.name}: a frozen model is its own reference"
+        n = len(self.actors)
+        shares = [sequences[i::n] for i in range(n)]
+        answers = await asyncio.gather(
+            *(self._call(i, "predict", share) for i, share in enumerate(shares) if len(share))
+        )
+        return [answers[i % n][i // n] for i in range(len(sequences))]
+
+    async def close(self) -> None:
+        """End every engine, by force where it does not answer."""
+        try:
+            await asyncio.gather(*(self._call(i, "close") for i in range(len(self.actors))))
+        finally:
+            self._kill()
+
+    def _kill(self) -> None:
+        for actor in self.actors:
+            ray.kill(actor)
+
+    async def _call(self, replica: int, verb: str, *arguments: Any) -> Any:
+        call = getattr(self.actors[replica], verb).remote(*arguments)
+        place = f"pooling {self.name!r} replica {replica}: {verb}"
+        try:
+            return await asyncio.wait_for(call, self._deadline_s)
+        except TimeoutError as error:
+            raise TimeoutError(f"{place} did not finish within {self._deadline_s:g} s") from error
+        except Exception as error:  # raised as it is, with its place
+            error.add_note(place)
+            raise
+
+
+ARCHITECTURES = {
+    "two_token": "ForCausalLM",
+    "token_classification": "ForTokenClassification",
+    "two_label": "ForTokenClassification",
+    "process_reward": "ForProcessRewardModel",
+}
+"""How the name of a folder's architecture ends, by the head that it has."""
+
+
+def check_architecture(config: LearnerConfig) -> None:
+    """Refuse a folder without the head: vLLM would make one of something else.
+
+    Raises:
+        ValueError: naming the folder's architecture.
+    """
+    from transformers import AutoConfig
+
+    path, wanted = config.model.path, ARCHITECTURES[config.head]
+    found = AutoConfig.from_pretrained(path, trust_remote_code=False).architectures or []
+    if not any(name.endswith(wanted) for name in found):
+        raise ValueError(
+            f"learner.head is {config.head!r}, but model.path {path!r} holds a"
+            f" {', '.join(found) or 'model without a named architecture'}, no ...{wanted}"
+        )
+
+
+def engine_arguments(config: LearnerConfig, engine: PoolingConfig) -> dict[str, Any]:
+    """Keyword arguments of vLLM's engine."""
+    from vllm.config import PoolerConfig
+
+    context = min(engine.context, context_of(config.model.path))
+    arguments: dict[str, Any] = {
+        "model": config.model.path,
+        "runner": "pooling",
+        "pooler_config": PoolerConfig(
+            task="token_classify", tok_pooling_type="ALL", use_activation=False
+        ),
+        "trust_remote_code": False,
+        "skip_tokenizer_init": True,
+        "dtype": config.model.dtype,
+        "tensor_parallel_size": engine.tensor_parallel_size,
+        "max_model_len": context,
+        "max_num_seqs": engine.concurrency,
+        "max_num_batched_tokens": max(context, engine.prefill_tokens),
+        "enable_chunked_prefill": False,  # every token's number is wanted in one piece
+        "enable_prefix_caching": False,  # of a cached prefix there would be none (vLLM 0.32)
+        "enforce_eager": engine.enforce_eager,
+        "disable_log_stats": True,
+        "seed": 0,
+    }
+    if config.head == "two_token":
+        # The rows of the vocabulary's head that stand for the two tokens become a head of one
+        # label, the good one's minus the bad one's.
+        good, bad = label_token_ids(config)
+        tokenizer = load_tokenizer(config.model.path)
+        arguments["convert"] = "classify"
+        arguments["hf_overrides"] = {
+            "method": "from_2_way_softmax",
+            "classifier_from_token": tokenizer.convert_ids_to_tokens([bad, good]),
+        }
+    if engine.tensor_parallel_size == 1:
+        from vllm.v1.executor.uniproc_executor import UniProcExecutor
+
+        # By its class: see `generator.engine_arguments`.
+        arguments["distributed_executor_backend"] = UniProcExecutor
+    if engine.kv_cache_mib:
+        arguments["kv_cache_memory_bytes"] = engine.kv_cache_mib << 20
+    else:
+        arguments["gpu_memory_utilization"] = engine.gpu_memory_utilization
+    return arguments

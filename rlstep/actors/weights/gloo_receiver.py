@@ -1,0 +1,69 @@
+"""The engine's half of a weight transfer over gloo, as an engine of vLLM's weight transfer.
+
+vLLM 0.32 ships none that works without CUDA. This one speaks the protocol of the built-in `nccl`
+engine (learner rank 0 sends, every engine worker receives), so that the generators' side is the
+same on CPU and GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.distributed import ProcessGroupGloo
+from vllm.distributed.weight_transfer.base import (
+    WeightTransferEngine,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+)
+from vllm.model_executor.model_loader.reload import (
+    finalize_layerwise_reload,
+    initialize_layerwise_reload,
+)
+
+from rlstep.actors.weights.gloo_group import GlooPlace, GlooRound, broadcast, join
+
+
+@dataclass
+class GlooInitInfo(GlooPlace, WeightTransferInitInfo):
+    """What `GlooSender` says before it is met."""
+
+
+@dataclass
+class GlooUpdateInfo(GlooRound, WeightTransferUpdateInfo):
+    """What it says before it sends."""
+
+
+class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
+    """In each engine worker."""
+
+    init_info_cls = GlooInitInfo
+    update_info_cls = GlooUpdateInfo
+    group: ProcessGroupGloo | None = None
+
+    def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
+        parallel = self.parallel_config
+        rank = parallel.data_parallel_index * parallel.world_size + parallel.rank
+        self.group = join(init_info, init_info.rank_offset + rank)
+
+    def start_weight_update(self) -> None:
+        # The bracket is required: the CPU build packs linear weights away, and a bare
+        # `load_weights` would write into empty placeholders.
+        initialize_layerwise_reload(self.model)
+
+    def receive_weights(self, update_info: GlooUpdateInfo) -> None:
+        if self.group is None:
+            raise RuntimeError("weights were sent before init_weight_transfer_engine")
+        for name, dtype, shape in zip(
+            update_info.names, update_info.dtypes, update_info.shapes, strict=True
+        ):
+            # A fresh buffer each: layerwise reload keeps tensors until their layer is complete.
+            weight = torch.empty(shape, dtype=getattr(torch, dtype))
+            broadcast(self.group, weight)
+            self.model.load_weights([(name, weight.to(self.device))])  # type: ignore[operator]
+
+    def finish_weight_update(self) -> None:
+        finalize_layerwise_reload(self.model, self.model_config)
+
+    def shutdown(self) -> None:
+        self.group = None

@@ -1,0 +1,60 @@
+"""The learner's half of vLLM's own weight transfers, between GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+from vllm.distributed.weight_transfer.base import (
+    ParamMeta,
+    TrainerWeightTransferEngine,
+    WeightSource,
+)
+from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
+from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
+from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
+from vllm.utils.network_utils import get_open_port
+
+from rlstep.actors.weights.sync_client import ReplicaSyncClient
+from rlstep.actors.weights.weight_source import LearnerWeights
+
+
+class EngineSource(WeightSource):
+    """A learner's weights as vLLM's engines read them."""
+
+    def __init__(self, weights: LearnerWeights) -> None:
+        self._weights = weights
+
+    def metadata(self) -> list[ParamMeta]:
+        return [ParamMeta(m.name, m.dtype, m.shape) for m in self._weights.metadata()]
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        return iter(self._weights)
+
+
+def vllm_sender(
+    backend: str,
+    client: ReplicaSyncClient,
+    weights: LearnerWeights,
+    *,
+    rank: int,
+    address: str,
+    engine_workers: int,
+) -> TrainerWeightTransferEngine[Any]:
+    """What sends over `backend`, 'nccl' or 'ipc'; the arguments are `GlooSender`'s. Neither has a
+    deadline of its own: the caller's holds."""
+    # Off CUDA, PyNccl disables itself and broadcasts nothing without an error (vLLM 0.32), so
+    # Config refuses these two where a role has no GPU.
+    infos = {
+        "nccl": lambda: NCCLTrainerInitInfo(
+            rank=rank,
+            master_address=address,
+            master_port=get_open_port(),
+            world_size=1 + engine_workers,
+        ),
+        "ipc": lambda: IPCTrainerInitInfo(rank=rank),
+    }
+    return WeightTransferTrainerFactory.trainer_init(
+        infos[backend](), client=client, source=EngineSource(weights)
+    )

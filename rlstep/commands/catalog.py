@@ -1,0 +1,95 @@
+"""What can stand in a recipe: every plug-in of the package, found by looking.
+
+Nothing is registered: a plug-in is a concrete subclass of a plug point in interfaces/ that some
+module of a room defines, and what is said about it comes from its docstring.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+import re
+from abc import ABC
+from collections.abc import Iterator, Sequence
+
+from rlstep import interfaces
+
+ROOMS = (
+    "tasks",
+    "steps",
+    "rollouts",
+    "scoring",
+    "pairs",
+    "advantages",
+    "labels",
+    "uncertainty",
+    "losses",
+)
+"""In the order in which a run uses them."""
+
+_PLACES = {"labels": "rlstep.tensors.labels"}
+"""Where a room that is a single module stands."""
+
+PLUG_POINTS = tuple(
+    point
+    for point in vars(interfaces).values()
+    if inspect.isclass(point)
+    and ABC in point.__bases__
+    and point.__module__.startswith(interfaces.__name__)
+)
+
+_ARXIV = re.compile(r"\b\d{4}\.\d{5}(?!\d)")
+
+
+def plugins(room: str) -> list[type]:
+    """The plug-ins of a room, by name. Imports its modules, the losses' torch included."""
+    found = (
+        entry
+        for module in _modules(_PLACES.get(room, f"rlstep.{room}"))
+        for name, entry in vars(importlib.import_module(module)).items()
+        if inspect.isclass(entry)
+        and issubclass(entry, PLUG_POINTS)
+        and not inspect.isabstract(entry)
+        and entry.__module__ == module
+        and not name.startswith("_")
+    )
+    return sorted(found, key=lambda entry: entry.__name__)
+
+
+def summary(plugin: type) -> str:
+    """The first line of its docstring."""
+    return (plugin.__doc__ or "").strip().partition("\n")[0]
+
+
+def arxiv_ids(plugin: type) -> list[str]:
+    """The arXiv ids in its docstring, in the order in which they are named."""
+    return list(dict.fromkeys(_ARXIV.findall(plugin.__doc__ or "")))
+
+
+def catalog(rooms: Sequence[str] = ROOMS) -> str:
+    """A line for every plug-in, by room.
+
+    Raises:
+        ValueError: there is no such room; names the nearest.
+    """
+    for room in rooms:
+        if room not in ROOMS:
+            near = difflib.get_close_matches(room, ROOMS, 1, 0.0)[0]
+            raise ValueError(
+                f"no room {room!r}, the nearest is {near!r}; there are {', '.join(ROOMS)}"
+            )
+    return "\n\n".join("\n".join([room, *map(_line, plugins(room))]) for room in rooms)
+
+
+def _line(plugin: type) -> str:
+    ids = ", ".join(arxiv_ids(plugin))
+    return f"  {plugin.__name__:<24} {summary(plugin)}{f' [{ids}]' if ids else ''}"
+
+
+def _modules(name: str) -> Iterator[str]:
+    """A module itself, and if it is a package what is in it."""
+    yield name
+    path = getattr(importlib.import_module(name), "__path__", [])
+    yield from (module.name for module in pkgutil.walk_packages(path, f"{name}."))

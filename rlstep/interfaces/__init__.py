@@ -1,0 +1,40 @@
+"""The plug points (small abstract classes) and the protocols of the three roles.
+
+A plug-in is a frozen dataclass: its hyper-parameters are its fields, it is configured, pickled and
+printed. What it needs to run (a tokenizer, a process pool) it is handed, or opens inside the role.
+Adding one is a new file and its test; a recipe imports it. There is no registry.
+"""
+
+from rlstep.interfaces.judges import Ask as Ask
+from rlstep.interfaces.judges import Judge as Judge
+from rlstep.interfaces.judges import JudgeModel as JudgeModel
+from rlstep.interfaces.judges import Question as Question
+from rlstep.interfaces.losses import AdvantageBatch as AdvantageBatch
+from rlstep.interfaces.losses import Batch as Batch
+from rlstep.interfaces.losses import BatchT as BatchT
+from rlstep.interfaces.losses import LabelBatch as LabelBatch
+from rlstep.interfaces.losses import Loss as Loss
+from rlstep.interfaces.losses import LossOutput as LossOutput
+from rlstep.interfaces.losses import PairBatch as PairBatch
+from rlstep.interfaces.losses import TokenBatch as TokenBatch
+from rlstep.interfaces.roles import Answer as Answer
+from rlstep.interfaces.roles import GenerateRole as GenerateRole
+from rlstep.interfaces.roles import LearnerRole as LearnerRole
+from rlstep.interfaces.roles import ScoreRole as ScoreRole
+from rlstep.interfaces.roles import Tokenizer as Tokenizer
+from rlstep.interfaces.rollouts import AskContext as AskContext
+from rlstep.interfaces.rollouts import Roles as Roles
+from rlstep.interfaces.rollouts import RolloutContext as RolloutContext
+from rlstep.interfaces.rollouts import RolloutStrategy as RolloutStrategy
+from rlstep.interfaces.samples import SampleBuilder as SampleBuilder
+from rlstep.interfaces.scoring import Labeller as Labeller
+from rlstep.interfaces.scoring import Verifier as Verifier
+from rlstep.interfaces.step_models import LabelView as LabelView
+from rlstep.interfaces.step_models import Reader as Reader
+from rlstep.interfaces.step_models import StepInputs as StepInputs
+from rlstep.interfaces.step_models import StepLayout as StepLayout
+from rlstep.interfaces.step_models import StepModel as StepModel
+from rlstep.interfaces.steps import StepSplitter as StepSplitter
+from rlstep.interfaces.tasks import PromptSet as PromptSet
+from rlstep.interfaces.tasks import StepOracle as StepOracle
+from rlstep.interfaces.tasks import Task as Task

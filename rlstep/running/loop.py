@@ -1,0 +1,75 @@
+"""The training loop. One for every algorithm, synchronous and asynchronous."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from rlstep.config import Config
+from rlstep.interfaces import Roles, RolloutContext
+from rlstep.measuring.metrics import Record, rollout_metrics
+from rlstep.measuring.monitors import watch
+from rlstep.running.stream import batch_of_prompts, stream
+from rlstep.types import Failure, Group, Prompt, Rollout
+
+Report = Callable[[Record, Sequence[Group]], None]
+
+
+async def train(
+    config: Config, roles: Roles, prompts: Sequence[Prompt], report: Report, first: int
+) -> AsyncGenerator[int, None]:
+    """Yield the number of iterations done, after each: trained, synced and reported.
+
+    The caller evaluates, saves and stops between two iterations; nothing runs on the roles then
+    but, at a lag, the collection of the next batches.
+
+    Args:
+        prompts: what to sample from.
+        report: takes the iteration's metrics (its number, from 1, under 'iteration') and groups.
+        first: iterations that were done before (0 for a new run).
+    """
+    size, lag = config.prompts_per_iteration, config.max_policy_lag
+
+    def collect(iteration: int) -> AsyncIterator[Group]:
+        chosen = batch_of_prompts(prompts, iteration, size, config.seed)
+        return config.rollouts.collect(chosen, roles.context(iteration))
+
+    started = time.monotonic()
+    async with aclosing(stream(collect, range(first, config.iterations), size, lag)) as batches:
+        async for iteration, collected in batches:
+            metrics = {"time/collect": time.monotonic() - started}
+            groups = [drop_stale(group, roles.version - lag) for group in collected]
+            rollouts = await score(groups, roles, roles.context(iteration))
+            scored = regroup(groups, rollouts)
+            samples = config.samples.samples(scored)
+            metrics |= rollout_metrics(scored, roles.version) | watch(scored, config.monitors)
+            metrics |= await roles.train(samples, rollouts, iteration)
+            metrics["time/iteration"] = time.monotonic() - started
+            report({"iteration": iteration + 1, **metrics}, scored)
+            yield iteration + 1
+            started = time.monotonic()
+
+
+async def score(groups: Sequence[Group], roles: Roles, context: RolloutContext) -> list[Rollout]:
+    """All rollouts, in order, with the scores of every step model and every labeller."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    scored, labelled = await asyncio.gather(
+        context.scorer.score_steps(rollouts), roles.label(rollouts, context)
+    )
+    return [s.with_scores(**r.scores) for s, r in zip(labelled, scored, strict=True)]
+
+
+def regroup(groups: Sequence[Group], rollouts: Sequence[Rollout]) -> list[Group]:
+    """The groups with these rollouts, as many in each as before."""
+    rest = iter(rollouts)
+    return [replace(g, rollouts=tuple(next(rest) for _ in g.rollouts)) for g in groups]
+
+
+def drop_stale(group: Group, oldest: int) -> Group:
+    """Without the rollouts that hold a token older than version `oldest`; each is a Failure."""
+    fresh = tuple(r for r in group.rollouts if r.oldest_version >= oldest)
+    stale = (Failure(reason="stale"),) * (len(group.rollouts) - len(fresh))
+    return replace(group, rollouts=fresh, failures=group.failures + stale)

@@ -1,0 +1,305 @@
+"""Starts the roles, runs the loop, and leaves a run directory behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlstep.checks import parts
+from rlstep.config import Config, LearnerConfig
+from rlstep.interfaces import JudgeModel, Loss, PromptSet, RolloutContext, StepOracle, Tokenizer
+from rlstep.measuring.evaluation import evaluate_prm, tells_apart
+from rlstep.measuring.metrics import Record, rollout_metrics
+from rlstep.measuring.monitors import alarms, tell
+from rlstep.reporting.probe import read_probe, write_probe
+from rlstep.reporting.reporter import Reporter
+from rlstep.reporting.run_directory import RunDirectory
+from rlstep.rollouts.held_out import sample_greedily, sample_probe
+from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
+from rlstep.running.loop import train
+from rlstep.scoring.judges.routing import check_routes
+from rlstep.types import Group, Prompt, Rollout, Sampling
+
+if TYPE_CHECKING:
+    from rlstep.actors.roles import RunRoles
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(config: Config) -> Run:
+    """Everything that can be refused before a process starts, the run's directory last.
+
+    Raises:
+        ValueError: the configuration, the data, a model, the run's name or its checkpoints.
+    """
+    from rlstep.actors.learner.models import check_learner
+
+    config.verifier.check(config.scorer.deadline_s)
+    learners: dict[str, tuple[LearnerConfig, Loss | None]] = {
+        "policy": (config.policy, config.loss)
+    }
+    learners |= {f"step_models ({m.source})": (m.learner, m.loss) for m in config.step_models}
+    for name, (learner, loss) in learners.items():
+        try:
+            check_learner(learner, loss)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    for model in parts(config, JudgeModel):
+        model.check()
+    tokenizer = load_tokenizer(config.policy.model.path)
+    for model in config.step_models:
+        model.reader(tokenizer)  # refuses what does not fit; the roles make their own
+    prompts = load_prompts(config, tokenizer)
+    root, name = resolve_run_dir(config), config.name
+    open_directory = RunDirectory.reopen if config.resume else RunDirectory.create
+    directory = open_directory(root, name)
+    if config.resume and directory.probe.exists():
+        read_probe(directory.probe, prompts.evaluation)  # refuses another task's
+    checkpoints = Checkpoints(directory.checkpoints)
+    saved = checkpoints.latest_valid() if config.resume else None
+    return Run(config, tokenizer, prompts, directory, checkpoints, saved)
+
+
+def load_tokenizer(path: str) -> Tokenizer:
+    """Raises: ValueError: no such model, or a tokenizer without a pad or end-of-sequence token."""
+    from rlstep.actors.learner.models import check_model
+
+    check_model(path)
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path)
+
+
+def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
+    """The task's problems, cut to what the configuration uses.
+
+    Raises:
+        ValueError: a broken row, too few problems for one iteration, or one that nobody can judge.
+    """
+    prompts = config.task.load(tokenizer, config.max_prompt_tokens)
+    for reason, number in prompts.dropped.items():
+        logger.warning("%s: %d rows dropped: %s", type(config.task).__name__, number, reason)
+    if not prompts.train:
+        raise ValueError(
+            f"task {type(config.task).__name__} has no training problem left; dropped"
+            f" {dict(prompts.dropped)} at max_prompt_tokens {config.max_prompt_tokens}"
+        )
+    if config.prompts_per_iteration > len(prompts.train):
+        raise ValueError(
+            f"prompts_per_iteration is {config.prompts_per_iteration}, but the task has only"
+            f" {len(prompts.train)} training problems; the nearest valid value is that"
+        )
+    check_routes(prompts, config.judges)
+    return prompts
+
+
+def resolve_run_dir(config: Config) -> Path:
+    """Where runs live: the configuration, RLSTEP_RUN_DIR, or a default that is printed.
+
+    A submitted job's working directory is a temporary copy, so the default there is the home.
+    """
+    if chosen := config.run_dir or os.environ.get("RLSTEP_RUN_DIR"):
+        if not Path(chosen).expanduser().is_absolute():
+            raise ValueError(f"RLSTEP_RUN_DIR is {chosen!r}; it must be absolute, like /data/runs")
+        return Path(chosen).expanduser()
+    base = Path.home() if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Path.cwd()
+    print(f"run_dir is not set; runs are kept in {base / 'runs'}", flush=True)
+    return base / "runs"
+
+
+def worker_path() -> str:
+    """PYTHONPATH of the actors: the driver's own, so that they find a recipe's plug-ins."""
+    return os.pathsep.join(path for path in sys.path if path)
+
+
+@dataclass
+class Run:
+    """One run of the loop with everything around it."""
+
+    config: Config
+    tokenizer: Tokenizer
+    prompts: PromptSet
+    directory: RunDirectory
+    checkpoints: Checkpoints
+    saved: Checkpoint | None
+    """Where to go on from."""
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by Ctrl-C, SIGTERM (`ray job stop`) or the time limit."""
+    seconds: float = 0.0
+    """Spent on training: iterations and everything between them, but not the first and the last
+    evaluation."""
+
+    async def run(self) -> dict[str, Any]:
+        """Train as configured. Returns whether it is complete, and what it took.
+
+        Raises:
+            RuntimeError, TimeoutError: a role failed; names the role and what it did.
+        """
+        saved, resume = self.saved, self.config.resume
+        state = saved.state if saved else RunState(iteration=0)
+        async with AsyncExitStack() as stack:
+            reporter = Reporter(
+                self.directory,
+                self.config,
+                iterations=self.config.iterations,
+                resumed=state.iteration if resume else None,
+            )
+            self.reporter = stack.enter_context(reporter)
+            self.roles = await self._start_roles(stack, saved, state)
+            state = await self._train(state)
+            return await self._finish(state)
+
+    async def _start_roles(
+        self, stack: AsyncExitStack, saved: Checkpoint | None, state: RunState
+    ) -> RunRoles:
+        import ray
+
+        from rlstep.actors.roles import RunRoles
+
+        # A new cluster unless one is named: joining whatever runs on the machine would surprise.
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS") or "local",
+            logging_level=logging.WARNING,
+            include_dashboard=False,  # eleven processes; a named cluster has its own
+            runtime_env={"env_vars": {"PYTHONPATH": worker_path()}},
+        )
+        stack.callback(ray.shutdown)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.stopped.set)
+        roles = RunRoles(self.config, self.tokenizer)
+        stack.push_async_callback(roles.close)
+        probe = self.prompts.train[0].token_ids
+        await roles.start(probe, saved.path if saved else None, state.versions.get("policy", 0))
+        roles.scorer.versions |= {n: v for n, v in state.versions.items() if n != "policy"}
+        return roles
+
+    async def _train(self, state: RunState) -> RunState:
+        """The loop until its last iteration, or until the run is stopped."""
+        if not state.iteration:
+            await self._evaluate(0)
+        self.seconds = float(state.counters.get("train_seconds", 0))
+        started = time.monotonic() - self.seconds
+        work = asyncio.create_task(self._iterate(state, started))
+        stop = asyncio.create_task(self.stopped.wait())
+        await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            # Learners finish what they are at, so that the checkpoint holds whole iterations.
+            await self.roles.between_updates.wait()
+            work.cancel()
+        stop.cancel()
+        try:
+            await work
+        except asyncio.CancelledError:
+            logger.warning("stopped after %d iterations", self.state.iteration)
+        self.seconds = time.monotonic() - started
+        if self.state.iteration > self.saved_at:
+            await self._save()
+        return self.state
+
+    async def _iterate(self, state: RunState, started: float) -> None:
+        self.state, self.saved_at = state, state.iteration
+        config = self.config
+        done = train(config, self.roles, self.prompts.train, self._report, state.iteration)
+        async with aclosing(done):
+            async for iteration in done:
+                self.seconds = time.monotonic() - started
+                self.state = self._state(iteration)
+                if _due(iteration, config.checkpoint_every):
+                    await self._save()
+                if 0.0 < config.train_seconds <= self.seconds or self.stopped.is_set():
+                    return
+                if _due(iteration, config.evaluation.every) and iteration < config.iterations:
+                    await self._evaluate(iteration)
+
+    def _report(self, record: Record, groups: Sequence[Group]) -> None:
+        try:
+            self.reporter.iteration(record, groups)
+        except Exception:
+            if not self.stopped.is_set():
+                raise
+            # `ray job stop` (2.60) signals every child of the driver, wandb's service among them.
+            # The iteration is done all the same, and its checkpoint is still to be written.
+            logger.exception(
+                "iteration %d could not be reported while stopping", record["iteration"]
+            )
+
+    def _state(self, iteration: int) -> RunState:
+        return RunState(
+            iteration=iteration,
+            versions={"policy": self.roles.version, **self.roles.scorer.versions},
+            counters={"train_seconds": round(self.seconds)},
+        )
+
+    async def _save(self) -> None:
+        async with self.checkpoints.writing(self.state) as folder:
+            await self.roles.save(folder)
+        self.saved_at = self.state.iteration
+
+    async def _evaluate(self, iteration: int) -> None:
+        config = self.config.evaluation
+        problems = self.prompts.evaluation[: config.problems or None]
+        if not problems:
+            return
+        sampling = self.config.rollouts.sampling
+        if config.max_tokens:
+            sampling = replace(sampling, max_tokens=config.max_tokens)
+        groups = await sample_greedily(problems, sampling, self.roles.context(iteration, "eval"))
+        metrics = rollout_metrics(groups, prefix="eval")
+        with_prm = any(model.source == "prm" for model in self.config.step_models)
+        if with_prm and config.prm_problems:
+            probed = problems[: config.prm_problems]
+            metrics |= await self._evaluate_prm(iteration, probed, sampling)
+        self.reporter.iteration({"iteration": iteration, **metrics})
+
+    async def _evaluate_prm(
+        self, iteration: int, problems: Sequence[Prompt], sampling: Sampling
+    ) -> dict[str, float]:
+        context = self.roles.context(iteration, "prm-probe")
+        probe = await self._probe(problems, sampling, context)
+        now = await context.scorer.score_steps(probe)
+        if not tells_apart(probe):  # nothing to drift from until today
+            probe = now
+            write_probe(self.directory.probe, probe)
+        task = self.config.task
+        metrics = evaluate_prm(probe, now, task if isinstance(task, StepOracle) else None)
+        moved = {"drift": metrics["prm/drift"]} if "prm/drift" in metrics else {}
+        return metrics | tell(alarms(moved, self.config.monitors.thresholds))
+
+    async def _probe(
+        self, problems: Sequence[Prompt], sampling: Sampling, context: RolloutContext
+    ) -> list[Rollout]:
+        """Sampled at the first evaluation of the run, and read back from its directory after; with
+        the PRM's scores of the first evaluation at which it told steps apart."""
+        file = self.directory.probe
+        if not file.exists():
+            write_probe(file, await sample_probe(problems, sampling, context))
+        return read_probe(file, self.prompts.evaluation)
+
+    async def _finish(self, state: RunState) -> dict[str, Any]:
+        """The last evaluation and the export; a run that was stopped keeps only its checkpoint."""
+        complete = not self.stopped.is_set()
+        if complete and state.iteration:
+            await self._evaluate(state.iteration)
+            await self.roles.policy.export(str(self.directory.export))
+        summary = {
+            "complete": complete,
+            "train_seconds": round(self.seconds, 1),
+            "max_parity_error": self.roles.sync.max_parity_error,
+            "generators_recreated": self.roles.generators.recoveries,
+        }
+        self.reporter.add_to_summary(**summary)
+        return summary
+
+
+def _due(iteration: int, every: int) -> bool:
+    return every > 0 and iteration % every == 0

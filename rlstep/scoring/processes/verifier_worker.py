@@ -1,0 +1,111 @@
+"""The process in which a verifier runs, started by `VerifierPool` and killed by it at will.
+
+    python -m rlstep.scoring.processes.verifier_worker SOCKET_FD PARENT_PID DEADLINE_S MEMORY_MB
+
+Both directions are JSON lines. In: first the verifier's spec, then chunks, each a list of
+[text, answer]. Out: first {} once the verifier is loaded, then one answer an item, each as soon as
+it is known: {"value", "verdict", "extracted"}, or {"error"} where `verify` raised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import importlib
+import json
+import math
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from rlstep.interfaces import Verifier
+from rlstep.types import OutcomeScore, Verdict
+
+_PR_SET_PDEATHSIG = 1
+
+
+def encode(verifier: Verifier) -> dict[str, Any]:
+    """A verifier's class and fields, as `decode` takes them."""
+    kind = type(verifier)
+    fields = {field.name: getattr(verifier, field.name) for field in dataclasses.fields(verifier)}  # type: ignore[arg-type]
+    return {"module": kind.__module__, "name": kind.__qualname__, "fields": fields}
+
+
+def decode(spec: dict[str, Any]) -> Verifier:
+    """The verifier that a spec read from JSON describes; lists are tuples again."""
+    kind = getattr(importlib.import_module(spec["module"]), spec["name"])
+    return kind(**{name: _tuples(value) for name, value in spec["fields"].items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _confine(parent: int, memory_mb: int) -> None:
+    """Die with the parent, leave no core file, and allocate no more than allowed."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:  # it died before the call above
+        os._exit(1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
+
+
+def _renew_cpu_limit(seconds: float) -> None:
+    """Be killed by the kernel after that much more CPU time, should the parent be held up."""
+    soft = math.ceil(time.process_time() + seconds) + 1
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def _answer(verifier: Verifier, text: str, answer: str) -> dict[str, Any]:
+    try:
+        score = verifier.verify(text, answer)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"[:500]}
+    if not isinstance(score, OutcomeScore):
+        return {"error": f"verify returned {type(score).__name__}, not OutcomeScore"}
+    number = isinstance(score.value, int | float) and not isinstance(score.value, bool)
+    if not (number and isinstance(score.verdict, Verdict) and isinstance(score.extracted, str)):
+        kinds = [type(entry).__name__ for entry in (score.value, score.verdict, score.extracted)]
+        return {"error": f"verify returned an OutcomeScore of {', '.join(kinds)}"}
+    if score.value != (score.verdict is Verdict.CORRECT):
+        return {"error": f"verify returned value {score.value} for verdict {score.verdict!r}"}
+    return {"value": float(score.value), "verdict": score.verdict, "extracted": score.extracted}
+
+
+def main(arguments: list[str]) -> None:
+    descriptor, parent, deadline_s, memory_mb = arguments
+    _confine(int(parent), int(memory_mb))
+    connection = socket.socket(fileno=int(descriptor))
+    lines = connection.makefile("rb")
+
+    def reply(message: dict[str, Any]) -> None:
+        connection.sendall(json.dumps(message).encode() + b"\n")
+
+    try:
+        verifier = decode(json.loads(lines.readline()))
+        verifier.check(float(deadline_s))
+        _answer(verifier, "", "")  # an empty item, so that no real one pays for lazy imports
+    except Exception as error:
+        reply({"error": f"{type(error).__name__}: {error}"})
+        return
+    reply({})
+    with contextlib.suppress(ConnectionError):  # the pool closed while an answer was on its way
+        for line in lines:
+            for text, answer in json.loads(line):
+                _renew_cpu_limit(float(deadline_s))
+                message = _answer(verifier, text, answer)
+                reply(message)
+                if message.get("error", "").startswith("MemoryError"):
+                    return  # the replacement has all its memory
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

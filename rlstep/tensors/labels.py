@@ -1,0 +1,270 @@
+"""From rollouts to positions with a target: correct solutions for SFT, step labels for a PRM.
+
+A PRM's labels are a view of Monte-Carlo counts: of n continuations of a prefix k were correct. In
+the formulas p = k / n of the prefix that ends with a step, p_before of the prefix before that step
+(the prompt's, for the first one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlstep.checks import at_least, between, positive
+from rlstep.interfaces import LabelView, SampleBuilder
+from rlstep.tensors.sequences import is_correct, sequence
+from rlstep.types import Floats, Group, Ints, LabelSamples, Rollout, Sequence, StepScores
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectOnly(SampleBuilder):
+    """Every correct rollout, whole, each token with weight 1: fine-tuning on own correct samples.
+
+    The baseline that preference methods have to beat (rejection fine-tuning, Yuan et al. 2023,
+    arXiv:2308.01825).
+    """
+
+    makes: ClassVar[type] = LabelSamples
+
+    def samples(self, groups: Seq[Group]) -> LabelSamples:
+        correct = [rollout for group in groups for rollout in group.rollouts if is_correct(rollout)]
+        sequences = tuple(sequence(rollout) for rollout in correct)
+        ones = tuple(s.loss_mask.astype(np.float32) for s in sequences)
+        return LabelSamples(sequences=sequences, targets=ones, weights=ones)
+
+
+# --- views of Monte-Carlo counts -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Soft(LabelView):
+    """The share of correct continuations, p, with weight n: every continuation counts once.
+
+    Math-Shepherd's soft estimate (Wang et al. 2023, arXiv:2312.08935, eq. 4). With these weights
+    the cross-entropy is the likelihood of the continuations. Its standard error is
+    sqrt(p (1 - p) / n).
+    """
+
+    def labels(self, n: Ints, k: Ints) -> tuple[Floats, Floats]:
+        return _label(_shares(n, k)[1:], n[1:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hard(LabelView):
+    """1 if any continuation was correct, 0 if none was, with weight 1.
+
+    Math-Shepherd's hard estimate (arXiv:2312.08935, eq. 3). Of a viable step with p = 0.1 eight
+    continuations all fail in 43 % of cases.
+    """
+
+    def labels(self, n: Ints, k: Ints) -> tuple[Floats, Floats]:
+        return _label(k[1:] > 0, n[1:] > 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold(LabelView):
+    """1 if the share of correct continuations is at least `share`, else 0, with weight 1.
+
+    The hard label with a threshold (Zhang et al. 2025, arXiv:2501.07301). Compared as fractions, so
+    that 4 of 5 are a share of 0.8.
+    """
+
+    share: float = 0.5
+    """Above 0 (`Hard` is its limit there) and at most 1."""
+
+    def __post_init__(self) -> None:
+        positive("view.share", self.share)
+        between("view.share", self.share, 0.0, 1.0)
+
+    def labels(self, n: Ints, k: Ints) -> tuple[Floats, Floats]:
+        share = _as_written(self.share)
+        return _label(_at_least_times(k[1:], n[1:], share), n[1:] > 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntropyRegularised(LabelView):
+    """(1/eta) ln(1 - p + p e^eta): the value of a step to a policy held to its reference by a KL.
+
+    ER-PRM (Zhang et al. 2024, arXiv:2412.11006): (1/eta) ln E exp(eta r) over continuations of the
+    reference, r being 1 for a correct one and 0 otherwise. At eta 0 it is p, towards +inf `Hard`,
+    towards -inf 1 only where every continuation was correct. Weight n, as for the soft estimate.
+    """
+
+    eta: float = 1.0
+    """How much the best continuations count (above 0), or the worst (under 0)."""
+
+    def __post_init__(self) -> None:
+        at_least("view.eta", self.eta, -np.inf)
+
+    def labels(self, n: Ints, k: Ints) -> tuple[Floats, Floats]:
+        return _label(_tilted_mean(_shares(n, k)[1:], self.eta), n[1:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativeProgress(LabelView):
+    """1 if p / p_before is at least `least`, else 0; after the first p of 0 all steps are 0.
+
+    GenPRM's relative progress (Zhao et al. 2025, arXiv:2504.00891). Compared as fractions, so that
+    0.5 to 0.4 is a ratio of 0.8; 0 to 0 is no progress. Weight 1; a step is left out where its own
+    prefix was not continued, or where only p_before is unknown and p is not 0. So the labeller
+    should continue every step.
+    """
+
+    least: float = 0.8
+    """The smallest ratio that counts as progress. At most 1: no step improves on a p of 1."""
+
+    def __post_init__(self) -> None:
+        positive("view.least", self.least)
+        between("view.least", self.least, 0.0, 1.0)
+
+    def labels(self, n: Ints, k: Ints) -> tuple[Floats, Floats]:
+        least = _as_written(self.least)
+        counts = zip(n[:-1].tolist(), k[:-1].tolist(), n[1:].tolist(), k[1:].tolist(), strict=True)
+        progress = np.array(
+            [kept > 0 and kept * n0 >= least * k0 * n1 for n0, k0, n1, kept in counts], dtype=bool
+        )
+        lost = _after(_failed(n[1:], k[1:]))
+        known = (n[1:] > 0) & ((n[:-1] > 0) | (k[1:] == 0) | lost)
+        return _label(progress & ~lost, known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProverProgress(LabelView):
+    """(1 + A) / 2 with A the progress that a step makes for a prover, the best of K completions.
+
+    Process advantage verifiers (Setlur et al. 2024, arXiv:2410.08146): A = V - V_before with
+    V = 1 - (1 - p)^K. The label is a probability, so a score of 1/2 is no progress, and
+    2 score - 1 is the advantage. Weight 1; a step is left out where its prefix or the one before
+    has no continuation.
+    """
+
+    prover_samples: int = 4
+    """K. At 1 the prover is the policy, which says no more than the policy's own advantage."""
+
+    def __post_init__(self) -> None:
+        at_least("view.prover_samples", self.prover_samples, 1)
+
+    def labels(self, n: Ints, k: Ints) -> tuple[Floats, Floats]:
+        values = 1.0 - (1.0 - _shares(n, k)) ** self.prover_samples
+        return _label((1.0 + np.diff(values)) / 2.0, (n[1:] > 0) & (n[:-1] > 0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class UntilFirstError(LabelView):
+    """Another view's labels up to the first error; the steps after it are left out of the loss.
+
+    The error is the first step of which every continuation failed. What follows a wrong step is
+    neither right nor a first error, and annotators stop there too (PRM800K, Lightman et al. 2023,
+    arXiv:2305.20050).
+    """
+
+    of: LabelView = Soft()
+    """Whose labels."""
+    continuations: int = 2
+    """So many must have failed; a single one, such as the rollout itself, says too little."""
+
+    def __post_init__(self) -> None:
+        at_least("view.continuations", self.continuations, 1)
+
+    def labels(self, n: Ints, k: Ints) -> tuple[Floats, Floats]:
+        targets, weights = self.of.labels(n, k)
+        error = _failed(n[1:], k[1:]) & (n[1:] >= self.continuations)
+        return _label(targets, np.where(_after(error), 0.0, weights))
+
+
+def _label(targets: NDArray, weights: NDArray) -> tuple[Floats, Floats]:
+    """Both as float32, the targets 0 where the weight is."""
+    kept = np.where(weights > 0, targets, 0.0)
+    return kept.astype(np.float32), weights.astype(np.float32)
+
+
+def _shares(n: Ints, k: Ints) -> NDArray[np.float64]:
+    """k / n, 0 where nothing was drawn."""
+    return k / np.maximum(n, 1)
+
+
+def _failed(n: Ints, k: Ints) -> NDArray[np.bool_]:
+    """Where continuations were drawn, and none was correct."""
+    return (n > 0) & (k == 0)
+
+
+def _after(found: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """True behind the first True."""
+    return np.cumsum(found) - found > 0
+
+
+def _as_written(number: float) -> Fraction:
+    """0.8 is 4/5, and not the binary fraction next to it."""
+    return Fraction(str(number))
+
+
+def _at_least_times(k: Ints, n: Ints, share: Fraction) -> NDArray[np.bool_]:
+    """k >= share n, exactly."""
+    return np.array([a >= share * b for a, b in zip(k.tolist(), n.tolist(), strict=True)], bool)
+
+
+def _tilted_mean(p: NDArray[np.float64], eta: float) -> NDArray[np.float64]:
+    """(1/eta) ln(1 - p + p e^eta), for any eta without overflow.
+
+    Above 0 it is 1 + (1/eta) ln(1 + (1 - p) (e^-eta - 1)), where nothing grows; under 0 it follows
+    from the symmetry f(p, eta) = 1 - f(1 - p, -eta). Under 1e-8 it is p to float32's precision.
+    """
+    if eta < 0:
+        return 1.0 - _tilted_mean(1.0 - p, -eta)
+    if eta < 1e-8:
+        return p
+    some = np.where(p > 0, p, 1.0)
+    return np.where(p > 0, 1.0 + np.log1p((1.0 - some) * np.expm1(-eta)) / eta, 0.0)
+
+
+# --- labels of rollouts --------------------------------------------------------------------------
+
+
+def step_labels(rollouts: Seq[Rollout], view: LabelView = Soft()) -> LabelSamples:
+    """PRM labels from Monte-Carlo counts: a step's target and weight stand at its last token.
+
+    What a view gives no weight is masked; rollouts without any labelled step are left out. The
+    counts of a prompt are those of its own rollouts in the batch: how many were verified, and how
+    many of these were correct (a truncated one is not).
+    """
+    prompts = _prompt_counts(rollouts)
+    columns = [
+        _label_columns(rollout, scores, prompts.get(rollout.prompt.prompt_id, (0, 0)), view)
+        for rollout in rollouts
+        if (scores := rollout.step_scores("monte_carlo")) is not None and scores.n is not None
+    ]
+    columns = [column for column in columns if column[0].loss_mask.any()]
+    return LabelSamples(
+        sequences=tuple(column[0] for column in columns),
+        targets=tuple(column[1] for column in columns),
+        weights=tuple(column[2] for column in columns),
+    )
+
+
+def _prompt_counts(rollouts: Seq[Rollout]) -> dict[str, tuple[int, int]]:
+    """n and k of every prompt, over its independent rollouts with a verdict."""
+    counts: dict[str, tuple[int, int]] = {}
+    for rollout in rollouts:
+        if rollout.parent is None and rollout.outcome is not None:
+            n, k = counts.get(rollout.prompt.prompt_id, (0, 0))
+            right = is_correct(rollout) and not rollout.completion.truncated
+            counts[rollout.prompt.prompt_id] = (n + 1, k + right)
+    return counts
+
+
+def _label_columns(
+    rollout: Rollout, scores: StepScores, prompt: tuple[int, int], view: LabelView
+) -> tuple[Sequence, Floats, Floats]:
+    """The rollout's sequence, and its targets and weights, float32 [L] each."""
+    assert scores.n is not None and scores.k is not None, f"{rollout.rollout_id}: no raw counts"
+    n, k = (np.append(own, rest) for own, rest in zip(prompt, (scores.n, scores.k), strict=True))
+    whole = sequence(rollout)
+    last = np.array([s.end - 1 for s in rollout.steps], int) + len(rollout.prompt.token_ids)
+    targets, weights = np.zeros((2, len(whole.token_ids)), dtype=np.float32)
+    targets[last], weights[last] = view.labels(n.astype(np.int32), k.astype(np.int32))
+    return replace(whole, loss_mask=weights > 0), targets, weights

@@ -1,0 +1,49 @@
+"""What vLLM's own transfers are given. That they deliver it is seen on GPUs alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from rlstep.actors.weights.weight_source import LearnerWeights
+
+
+@pytest.fixture
+def weights(tied_model: str) -> LearnerWeights:
+    return LearnerWeights(AutoModelForCausalLM.from_pretrained(tied_model), torch.bfloat16)
+
+
+def test_every_weight_is_declared_as_it_is_sent(weights: LearnerWeights) -> None:
+    from rlstep.actors.weights.vllm_sender import EngineSource
+
+    source = EngineSource(weights)
+    declared = [(m.name, m.dtype, m.shape) for m in source.metadata()]
+    for _ in range(2):  # a round after the other
+        assert [(name, t.dtype, tuple(t.shape)) for name, t in source] == declared
+    names = [name for name, _, _ in declared]
+    assert sorted(name for group in source.groups() for name in group) == sorted(names)
+    assert "lm_head.weight" in names and {dtype for _, dtype, _ in declared} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("backend", ["nccl", "ipc"])
+def test_a_transfer_is_opened_as_vllm_names_it(
+    weights: LearnerWeights, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    from rlstep.actors.weights import vllm_sender
+
+    opened: dict[str, Any] = {}
+
+    def trainer_init(info: Any, **arguments: Any) -> None:
+        opened.update(arguments, info=info)
+
+    monkeypatch.setattr(vllm_sender.WeightTransferTrainerFactory, "trainer_init", trainer_init)
+    client: Any = object()
+    place = {"rank": 0, "address": "10.0.0.1", "engine_workers": 3}
+    vllm_sender.vllm_sender(backend, client, weights, **place)
+    assert opened["client"] is client and opened["info"].backend == backend
+    assert opened["info"].rank == 0
+    if backend == "nccl":
+        assert (opened["info"].master_address, opened["info"].world_size) == ("10.0.0.1", 4)

@@ -1,0 +1,113 @@
+"""`rlstep list`: every plug-in of the package, with a line and its papers."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+import rlstep
+from rlstep import interfaces
+from rlstep.commands.catalog import PLUG_POINTS, ROOMS, arxiv_ids, catalog, plugins, summary
+from rlstep.losses.dpo import Dpo
+from tests.commands.test_cli import command
+from tests.test_imports import imports
+
+NOBODYS_PAPER = {"CrossEntropy"}
+"""Losses, advantages and pairs as old as the field."""
+
+NOT_WALKED = ("rlstep.actors", "rlstep.testing")
+
+
+def below(parent: type) -> Iterator[type]:
+    for child in parent.__subclasses__():
+        yield child
+        yield from below(child)
+
+
+def defined() -> set[type]:
+    """Every public concrete subclass of a plug point that any module of the package defines."""
+    for module in pkgutil.walk_packages(rlstep.__path__, "rlstep."):
+        if not module.name.startswith(NOT_WALKED):
+            importlib.import_module(module.name)
+    found = {child for point in PLUG_POINTS for child in below(point)}
+    return {
+        c
+        for c in found
+        if c.__module__.startswith("rlstep.")
+        and not c.__module__.startswith(NOT_WALKED)
+        and not inspect.isabstract(c)
+        and not c.__name__.startswith("_")
+    }
+
+
+def test_the_plug_points_are_those_of_the_interfaces():
+    names = {point.__name__ for point in PLUG_POINTS}
+    assert names >= {"Task", "StepSplitter", "Verifier", "RolloutStrategy", "Labeller"}
+    assert names >= {"SampleBuilder", "Loss"}
+    assert interfaces.GenerateRole not in PLUG_POINTS  # a protocol: a role, no plug-in
+
+
+def test_every_plug_in_of_the_package_is_listed_once_with_a_line():
+    listed = [plugin for room in ROOMS for plugin in plugins(room)]
+    assert set(listed) == defined() and len(set(listed)) == len(listed)
+    lines = catalog().splitlines()
+    for plugin in listed:
+        name, line = plugin.__name__, summary(plugin)
+        assert len(line) >= 20, f"{name}: its docstring says nothing"
+        assert not line.startswith(f"{name}("), f"{name} has no docstring"
+        assert sum(entry.startswith(f"  {name} ") and line in entry for entry in lines) == 1
+
+
+@pytest.mark.parametrize("room", ["losses", "advantages", "pairs"])
+def test_what_comes_from_a_paper_names_it(room: str):
+    without = {plugin.__name__ for plugin in plugins(room) if not arxiv_ids(plugin)}
+    assert without <= NOBODYS_PAPER
+
+
+def test_papers_are_read_from_the_docstring():
+    class Made(Dpo):
+        """First (arXiv:2305.18290).
+
+        Then 2502.14356v2, 2305.18290 again, 1234.5, 1234.567890 and 3.14159.
+        """
+
+    assert summary(Made) == "First (arXiv:2305.18290)."
+    assert arxiv_ids(Made) == ["2305.18290", "2502.14356"]
+
+
+def test_one_room(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    assert command(monkeypatch, "list", "losses") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("losses\n") and "2502.14356" in out and "OutcomePairs" not in out
+
+
+def test_all_rooms(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    assert command(monkeypatch, "list") == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line in ROOMS] == list(ROOMS)
+
+
+def test_an_unknown_room_names_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert command(monkeypatch, "list", "loses") == 2
+    assert "no room 'loses', the nearest is 'losses'; there are tasks," in capsys.readouterr().err
+    assert command(monkeypatch, "list", "losses", "pairs") == 2
+    assert "usage: rlstep" in capsys.readouterr().err
+
+
+def test_importing_it_loads_no_torch():
+    assert imports(["rlstep.commands.catalog"], ("torch", "ray", "vllm", "deepspeed")) == ""
+
+
+def test_listing_loads_no_cluster():
+    program = (
+        "import sys; from rlstep.commands.catalog import catalog; catalog();"
+        "sys.exit(sum(package in sys.modules for package in ('ray', 'vllm', 'deepspeed')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=240, check=False).returncode == 0

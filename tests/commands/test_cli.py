@@ -1,0 +1,413 @@
+"""The `rlstep` command: what it refuses, and what a dry run prints and leaves alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rlstep.cli import load_recipe, main, run_recipe
+from rlstep.config import Config, LearnerConfig, ModelConfig
+from rlstep.interfaces import Judge
+from rlstep.losses.step_label import StepLabelLoss
+from rlstep.reporting.probe import write_probe
+from rlstep.reporting.run_directory import RunDirectory
+from rlstep.rollouts.monte_carlo import MonteCarlo
+from rlstep.running.run import load_tokenizer, prepare
+from rlstep.scoring.judges.endpoint import Endpoint
+from rlstep.scoring.judges.generator_model import GeneratorModel
+from rlstep.scoring.judges.reference_judge import ReferenceJudge
+from rlstep.scoring.judges.step_judge import StepJudge
+from rlstep.scoring.step_models.prm import Prm
+from rlstep.tasks.open_ended import OpenEnded
+from rlstep.testing.small import small_config
+from tests.builders import make_prompt, make_rollout
+
+RECIPE = """\
+from rlstep.testing.small import small_config
+from rlstep.config import Config, LearnerConfig, ModelConfig
+from rlstep.losses.dpo import Dpo
+from rlstep.tasks.jsonl import Jsonl
+from rlstep.types import Sampling
+
+def config():
+    return {}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Writes a recipe that returns an expression, and gives its path."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def write(expression: str, name: str = "a_recipe.py") -> str:
+        (tmp_path / name).write_text(RECIPE.format(expression))
+        return str(tmp_path / name)
+
+    yield write
+    for file in tmp_path.glob("*.py"):
+        sys.modules.pop(file.stem, None)
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Exit status of `rlstep ARGUMENTS`."""
+    monkeypatch.setattr(sys, "argv", ["rlstep", *arguments])
+    try:
+        main()
+    except SystemExit as end:
+        assert isinstance(end.code, int), f"a message for an exit status: {end.code}"
+        return end.code
+    return 0
+
+
+# --- usage and recipes ---------------------------------------------------------------------------
+
+
+def test_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    assert command(monkeypatch, "--help") == 0
+    assert "rlstep train RECIPE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [(), ("train",), ("trian", "recipe.py")])
+def test_usage(
+    arguments: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    assert command(monkeypatch, *arguments) == 2
+    assert "rlstep train RECIPE" in capsys.readouterr().err
+
+
+def test_unknown_recipe_names_the_nearest(
+    recipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    path = recipe("small_config()")
+    wrong = path.replace("a_recipe", "a_recpie")
+    assert command(monkeypatch, "train", wrong, "--dry-run") == 2
+    assert f"{wrong}: no such recipe; the nearest is {path}" in capsys.readouterr().err
+
+
+def test_unknown_folder(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    assert command(monkeypatch, "train", "/nowhere/x.py") == 2
+    assert "/nowhere/x.py: no such recipe" in capsys.readouterr().err
+
+
+def test_a_recipe_without_config(
+    tmp_path: Path, recipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "empty.py").write_text("conf = 3\n")
+    assert command(monkeypatch, "train", str(tmp_path / "empty.py")) == 2
+    assert "it has no function config()" in capsys.readouterr().err
+
+
+def test_a_recipe_may_import_its_neighbours_and_define_plug_ins(recipe, tmp_path: Path):
+    (tmp_path / "a_neighbour.py").write_text("NAME = 'from-the-neighbour'\n")
+    path = recipe("small_config(name=__import__('a_neighbour').NAME)")
+    assert load_recipe(path).name == "from-the-neighbour"
+    assert sys.modules["a_recipe"].config is not None
+
+
+# --- values that are refused, before anything starts ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        (
+            "small_config(iteratons=3)",
+            "Config has no field 'iteratons'; the nearest is 'iterations'",
+        ),
+        ("small_config(loss=Dpo(betta=1))", "Dpo has no field 'betta'; the nearest is 'beta'"),
+        (
+            "small_config(rollouts=Sampling(max_token=3))",
+            "Sampling has no field 'max_token'; the nearest is 'max_tokens'",
+        ),
+        (
+            "small_config(policy=LearnerConfig(model=ModelConfig(path='/x', qqq=1)))",
+            "ModelConfig has no field 'qqq'; it has path, dtype, attention, lora,",
+        ),
+        ("Config(name='x')", "missing 7 required keyword-only arguments: 'task'"),
+        ("small_config(iterations='3')", "iterations is '3'; it must be of type int"),
+        ("small_config(run_dir='runs')", "run_dir is 'runs'; it must be absolute"),
+        (
+            "small_config(policy=LearnerConfig(model=ModelConfig(path='/x'), zero_stage=7))",
+            "policy.zero_stage is 7; it is one of 0, 1, 2, 3 (nearest: 3)",
+        ),
+    ],
+)
+def test_a_bad_value_in_the_recipe(
+    expression: str,
+    message: str,
+    recipe,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    assert command(monkeypatch, "train", recipe(expression)) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+def test_an_unknown_field_is_shown_where_it_stands(
+    recipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    path = recipe("small_config(loss=Dpo(betta=1))")
+    assert command(monkeypatch, "train", path) == 2
+    assert f"{path}, line 8: Dpo has no field" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--iteratons", "3"), "--iterations"),  # tyro names the nearest
+        (("--loss.betta", "3"), "--loss.beta"),
+        (("--iterations", "three"), "--iterations"),
+        (("--policy.zero-stage", "7"), "--policy.zero-stage"),
+        (("--run-dir", "runs"), "must be absolute"),
+        (("--prompts-per-iteration", "0"), "smallest valid value is 1"),
+    ],
+)
+def test_a_bad_option(
+    options: tuple[str, str],
+    message: str,
+    recipe,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    path = recipe("small_config()")
+    assert command(monkeypatch, "train", path, *options) == 2
+    # Out of tyro's box, whose lines break anywhere.
+    error = "".join(capsys.readouterr().err.replace("│", "").split())
+    assert message.replace(" ", "") in error and f"rlsteptrain{path}" in error
+
+
+def test_options_override_fields_of_every_depth(
+    recipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    options = ("--loss.beta", "0.25", "--rollouts.sampling.max-tokens", "48", "--resume", "True")
+    assert command(monkeypatch, "train", recipe("small_config()"), *options, "--dry-run") == 0
+    printed = capsys.readouterr().out
+    assert "beta=0.25" in printed and "max_tokens=48" in printed and "resume=True" in printed
+
+
+def test_eval_makes_no_iterations(
+    recipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert command(monkeypatch, "eval", recipe("small_config()"), "--dry-run") == 0
+    assert "iterations=0" in capsys.readouterr().out
+
+
+# --- the model and the data ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model's folder without weights: a configuration and a tokenizer of three tokens."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = ["<pad>", "<eos>", "<unk>"]
+    words = models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="<unk>")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(words), pad_token=tokens[0], eos_token=tokens[1]
+    )
+    folder = tmp_path_factory.mktemp("models") / "policy"
+    tokenizer.save_pretrained(str(folder))
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 3}))
+    return folder
+
+
+def without(model: Path, token: str, tmp_path: Path) -> Path:
+    """The same folder, its tokenizer without one special token."""
+    for file in model.iterdir():
+        text = file.read_text()
+        if file.name in ("tokenizer_config.json", "special_tokens_map.json"):
+            text = json.dumps({k: v for k, v in json.loads(text).items() if k != token})
+        (tmp_path / file.name).write_text(text)
+    return tmp_path
+
+
+def test_a_model_that_does_not_exist(model: Path):
+    wrong = model.parent / "polcy"
+    with pytest.raises(ValueError) as caught:
+        load_tokenizer(str(wrong))
+    assert f"model.path is {str(wrong)!r}, and there is no such folder" in str(caught.value)
+    assert f"did you mean {str(model)!r}?" in str(caught.value)
+
+
+@pytest.mark.parametrize("token", ["pad_token", "eos_token"])
+def test_a_tokenizer_without_a_needed_token(token: str, model: Path, tmp_path: Path):
+    assert load_tokenizer(str(model)).eos_token_id == 1
+    with pytest.raises(ValueError, match=f"has no {token}; set tokenizer.{token}"):
+        load_tokenizer(str(without(model, token, tmp_path)))
+
+
+def test_more_tokens_than_embeddings(model: Path, tmp_path: Path):
+    folder = without(model, "", tmp_path)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 2}))
+    with pytest.raises(ValueError, match="3 tokens and the model only 2 embeddings"):
+        load_tokenizer(str(folder))
+
+
+def test_a_folder_that_holds_no_model(tmp_path: Path):
+    with pytest.raises(ValueError, match="and it cannot be loaded"):
+        load_tokenizer(str(tmp_path))
+
+
+def test_a_step_models_model_is_checked_before_anything_starts(model: Path, tmp_path: Path):
+    scalar = LearnerConfig(model=ModelConfig(path="/nowhere/prm"), head="token_classification")
+    config = small_config(
+        policy=LearnerConfig(model=ModelConfig(path=str(model))),
+        labellers=(MonteCarlo(),),
+        step_models=(Prm(learner=scalar, loss=StepLabelLoss()),),
+        run_dir=str(tmp_path / "runs"),
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"step_models \(prm\): model\.path is '/nowhere/prm', and there is no such",
+    ):
+        prepare(config)
+    assert not (tmp_path / "runs").exists()
+
+
+def judged(model: Path, tmp_path: Path, judge: Judge, row: str) -> Config:
+    """A run on one open-ended problem."""
+    data = tmp_path / "problems.jsonl"
+    data.write_text(row + "\n")
+    return small_config(
+        task=OpenEnded(path=str(data)),
+        policy=LearnerConfig(model=ModelConfig(path=str(model))),
+        judges=(judge,),
+        prompts_per_iteration=1,
+        run_dir=str(tmp_path / "runs"),
+    )
+
+
+def test_a_problem_that_nobody_can_decide_is_refused(model: Path, tmp_path: Path):
+    judge = ReferenceJudge(model=GeneratorModel())
+    with pytest.raises(ValueError, match=r"no reference answer, and none of the 1 judges takes it"):
+        prepare(judged(model, tmp_path, judge, '{"prompt": "Sing."}'))
+    row = '{"prompt": "Sing.", "scorer": "reference"}'
+    with pytest.raises(ValueError, match="has no text under 'reference' in its meta"):
+        prepare(judged(model, tmp_path, judge, row))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_is_not_resumed_on_another_task(model: Path, tmp_path: Path):
+    run = RunDirectory.create(tmp_path / "runs", "earlier")
+    write_probe(run.probe, [make_rollout("r", [[1]], prompt=make_prompt("1+1"))])
+    judge = ReferenceJudge(model=GeneratorModel())
+    row = '{"prompt": "Sing.", "scorer": "reference", "reference": "La"}'
+    other = replace(judged(model, tmp_path, judge, row), name="earlier", resume=True)
+    with pytest.raises(ValueError, match=r"does not hold out, such as '1\+1'"):
+        prepare(other)
+
+
+def test_a_judges_key_is_looked_for_before_anything_starts(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("JUDGE_KEY", raising=False)
+    endpoint = Endpoint(url="http://localhost/v1", model="m", key_variable="JUDGE_KEY")
+    row = '{"prompt": "Sing.", "scorer": "reference", "reference": "La"}'
+    config = judged(model, tmp_path, ReferenceJudge(model=endpoint), row)
+    with pytest.raises(ValueError, match="'JUDGE_KEY', and the environment has no such variable"):
+        prepare(config)
+    with pytest.raises(ValueError, match="'JUDGE_KEY', and the environment has no such variable"):
+        prepare(replace(config, judges=(), labellers=(StepJudge(model=endpoint),)))
+    assert not (tmp_path / "runs").exists()
+    monkeypatch.setenv("JUDGE_KEY", "sk-1")
+    assert len(prepare(config).prompts.train) == 1
+
+
+def test_a_missing_model_reaches_the_command_line(
+    recipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert command(monkeypatch, "train", recipe("small_config()")) == 2
+    error = capsys.readouterr().err
+    assert "rlstep: policy: model.path is '/nowhere', and there is no such folder" in error
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"prompt": "2+2"}', "line 2, field 'answer': missing"),
+        ('{"prompt": 3, "answer": "4"}', "line 2, field 'prompt': 3 is no string"),
+        ('{"prompt": "2+2", ', "line 2: no JSON in UTF-8"),
+    ],
+)
+def test_a_broken_row_reaches_the_command_line(
+    row: str,
+    message: str,
+    recipe,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    data = tmp_path / "problems.jsonl"
+    data.write_text('{"prompt": "1+1", "answer": "2"}\n' + row + "\n")
+    path = recipe(
+        f"small_config(task=Jsonl(path={str(data)!r}),"
+        f" policy=LearnerConfig(model=ModelConfig(path={str(model)!r})))"
+    )
+    assert command(monkeypatch, "train", path) == 2
+    assert f"{data}, {message}" in capsys.readouterr().err
+
+
+def test_too_few_problems_reach_the_command_line(
+    recipe,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    policy = f"LearnerConfig(model=ModelConfig(path={str(model)!r}))"
+    path = recipe(f"small_config(policy={policy}, prompts_per_iteration=9)")
+    assert command(monkeypatch, "train", path) == 2
+    assert "prompts_per_iteration is 9, but the task has only 8" in capsys.readouterr().err
+
+
+# --- nothing is started --------------------------------------------------------------------------
+
+WATCH = """
+import sys
+from rlstep.cli import main
+sys.argv = ["rlstep", *sys.argv[1:]]
+try:
+    main()
+    status = 0
+except SystemExit as end:
+    status = end.code
+loaded = [name for name in ("ray", "vllm", "deepspeed") if name in sys.modules]
+print("status", status, "loaded", loaded)
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "status"), [(["--dry-run"], 0), (["--help"], 0), ([], 2)], ids=str
+)
+def test_what_ends_early_loads_no_cluster(options: list[str], status: int, recipe):
+    """The last one has no model, so it ends where roles would be started next."""
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH, "train", recipe("small_config()"), *options],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=True,
+        env={**os.environ, "COLUMNS": "100"},
+    )
+    assert f"status {status} loaded []" in done.stdout, done.stderr
+    if options == ["--dry-run"]:
+        assert "prompts_per_iteration=2" in done.stdout and "policy learner" in done.stdout
+        assert "GiB" in done.stdout
+
+
+def test_a_recipe_run_as_a_script(capsys: pytest.CaptureFixture[str]):
+    assert run_recipe(lambda: small_config(iterations=7), ["--dry-run"]) == 0
+    assert "iterations=7" in capsys.readouterr().out
+    assert run_recipe(lambda: small_config(iterations=-7), ["--dry-run"]) == 2
+    assert "iterations is -7; the smallest valid value is 0" in capsys.readouterr().err
