@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,8 +78,6 @@ def test_a_sentence_of_any_words_and_formulas_is_one_step(made: list[list[str]])
     assert sentences("".join(expected)) == expected
 
 
-@pytest.mark.parametrize("text", [r"\(" * 5_000, "$x " * 5_000, "a. " * 10_000, "a" * 30_000])
-def test_long_texts_take_no_time(text: str):
-    started = time.perf_counter()
-    SentenceSplitter().split(completion([text]))
-    assert time.perf_counter() - started < 5.0
+@pytest.mark.parametrize("text", [r"\(" * 100_000, "$x " * 100_000, "a. " * 200_000, "a" * 600_000])
+def test_it_gets_through_long_texts(text: str):
+    SentenceSplitter().split(completion([text]))  # quadratic searches would not end

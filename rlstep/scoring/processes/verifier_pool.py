@@ -144,6 +144,8 @@ class VerifierPool:
         RuntimeError: a worker did not start.
     """
 
+    worker = _Worker
+
     def __init__(
         self,
         verifier: Verifier,
@@ -215,7 +217,7 @@ class VerifierPool:
             if self._closed:
                 raise _StartFailed("the pool is closed")
             try:
-                worker = _Worker(self._spec, self._deadline_s, self._memory_mb)
+                worker = self.worker(self._spec, self._deadline_s, self._memory_mb)
             except OSError as error:  # no memory, or no more processes or files, for now
                 raise _StartFailed(error.strerror or str(error)) from error
             self._alive.add(worker)

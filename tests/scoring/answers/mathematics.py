@@ -110,14 +110,15 @@ def benign_pairs(answers: list[str]) -> Iterator[tuple[str, str, str]]:
 
 # --- random LaTeX --------------------------------------------------------------------------------
 
-_BINARY = ["{}+{}", "{}-{}", r"{}\cdot {}", "{}/{}", "{}^{{{}}}", r"\frac{{{}}}{{{}}}", "{}={}"]
+_BINARY = ["{}+{}", "{}-{}", r"{}\cdot {}", "{}/{}", r"\frac{{{}}}{{{}}}", "{}={}"]
 _BINARY += ["{},{}", "({},{})", "[{},{})", r"\{{{},{}\}}", "{}<{}", r"{}\le {}", r"{}\cup {}"]
-_BINARY += [r"\log_{{{}}}{{{}}}", r"\sqrt[{}]{{{}}}", r"\binom{{{}}}{{{}}}", "{} {}", "{}_{{{}}}"]
+_BINARY += [r"\log_{{{}}}{{{}}}", "{} {}", "{}_{{{}}}"]
 _UNARY = [r"\sqrt{{{}}}", "-{}", "({})", r"\sin {}", r"\ln {}", "|{}|", r"{}\%", r"{}^\circ"]
-_UNARY += [r"\text{{{}}}", r"\begin{{pmatrix}}{}\\1\end{{pmatrix}}", r"\left({}\right)", "{}!"]
-_UNARY += [r"\sum_{{k=1}}^{{9}} {}", r"\int_0^1 {} dx", r"\lfloor {} \rfloor", r"\overline{{{}}}"]
+_UNARY += [r"\text{{{}}}", r"\begin{{pmatrix}}{}\\1\end{{pmatrix}}", r"\left({}\right)", "{}^2"]
+_UNARY += [r"\lfloor {} \rfloor", r"\overline{{{}}}"]
 _LEAVES = [*"0123456789xyzntk", "12", "0.5", "1,000", r"\pi", "e", "i", r"\infty", r"\theta", ""]
 _LEAVES += [r"\frac12", r"\emptyset", "AB", "x^2", r"\text{ or }", "2.5", "-1", r"\pm 3", "100"]
+_LEAVES += ["3!", r"2^{-3}", r"\binom{5}{2}", r"\sqrt[3]{8}", r"\sum_{k=1}^{9} k", r"\int_0^1 x dx"]
 _NOISE = [
     *"{}^_()[]\\$,=<|!%&#'\"@~`?;:",
     "__",

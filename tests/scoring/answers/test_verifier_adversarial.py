@@ -1,75 +1,28 @@
-"""What a model may write to hang the verifier, or to run code in it."""
+"""What a model may write to keep the verifier busy, or to have something run in it.
+
+Each guard of ours is met by a harmless text: bounds are set low, a comparison that hangs is one
+that sleeps, and of what must not be read one character is enough.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import random
-import time
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
+import math_verify.parser
 import pytest
 
+from rlstep.scoring.answers import math_answer
 from rlstep.scoring.answers.answer_text import plain
-from rlstep.scoring.answers.math_answer import MathAnswer, last_boxed
+from rlstep.scoring.answers.math_answer import MathAnswer, compare, last_boxed
 from rlstep.scoring.processes.verifier_pool import VerifierPool
 from rlstep.types import Failure, OutcomeScore, Verdict
 from tests.scoring.answers.mathematics import random_latex
+from tests.scoring.answers.slow_answer import COMPUTES, STANDS_STILL, SlowAnswer
+from tests.scoring.processes.patient_pool import PatientPool
 
-DEADLINE_S = 1.0
 SYMBOLIC = r"\sqrt{2}+x"
-"""A reference that is no number: against a number, more of what is hostile is refused early."""
-
-BLOW_UPS = [
-    "9**9**9",
-    "9**9**9**9",
-    "10**10**10",
-    "2**(10**9)",
-    "9^9^9^9",
-    "9^{9^{9}}",
-    "$9^{9^{9^9}}$",
-    r"\frac{9^{9^{9^9}}}{3}",
-    r"\binom{10^9}{5*10^8}",
-    r"\int_0^1 x^{x^{x^x}} dx",
-    "factorial(10**7)",
-    "(10^7)!",
-    "44!!",
-    "(1+x)**9999",
-    "(1+x)^{9999}",
-    r"\sum_{k=1}^{10^9} \frac{1}{k}",
-    r"\prod_{k=1}^{10^8} k",
-    "(" * 3000 + "1" + ")" * 3000,
-    "(" * 300 + "1" + ")" * 300,
-    r"\sqrt{" * 100 + "2" + "}" * 100,
-    "9" * 10_000,
-    "9" * 1_000_000,
-]
-
-# CANARY is replaced by an expression that makes a file.
-INJECTIONS = [
-    "CANARY",
-    "CANARY+1",
-    "1+CANARY",
-    "(lambda: CANARY)()",
-    "[c for c in ().__class__.__base__.__subclasses__()] and CANARY",
-    "sympify('CANARY')",
-    "eval('CANARY')",
-    "exec('CANARY')",
-    r"CANARY#\pi",
-    "f'{CANARY}'",
-    "3 if CANARY else 3",
-    r"\text{CANARY}",
-    r"\operatorname{CANARY}(1)",
-    r"\frac{CANARY}{2}",
-    r"\input{|CANARY}",
-    r"\sqrt{2}+x#\pi CANARY",
-    "x.__class__(CANARY)",
-    "{CANARY}",
-    "\N{FULLWIDTH LATIN SMALL LETTER O}pen(PATH,'w')",
-    '\N{CYRILLIC SMALL LETTER IE}val("CANARY")',
-]
+"""A reference that is no number: against a number, more of what is odd is refused early."""
 FRAMES = [r"\boxed{%s}", "The answer is %s", "#### $%s$", "so %s = 3", "$%s$"]
 
 
@@ -80,55 +33,81 @@ def children() -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def pool():
+def patient_pool():
+    """A deadline of CPU time: for what must not need it, on a busy machine as well."""
     before = children()
-    with VerifierPool(MathAnswer(), workers=2, deadline_s=DEADLINE_S, memory_mb=1024) as pool:
-        assert len(children() - before) == 2
+    with PatientPool(MathAnswer(), workers=2) as pool:
         yield pool
     assert children() <= before  # no worker outlives its pool, whatever was fed to it
 
 
-@pytest.fixture(scope="module")
-def patient_pool():
-    """With the deadline that a run has: for what must not need it, on a busy machine as well."""
-    with VerifierPool(MathAnswer(), workers=2) as pool:
-        yield pool
+async def test_comparisons_that_hang_are_ended_and_fail_alone():
+    right = (rf"\boxed{{{SYMBOLIC}}}", SYMBOLIC)
+    hanging = [(text, SYMBOLIC) for text in (STANDS_STILL, COMPUTES)]
+    before = children()
+    with PatientPool(SlowAnswer(), workers=2, deadline_s=2.0, memory_mb=1024) as pool:
+        outcomes = await pool.verify([right, hanging[0], right, hanging[1], right] * 2)
+    assert children() <= before
+    for number, outcome in enumerate(outcomes):
+        if number % 5 in (1, 3):
+            assert outcome == Failure(reason="timeout", detail="no verdict within 2.0 s")
+        else:
+            assert isinstance(outcome, OutcomeScore) and outcome.value == 1.0
 
 
-async def test_blow_ups_end_in_time_and_fail_alone(pool):
-    items = [(rf"\boxed{{{text}}}", SYMBOLIC) for text in BLOW_UPS]
-    benign = (rf"\boxed{{{SYMBOLIC}}}", SYMBOLIC)
-    mixed = [item for blow_up in items for item in (benign, blow_up)]
-    start = time.monotonic()
-    outcomes = await pool.verify(mixed)
-    took = time.monotonic() - start
-    assert all(isinstance(o, OutcomeScore) and o.value == 1.0 for o in outcomes[0::2])
-    hostile = outcomes[1::2]
-    reasons = {o.reason for o in hostile if isinstance(o, Failure)}
-    assert reasons == {"timeout"}  # some do hang, and none is anything worse
-    assert not any(isinstance(o, OutcomeScore) and o.value for o in hostile)
-    # every item had its deadline, at most, and every timeout one start of a replacement
-    timeouts = sum(isinstance(o, Failure) for o in hostile)
-    assert took <= 1.2 * DEADLINE_S * len(items) + 5.0 * timeouts
+# --- what is never read --------------------------------------------------------------------------
 
 
-async def test_injected_code_does_not_run(pool, tmp_path):
-    canary = tmp_path / "canary"
-    call = f"__import__('os').system('touch {canary}')"
-    opened = f"open('{canary}','w')"
-    items = []
-    for code in (call, opened):
-        for text in INJECTIONS:
-            text = text.replace("CANARY", code).replace("PATH", f"'{canary}'")
-            for frame in FRAMES:
-                items += [(frame % text, reference) for reference in ("7", SYMBOLIC)]
-    assert len(items) == 2 * 20 * 5 * 2
-    outcomes = await pool.verify(items)
-    assert not canary.exists()
-    for (text, _), outcome in zip(items, outcomes, strict=True):
-        accepted = isinstance(outcome, OutcomeScore) and outcome.value == 1.0
-        assert not accepted, text
-        assert not isinstance(outcome, Failure) or outcome.reason == "timeout", (text, outcome)
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What reaches the grammar."""
+    seen: list[str] = []
+
+    def parse(answer: str) -> list[object]:
+        seen.append(answer)
+        return [answer]
+
+    monkeypatch.setattr(math_answer, "_parse", parse)
+    math_answer._compare_values.cache_clear()
+    yield seen
+    math_answer._compare_values.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("bound", "text", "longer"),
+    [("_LONGEST", "x + y + 12", "x + y + 123"), ("_DEEPEST", "((x)) + [2]", "(((x))) + [2]")],
+)
+def test_what_is_too_large_is_not_read(
+    bound: str, text: str, longer: str, read: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(math_answer, bound, {"_LONGEST": 10, "_DEEPEST": 2}[bound])
+    assert compare(longer, "y") is Verdict.UNPARSABLE and not read
+    assert compare("y", longer) is Verdict.WRONG and not read
+    assert compare(longer, longer) is Verdict.CORRECT and not read
+    compare(text, "y")
+    assert read
+
+
+@pytest.mark.parametrize("sign", ["'", '"', "`", "#", "@", "?", "~", "__", ".x", "\x00", "\u0436"])
+@pytest.mark.parametrize("place", ["(%sx) + 1", "x %s+ 1", "x + (1%s)"])
+def test_what_no_mathematics_is_written_with_is_not_read(place: str, sign: str, read: list[str]):
+    text = place % sign
+    for found, reference in ((text, SYMBOLIC), (SYMBOLIC, text), (text, "7"), ("7", text)):
+        assert compare(found, reference) is not Verdict.CORRECT
+    assert not read
+
+
+def test_no_answer_is_read_as_a_program(monkeypatch: pytest.MonkeyPatch):
+    """Math-Verify has a second parser, for expressions that are not LaTeX, which is Python's."""
+    calls = []
+    monkeypatch.setattr(math_verify.parser, "parse_expr", lambda *a, **k: calls.append(a))
+    plain_expressions = ["x + 1", "2*x", "x(2)", "a[1]", "lambda", "print(1)", "x if y", "f(x)(y)"]
+    for text in plain_expressions:
+        compare(text, SYMBOLIC)
+        compare(SYMBOLIC, text)
+        for frame in FRAMES:
+            MathAnswer().verify(frame % text, SYMBOLIC)
+    assert not calls
 
 
 PIECES = [*"{}^_()[]9\\$,=<|!%&# ", r"\frac", r"\sqrt", r"\text{", r"\int", r"\sum", r"\boxed{"]
@@ -157,142 +136,25 @@ async def test_mutated_answers_never_crash_the_verifier(patient_pool):
     rng = random.Random(0)
     items = [(f"The answer is {mutated(rng.choice(seeds), rng)}", "90") for _ in range(500)]
     outcomes = await patient_pool.verify(items)
-    failures = [o for o in outcomes if isinstance(o, Failure)]
-    assert {o.reason for o in failures} <= {"timeout"}
-    assert len(failures) <= 0.01 * len(items)
+    assert [o for o in outcomes if isinstance(o, Failure)] == []
 
 
-# --- one at a time, by the clock -------------------------------------------------------------
-
-
-async def tick(late: list[float]) -> None:
-    """Notes by how much each of many short sleeps was too long."""
-    while True:
-        started = time.monotonic()
-        await asyncio.sleep(0.02)
-        late.append(time.monotonic() - started - 0.02)
-
-
-@dataclass
-class Watch:
-    """Has a pool of one worker verify single items, and measures each.
-
-    From the time of an item is taken what the machine was late by meanwhile: a short sleep of this
-    process, over and over, says how long it waits for a core. An item waits twice or three times,
-    for the pool's thread, for the killed process and for the caller.
-    """
-
-    pool: VerifierPool
-    deadline_s: float
-    seconds: list[float] = field(default_factory=list)
-    by_the_clock: list[float] = field(default_factory=list)
-    outcomes: list[OutcomeScore | Failure] = field(default_factory=list)
-
-    async def verify(self, text: str, reference: str) -> OutcomeScore | Failure:
-        late = [0.0]
-        ticker = asyncio.create_task(tick(late))
-        started = time.monotonic()
-        (outcome,) = await self.pool.verify([(text, reference)])
-        self.by_the_clock.append(time.monotonic() - started)
-        self.seconds.append(self.by_the_clock[-1] - 3 * max(late))
-        ticker.cancel()
-        self.outcomes.append(outcome)
-        if isinstance(outcome, Failure):  # its worker was killed: start the next off the clock
-            (benign,) = await self.pool.verify([("#### 5", "5")])
-            assert isinstance(benign, OutcomeScore) and benign.verdict is Verdict.CORRECT
-        return outcome
-
-    def check(self) -> None:
-        """Prints what happened; nothing was late, crashed or was left behind."""
-        failures = [o for o in self.outcomes if isinstance(o, Failure)]
-        reasons = Counter(failure.reason for failure in failures)
-        limit = 1.2 * self.deadline_s
-        late = [s for s in self.seconds if s > limit]
-        print(
-            f"\n{len(self.outcomes)} items, {len(late)} later than {limit:.2f} s (the slowest"
-            f" {max(self.seconds):.2f} s), with the machine's delays"
-            f" {sum(s > limit for s in self.by_the_clock)} ({max(self.by_the_clock):.2f} s),"
-            f" failures {dict(reasons)}"
-        )
-        assert late == []
-        memory = sum("MemoryError" in failure.detail for failure in failures)
-        assert reasons.keys() <= {"timeout", "crashed"} and reasons["crashed"] == memory, failures
-        assert len(self.pool.pids()) == 1
-
-
-@pytest.fixture
-def watch():
-    before = children()
-    deadline_s = 2.0
-    with VerifierPool(MathAnswer(), workers=1, deadline_s=deadline_s, memory_mb=1024) as pool:
-        watch = Watch(pool, deadline_s)
-        yield watch
-        watch.check()
-    assert children() <= before
-
-
-def generated_blow_ups(number: int, draw: random.Random) -> Iterator[str]:
-    """Towers, factorials, binomials, sums and integrals that nobody can work out."""
-    for _ in range(number):
-        a, b, c = (draw.randint(2, 10**9) for _ in range(3))
-        small = draw.randint(5, 99)
-        yield draw.choice(
-            [
-                f"{small}^{{{small}^{{{a}}}}}",
-                f"{small}^{small}^{small}^{small}",
-                f"{small}**{small}**{a}",
-                f"({a}^{{{b}}})!",
-                f"{a}!!",
-                rf"\binom{{{a}}}{{{b}}}",
-                rf"\frac{{{a}!}}{{{b}!}}",
-                rf"\sum_{{k=1}}^{{{a}}} \frac{{1}}{{k^{{{small}}}}}",
-                rf"\prod_{{k=1}}^{{{a}}} (k+x)",
-                rf"\int_0^{{{small}}} \sin(x^{{x^{{x}}}}) e^{{x^{small}}} dx",
-                rf"\int \frac{{x^{{{small}}}}}{{\sqrt{{x^{{{small}}}+{a}}}}} dx",
-                rf"(x+y+z+{a})^{{{draw.randint(300, 10**6)}}}",
-                rf"\sqrt[{a}]{{{b}^{{{c}}}}}",
-                rf"\log_{{{small}}}({a}^{{{b}}})",
-                "(" * small + "1" + ")" * small,
-                rf"\sqrt{{{small}+" * draw.randint(10, 60) + "1" + "}" * 60,
-            ]
-        )
-
-
-@pytest.mark.slow
-async def test_a_few_generated_blow_ups_keep_their_deadline(watch):
-    for text in generated_blow_ups(6, random.Random(1)):
-        outcome = await watch.verify(rf"\boxed{{{text}}}", SYMBOLIC)
-        assert isinstance(outcome, Failure) or outcome.value == 0.0
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-async def test_500_generated_blow_ups_keep_their_deadline(watch):
-    for text in [*BLOW_UPS, *generated_blow_ups(500, random.Random(0))]:
-        outcome = await watch.verify(rf"\boxed{{{text}}}", SYMBOLIC)
-        assert isinstance(outcome, Failure) or outcome.value == 0.0
-
-
-async def check_random_latex(watch: Watch, number: int, depth: int, canary: Path) -> None:
+async def check_random_latex(pool: VerifierPool, number: int, depth: int) -> None:
     draw = random.Random(0)
-    code = f"__import__('os').system('touch {canary}')"
-    for i in range(number):
-        found, reference = random_latex(draw, depth), random_latex(draw, depth)
-        if i % 10 == 0:
-            at = draw.randint(0, len(found))
-            found = found[:at] + code + found[at:]
-        await watch.verify(rf"\boxed{{{found}}}", plain(reference) or "x")
-    assert not canary.exists()
+    pairs = [(random_latex(draw, depth), random_latex(draw, depth)) for _ in range(number)]
+    items = [(rf"\boxed{{{found}}}", plain(reference) or "x") for found, reference in pairs]
+    outcomes = await pool.verify(items)
+    assert [(i, o) for i, o in zip(items, outcomes, strict=True) if isinstance(o, Failure)] == []
 
 
-async def test_a_little_random_latex(watch, tmp_path):
-    await check_random_latex(watch, 100, 2, tmp_path / "canary")
+async def test_a_little_random_latex(patient_pool):
+    await check_random_latex(patient_pool, 100, 2)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-async def test_10000_strings_of_random_latex(watch, tmp_path):
-    await check_random_latex(watch, 10_000, 4, tmp_path / "canary")
+async def test_10000_strings_of_random_latex(patient_pool):
+    await check_random_latex(patient_pool, 10_000, 3)
 
 
 # --- symmetry ------------------------------------------------------------------------------------
@@ -351,12 +213,12 @@ ODD = [
     "\N{ARABIC-INDIC DIGIT FIVE}",
     "\N{GRINNING FACE}",
     "\N{ZERO WIDTH SPACE}5",
-    "5" + "\N{COMBINING ENCLOSING CIRCLE}" * 100,
+    "5\N{COMBINING ENCLOSING CIRCLE}",
     "\r\n\t\v\f\x1b[31m5",
     "\\",
     "%",
-    "\\boxed{" * 1000,
-    "7 " * 500_000,
+    "\\boxed{" * 20,
+    "7 " * 5_000,
 ]
 
 

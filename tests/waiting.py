@@ -1,0 +1,60 @@
+"""Waiting for other processes by their progress: a slow machine is waited for, one that stands
+still is not."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_STANDSTILL_S = 60.0
+"""So long none of the processes below this one computes anything: nothing will come any more."""
+
+
+def wait_for(condition: Callable[[], T], what: str) -> T:
+    """Ask again and again until the answer is true; returns it.
+
+    Raises:
+        AssertionError: it is not, and all processes below this one have stood still for a minute.
+    """
+    worked, since = -1, time.monotonic()
+    while not (found := condition()):
+        if (now := _worked()) != worked:
+            worked, since = now, time.monotonic()
+        assert time.monotonic() - since < _STANDSTILL_S, f"no {what}, and nothing works on it"
+        time.sleep(0.02)  # between two looks, not instead of them
+    return found
+
+
+def gone(pids: Iterable[int]) -> Callable[[], bool]:
+    """Whether none of these processes is there, save as one that nobody has asked for its end."""
+    wanted = list(pids)
+    return lambda: all(state_and_ticks(pid)[0] in "ZX" for pid in wanted)
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids of all that a process started, and what those started."""
+    try:
+        lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:  # ended meanwhile
+        return []
+    children = [int(child) for text in lists for child in text.split()]
+    return children + [grand for child in children for grand in descendants(child)]
+
+
+def state_and_ticks(pid: int) -> tuple[str, int]:
+    """A process's state ('R' runs, 'T' is stopped, 'Z' has ended, 'X' is gone), and the CPU time
+    that it and its ended children took, in hundredths of a second."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return "X", 0
+    return fields[0], sum(int(field) for field in fields[11:15])
+
+
+def _worked() -> int:
+    return sum(state_and_ticks(pid)[1] for pid in descendants(os.getpid()))
