@@ -19,8 +19,10 @@ usage: rlstep train RECIPE [--dry-run] [--FIELD VALUE ...]
        rlstep eval RECIPE [--policy.model.path FOLDER] [--FIELD VALUE ...]
        rlstep train RECIPE --help     every field of the recipe's configuration
        rlstep list [ROOM]             what can stand in a recipe: losses, pairs, steps, ...
+       rlstep show RUN [--iteration N] [--prompt ID]      rollouts, steps coloured by score
 
-RECIPE is a Python file with a function `config()` that returns an rlstep Config.
+RECIPE is a Python file with a function `config()` that returns an rlstep Config; RUN is a run's
+name or its folder.
 """
 
 _UNKNOWN_FIELD = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
@@ -34,6 +36,8 @@ def main() -> None:
         return
     if arguments[:1] == ["list"] and len(arguments) <= 2:
         sys.exit(list_plugins(arguments[1:]))
+    if arguments[:1] == ["show"]:
+        sys.exit(look_at_run(arguments[0], arguments[1:]))
     if len(arguments) < 2 or arguments[0] not in ("train", "eval"):
         print(USAGE, end="", file=sys.stderr)
         sys.exit(2)
@@ -48,6 +52,16 @@ def list_plugins(rooms: Sequence[str]) -> int:
 
     try:
         print(catalog(rooms or ROOMS))
+    except ValueError as error:
+        print(f"rlstep: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def look_at_run(command: str, words: Sequence[str]) -> int:
+    """What a run left behind, by one of the commands that read it. Returns an exit status."""
+    try:
+        importlib.import_module(f"rlstep.commands.{command}").main(words)
     except ValueError as error:
         print(f"rlstep: {error}", file=sys.stderr)
         return 2
@@ -93,7 +107,8 @@ def run_recipe(
     rest = list(sys.argv[1:] if arguments is None else arguments)
     dry_run = "--dry-run" in rest
     try:
-        config = _configured(recipe, [item for item in rest if item != "--dry-run"], prog)
+        overrides = [item for item in rest if item != "--dry-run"]
+        written, config = _configured(recipe, overrides, prog)
         if evaluate_only:
             config = dataclasses.replace(config, iterations=0)
         if dry_run:
@@ -103,7 +118,7 @@ def run_recipe(
             return 0
         from rlstep.running.run import prepare
 
-        run = prepare(config)
+        run = prepare(config, written)
     except ValueError as error:
         print(f"rlstep: {error}", file=sys.stderr)
         return 2
@@ -111,15 +126,22 @@ def run_recipe(
     return 0 if summary["complete"] else 130
 
 
-def _configured(recipe: Callable[[], Config], arguments: list[str], prog: str | None) -> Config:
-    """Raises: ValueError: a value is refused; names the field and the nearest valid value."""
+def _configured(
+    recipe: Callable[[], Config], arguments: list[str], prog: str | None
+) -> tuple[Config, Config]:
+    """The recipe's own configuration, and with the overrides.
+
+    Raises:
+        ValueError: a value is refused; names the field and the nearest valid value.
+    """
     import tyro
 
     try:
-        return tyro.cli(
+        written = recipe()
+        return written, tyro.cli(
             Config,
             prog=prog,
-            default=recipe(),
+            default=written,
             args=arguments,
             config=(tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands),
         )

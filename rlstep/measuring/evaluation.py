@@ -14,8 +14,12 @@ import numpy as np
 from rlstep.interfaces import StepOracle
 from rlstep.measuring.aggregate import chain_score
 from rlstep.measuring.metrics import calibration_error, reliability_curve, roc_auc
+from rlstep.measuring.monitors import POSITIONS
 from rlstep.tensors.sequences import is_correct
 from rlstep.types import Rollout
+
+FEWEST_STEPS = 10
+"""Of either class; of 10 right and 10 wrong steps an AUC of 1/2 is measured within 0.13."""
 
 
 def evaluate_prm(
@@ -31,6 +35,28 @@ def evaluate_prm(
     return metrics if oracle is None else metrics | oracle_agreement(probe_steps(now, oracle))
 
 
+def auc_by_position(
+    positions: np.ndarray, scores: np.ndarray, labels: np.ndarray
+) -> dict[int, float]:
+    """ROC AUC among the steps at one position, for the first `POSITIONS` of them.
+
+    In one number for all steps a scorer can hide that it only knows how late a step is. A position
+    with fewer than `FEWEST_STEPS` of either class has none: it would be chance.
+
+    Args:
+        positions: int [N], index of each step in its rollout.
+        scores: float [N].
+        labels: bool [N], True for a right step.
+    """
+    found = {}
+    for position in range(POSITIONS):
+        here = positions == position
+        right = int(labels[here].sum())
+        if min(right, int(here.sum()) - right) >= FEWEST_STEPS:
+            found[position] = roc_auc(scores[here], labels[here])
+    return found
+
+
 def tells_apart(rollouts: Sequence[Rollout]) -> bool:
     """Whether the PRM's scores differ at all: one that was never trained says 1/2 of everything."""
     scores = [s.values for r in rollouts if (s := r.step_scores("prm")) is not None]
@@ -41,7 +67,8 @@ def outcome_agreement(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """Chains against the verifier: is a chain of score 0.7 correct in 70 % of cases?
 
     'prm/outcome_auc', 'prm/outcome_ece' and 'prm/outcome_reliability/...' of the last step's score,
-    which speaks of the whole chain; 'prm/outcome_auc_min' of the lowest step score.
+    which speaks of the whole chain; 'prm/outcome_auc_min' of the lowest step score;
+    'prm/outcome_auc_at/<position>' of the score of the step there (see `auc_by_position`).
     """
     known = [
         (scores.values, is_correct(rollout))
@@ -57,7 +84,11 @@ def outcome_agreement(rollouts: Sequence[Rollout]) -> dict[str, float]:
     if right.any() and not right.all():
         metrics["prm/outcome_auc"] = roc_auc(last, right)
         metrics["prm/outcome_auc_min"] = roc_auc(lowest, right)
-    return metrics
+    position = np.concatenate([np.arange(len(values)) for values, _ in known] or [np.zeros(0)])
+    score = np.concatenate([values for values, _ in known] or [np.zeros(0)])
+    ends_right = np.repeat(right, [len(values) for values, _ in known])
+    by_position = auc_by_position(position, score, ends_right)
+    return metrics | {f"prm/outcome_auc_at/{at}": auc for at, auc in by_position.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +123,16 @@ def oracle_agreement(probe: StepProbe) -> dict[str, float]:
     """Steps against the exact oracle: ROC AUC, and how often a step of score 0.7 is right.
 
     Beside the AUC that of the step's position alone (earlier is more often right): what a scorer
-    that cannot read would reach.
+    that cannot read would reach; and 'prm/auc_at/<position>', the AUC among the steps there.
     """
     metrics = {"prm/probe_steps": float(len(probe.right))}
     metrics |= _calibration("prm/", probe.score, probe.right)
     if probe.right.all() or not probe.right.any():
         return metrics  # one class only: no AUC exists
+    by_position = auc_by_position(probe.position, probe.score, probe.right)
     return {
         **metrics,
+        **{f"prm/auc_at/{at}": auc for at, auc in by_position.items()},
         "prm/auc": roc_auc(probe.score, probe.right),
         "prm/auc_position": roc_auc(-probe.position, probe.right),
         "prm/probe_wrong_steps": float((~probe.right).sum()),

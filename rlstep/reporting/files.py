@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -44,6 +44,31 @@ class JsonLines:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (row for row, _ in self._rows())
 
+    def of_iteration(self, iteration: int) -> Iterator[dict[str, Any]]:
+        """The rows of one iteration, found by halving: a file of many gigabytes is not read whole.
+
+        Iterations never decrease along the file.
+
+        Raises:
+            ValueError: a line is no JSON object with an iteration.
+        """
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            low, high = 0, file.seek(0, os.SEEK_END)
+            while low < high:  # rows of the iteration begin in [low, high], at a line's start
+                middle = (low + high) // 2
+                start, line = _line_after(file, middle)
+                if not line.endswith(b"\n") or self._parse(line)["iteration"] >= iteration:
+                    high = middle
+                else:
+                    low = start + len(line)
+            file.seek(_line_after(file, low)[0])
+            for line in file:
+                if not line.endswith(b"\n") or (row := self._parse(line))["iteration"] > iteration:
+                    return
+                yield row
+
     def truncate_after(self, iteration: int) -> None:
         """Drop every row of a later iteration, and a torn last line. No file: nothing to drop.
 
@@ -71,15 +96,25 @@ class JsonLines:
                 offset += len(line)
                 yield self._parse(line, number), offset
 
-    def _parse(self, line: bytes, number: int) -> dict[str, Any]:
+    def _parse(self, line: bytes, number: int | None = None) -> dict[str, Any]:
         try:
             row = json.loads(line)
             int(row["iteration"])
         except (ValueError, KeyError, TypeError) as error:
+            place = f"line {number}" if number else f"a line that begins {line[:40]!r}"
             raise ValueError(
-                f"{self.path}, line {number}: {error!r}; a line is a JSON object with an iteration"
+                f"{self.path}, {place}: {error!r}; a line is a JSON object with an iteration"
             ) from error
         return row
+
+
+def _line_after(file: BinaryIO, offset: int) -> tuple[int, bytes]:
+    """The first line that begins at an offset or behind it, and where it begins; b'' at the end."""
+    file.seek(max(0, offset - 1))
+    if offset:
+        file.readline()  # the rest of the line that holds the byte before
+    start = file.tell()
+    return start, file.readline()
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
+from rlstep.interfaces import StepOracle
 from rlstep.measuring.metrics import Record
 from rlstep.reporting.console import ConsoleSink
 from rlstep.reporting.describe import describe_config, describe_versions
@@ -34,6 +35,8 @@ class Reporter:
         *,
         iterations: int,
         resumed: int | None = None,
+        oracle: StepOracle | None = None,
+        recipe: Any = None,
         sinks: Sequence[Sink] | None = None,
     ) -> None:
         """
@@ -42,6 +45,8 @@ class Reporter:
             config: its configuration, of nested dataclasses.
             iterations: how many the run will have.
             resumed: the iteration whose checkpoint it goes on from, None for a new run.
+            oracle: the task, where it knows which steps are right.
+            recipe: what the recipe itself returned, before anything was overridden.
             sinks: files, wandb and the console by default.
 
         Raises:
@@ -52,7 +57,9 @@ class Reporter:
             config=describe_config(config),
             iterations=iterations,
             resumed=resumed,
+            oracle=oracle,
         )
+        self._recipe = None if recipe is None else describe_config(recipe)
         self._sinks = (FileSink(), WandbSink(), ConsoleSink()) if sinks is None else tuple(sinks)
         self._extra: dict[str, Any] = {}
         self._summary: dict[str, Any] = {"failed": True}
@@ -61,6 +68,8 @@ class Reporter:
     def __enter__(self) -> Self:
         directory = self._start.directory
         write_json(directory.config, self._start.config)
+        if self._recipe is not None:
+            write_json(directory.recipe, self._recipe)
         write_json(directory.versions, describe_versions())
         with ExitStack() as opened:
             for sink in self._sinks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rlstep.interfaces import StepOracle
 from rlstep.reporting.redact import redact
 from rlstep.types import Failure, Group, Rollout, RolloutScore, StepScores
 
@@ -20,11 +21,22 @@ STEP_COLUMNS = (
 )
 
 
-def rollout_rows(iteration: int, groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
-    """One row a rollout, and one for every failure that left none."""
+def rollout_rows(
+    iteration: int, groups: Sequence[Group], oracle: StepOracle | None = None
+) -> Iterator[dict[str, Any]]:
+    """One row a rollout, and one for every failure that left none.
+
+    Args:
+        oracle: a task that knows which steps are right. With it a row has 'first_error': the index
+            of the first wrong step, None where every step is right.
+    """
     for group in groups:
         for rollout in group.rollouts:
-            yield _rollout_row(iteration, rollout)
+            row = _rollout_row(iteration, rollout)
+            if oracle is not None:
+                texts = [step["text"] for step in row["steps"]]
+                row["first_error"] = oracle.first_error(rollout.prompt, texts)
+            yield row
         for failure in group.failures:
             yield {
                 "iteration": iteration,

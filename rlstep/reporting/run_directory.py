@@ -1,6 +1,7 @@
 """Where a run keeps what it writes.
 
 <root>/<name>/config.json      the resolved configuration, without secrets
+              recipe.json      the recipe's own, before the command line changed it
               versions.json    Python, packages, git commit
               metrics.jsonl    one line an iteration
               rollouts.jsonl   one line a rollout, to be read by people
@@ -14,6 +15,8 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +68,10 @@ class RunDirectory:
         return self.path / "config.json"
 
     @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.json"
+
+    @property
     def versions(self) -> Path:
         return self.path / "versions.json"
 
@@ -103,6 +110,47 @@ class RunDirectory:
         """
         self.metrics.truncate_after(iteration)
         self.rollouts.truncate_after(iteration)
+
+
+def default_root() -> Path:
+    """Where runs live unless a configuration says so: RLSTEP_RUN_DIR, or else `runs` here.
+
+    A submitted job's working directory is a temporary copy, so there it is the home's `runs`.
+
+    Raises:
+        ValueError: RLSTEP_RUN_DIR is not absolute.
+    """
+    chosen = os.environ.get("RLSTEP_RUN_DIR")
+    if not chosen:
+        base = Path.home() if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Path.cwd()
+        return base / "runs"
+    root = Path(chosen).expanduser()
+    if not root.is_absolute():
+        raise ValueError(f"RLSTEP_RUN_DIR is {chosen!r}; it must be absolute, like /data/runs")
+    return root
+
+
+def find_run(run: str, root: Path) -> RunDirectory:
+    """The run of a name under the root, or in a folder.
+
+    Raises:
+        ValueError: there is none; names the nearest.
+    """
+    for path in (root / run, Path(run).expanduser()):
+        if run.strip() and (path / "config.json").is_file():
+            return RunDirectory(path)
+    runs = {p.parent.name: p.parent.stat().st_mtime for p in root.glob("*/config.json")}
+    if not runs:
+        raise ValueError(
+            f"run {run!r}: no such run or folder, and {root} has none; give the run's folder, or"
+            " set RLSTEP_RUN_DIR to where runs are kept"
+        )
+    newest = max(runs, key=lambda name: runs[name])
+    near = difflib.get_close_matches(run, runs, 1) or [newest]
+    raise ValueError(
+        f"run {run!r}: no such run or folder; the nearest in {root} is {near[0]!r}"
+        f" (the newest is {newest!r})"
+    )
 
 
 def check_run_name(name: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rlstep.interfaces import StepOracle
 from rlstep.measuring.metrics import Record
 from rlstep.reporting.rows import rollout_rows
 from rlstep.reporting.run_directory import RunDirectory
@@ -25,6 +26,8 @@ class RunStart:
     """How many the run will have."""
     resumed: int | None = None
     """The iteration whose checkpoint it goes on from, None for a new run."""
+    oracle: StepOracle | None = None
+    """The task, where it knows which steps are right."""
 
 
 class Sink(ABC):
@@ -54,14 +57,14 @@ class FileSink(Sink):
     """metrics.jsonl, rollouts.jsonl and accuracy.png of the run's directory."""
 
     def open(self, start: RunStart) -> None:
-        self._directory = start.directory
+        self._directory, self._oracle = start.directory, start.oracle
         if start.resumed is not None:
             start.directory.truncate_after(start.resumed)
 
     def iteration(self, record: Record, groups: Sequence[Group]) -> None:
         iteration = int(record["iteration"])
         # Rollouts first: a crash in between leaves no iteration whose rollouts are missing.
-        self._directory.rollouts.append(*rollout_rows(iteration, groups))
+        self._directory.rollouts.append(*rollout_rows(iteration, groups, self._oracle))
         self._directory.metrics.append(record)
 
     def close(self, summary: Mapping[str, Any]) -> None:

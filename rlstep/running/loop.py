@@ -42,11 +42,15 @@ async def train(
         async for iteration, collected in batches:
             metrics = {"time/collect": time.monotonic() - started}
             groups = [drop_stale(group, roles.version - lag) for group in collected]
+            begun = time.monotonic()
             rollouts = await score(groups, roles, roles.context(iteration))
+            metrics["time/score"] = time.monotonic() - begun
             scored = regroup(groups, rollouts)
             samples = config.samples.samples(scored)
             metrics |= rollout_metrics(scored, roles.version) | watch(scored, config.monitors)
+            begun = time.monotonic()
             metrics |= await roles.train(samples, rollouts, iteration)
+            metrics["time/train"] = time.monotonic() - begun
             metrics["time/iteration"] = time.monotonic() - started
             report({"iteration": iteration + 1, **metrics}, scored)
             yield iteration + 1

@@ -22,7 +22,7 @@ from rlstep.measuring.metrics import Record, rollout_metrics
 from rlstep.measuring.monitors import alarms, tell
 from rlstep.reporting.probe import read_probe, write_probe
 from rlstep.reporting.reporter import Reporter
-from rlstep.reporting.run_directory import RunDirectory
+from rlstep.reporting.run_directory import RunDirectory, default_root
 from rlstep.rollouts.held_out import sample_greedily, sample_probe
 from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
 from rlstep.running.loop import train
@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def prepare(config: Config) -> Run:
+def prepare(config: Config, recipe: Config | None = None) -> Run:
     """Everything that can be refused before a process starts, the run's directory last.
+
+    Args:
+        recipe: what the recipe returned, before anything was overridden; kept for comparison.
 
     Raises:
         ValueError: the configuration, the data, a model, the run's name or its checkpoints.
@@ -66,7 +69,7 @@ def prepare(config: Config) -> Run:
         read_probe(directory.probe, prompts.evaluation)  # refuses another task's
     checkpoints = Checkpoints(directory.checkpoints)
     saved = checkpoints.latest_valid() if config.resume else None
-    return Run(config, tokenizer, prompts, directory, checkpoints, saved)
+    return Run(config, tokenizer, prompts, directory, checkpoints, saved, recipe)
 
 
 def load_tokenizer(path: str) -> Tokenizer:
@@ -103,17 +106,13 @@ def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
 
 
 def resolve_run_dir(config: Config) -> Path:
-    """Where runs live: the configuration, RLSTEP_RUN_DIR, or a default that is printed.
-
-    A submitted job's working directory is a temporary copy, so the default there is the home.
-    """
-    if chosen := config.run_dir or os.environ.get("RLSTEP_RUN_DIR"):
-        if not Path(chosen).expanduser().is_absolute():
-            raise ValueError(f"RLSTEP_RUN_DIR is {chosen!r}; it must be absolute, like /data/runs")
-        return Path(chosen).expanduser()
-    base = Path.home() if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Path.cwd()
-    print(f"run_dir is not set; runs are kept in {base / 'runs'}", flush=True)
-    return base / "runs"
+    """Where runs live: the configuration's place, or a default that is printed."""
+    if config.run_dir:
+        return Path(config.run_dir)
+    root = default_root()
+    if not os.environ.get("RLSTEP_RUN_DIR"):
+        print(f"run_dir is not set; runs are kept in {root}", flush=True)
+    return root
 
 
 def worker_path() -> str:
@@ -132,6 +131,8 @@ class Run:
     checkpoints: Checkpoints
     saved: Checkpoint | None
     """Where to go on from."""
+    recipe: Config | None = None
+    """What the recipe returned, before anything was overridden."""
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by Ctrl-C, SIGTERM (`ray job stop`) or the time limit."""
     seconds: float = 0.0
@@ -146,12 +147,15 @@ class Run:
         """
         saved, resume = self.saved, self.config.resume
         state = saved.state if saved else RunState(iteration=0)
+        task = self.config.task
         async with AsyncExitStack() as stack:
             reporter = Reporter(
                 self.directory,
                 self.config,
                 iterations=self.config.iterations,
                 resumed=state.iteration if resume else None,
+                oracle=task if isinstance(task, StepOracle) else None,
+                recipe=self.recipe,
             )
             self.reporter = stack.enter_context(reporter)
             self.roles = await self._start_roles(stack, saved, state)
@@ -250,6 +254,7 @@ class Run:
         problems = self.prompts.evaluation[: config.problems or None]
         if not problems:
             return
+        started = time.monotonic()
         sampling = self.config.rollouts.sampling
         if config.max_tokens:
             sampling = replace(sampling, max_tokens=config.max_tokens)
@@ -259,6 +264,7 @@ class Run:
         if with_prm and config.prm_problems:
             probed = problems[: config.prm_problems]
             metrics |= await self._evaluate_prm(iteration, probed, sampling)
+        metrics["time/evaluation"] = time.monotonic() - started
         self.reporter.iteration({"iteration": iteration, **metrics})
 
     async def _evaluate_prm(

@@ -411,3 +411,15 @@ def test_a_recipe_run_as_a_script(capsys: pytest.CaptureFixture[str]):
     assert "iterations=7" in capsys.readouterr().out
     assert run_recipe(lambda: small_config(iterations=-7), ["--dry-run"]) == 2
     assert "iterations is -7; the smallest valid value is 0" in capsys.readouterr().err
+
+
+def test_a_run_knows_what_its_recipe_said(monkeypatch: pytest.MonkeyPatch):
+    given: list[Config] = []
+
+    def refuse(config: Config, recipe: Config) -> None:
+        given.extend([config, recipe])
+        raise ValueError("enough")
+
+    monkeypatch.setattr("rlstep.running.run.prepare", refuse)
+    assert run_recipe(lambda: small_config(iterations=7), ["--iterations", "9"]) == 2
+    assert [config.iterations for config in given] == [9, 7]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from rlstep.measuring.evaluation import (
+    FEWEST_STEPS,
+    auc_by_position,
     evaluate_prm,
     oracle_agreement,
     outcome_agreement,
@@ -14,12 +17,13 @@ from rlstep.measuring.evaluation import (
     score_drift,
     tells_apart,
 )
-from rlstep.measuring.metrics import rollout_metrics
+from rlstep.measuring.metrics import roc_auc, rollout_metrics
+from rlstep.measuring.monitors import POSITIONS
 from rlstep.rollouts.held_out import sample_greedily, sample_probe
 from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_context
 from rlstep.testing.small import small_prompts
 from rlstep.types import Failure, Prompt, Rollout, Sampling
-from tests.builders import make_rollout
+from tests.builders import make_outcome, make_rollout, make_step_scores, make_text_rollout
 
 SAMPLING = Sampling(max_tokens=64, temperature=0.8, top_p=0.9, top_k=20)
 
@@ -192,3 +196,50 @@ def test_drift_worked_by_hand():
     assert score_drift(first, now) == {"prm/drift": pytest.approx(1 / 3),
                                        "prm/drift_mean": pytest.approx(-0.5 / 3)}  # fmt: skip
     assert score_drift([failed], [failed]) == {}
+
+
+# --- by position ---------------------------------------------------------------------------------
+
+
+def test_the_auc_by_position_worked_by_hand():
+    """At position 0 every right step scores above every wrong one, at position 1 none does."""
+    n = FEWEST_STEPS
+    positions = np.repeat([0, 1], 2 * n)
+    scores = np.concatenate([[0.9] * n, [0.1] * n, [0.1] * n, [0.9] * n])
+    right = np.tile(np.repeat([True, False], n), 2)
+    assert auc_by_position(positions, scores, right) == {0: 1.0, 1: 0.0}
+    # In one number: of 4 n^2 pairs n^2 at position 0 and none at 1, crossed n^2 / 2 each: 1/2.
+    assert roc_auc(scores, right) == 0.5
+    order = np.random.default_rng(0).permutation(4 * n)
+    assert auc_by_position(positions[order], scores[order], right[order]) == {0: 1.0, 1: 0.0}
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "known"), [(10, 10, True), (9, 30, False), (30, 9, False)]
+)
+def test_a_position_with_few_of_a_class_has_no_auc(right: int, wrong: int, known: bool):
+    labels = np.repeat([True, False], [right, wrong])
+    found = auc_by_position(np.full(len(labels), 2), labels.astype(float), labels)
+    assert found == ({2: 1.0} if known else {})
+
+
+def test_positions_far_in_have_no_auc():
+    labels = np.tile([True, False], 20)
+    found = auc_by_position(np.full(40, POSITIONS), labels.astype(float), labels)
+    assert found == {} and auc_by_position(np.zeros(0), np.zeros(0), np.zeros(0, bool)) == {}
+
+
+def test_agreement_tells_the_auc_by_position():
+    def chain(text: str, score: float, outcome: float) -> Rollout:
+        prompt = small_prompts(1)[0]
+        made = make_text_rollout(prompt, ["1\n", text])
+        return made.with_scores(prm=make_step_scores([0.5, score]), outcome=make_outcome(outcome))
+
+    rollouts = [chain("2", 0.8, 1.0)] * 10 + [chain("x", 0.3, 0.0)] * 10
+    steps = oracle_agreement(probe_steps(rollouts, Oracle()))
+    assert {n: v for n, v in steps.items() if "auc_at" in n} == {"prm/auc_at/1": 1.0}
+    chains = outcome_agreement(rollouts)
+    assert {n: v for n, v in chains.items() if "auc_at" in n} == {
+        "prm/outcome_auc_at/0": 0.5,  # all first steps score the same
+        "prm/outcome_auc_at/1": 1.0,
+    }

@@ -102,3 +102,43 @@ def test_a_json_file_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.Monke
     assert json.loads(path.read_text()) == {"a": 1}
     write_json(path, {"a": float("inf")})
     assert json.loads(path.read_text()) == {"a": "inf"}
+
+
+@pytest.mark.parametrize(
+    "sizes", [[], [1], [3], [1, 2, 3], [0, 4], [2, 0, 1], [50, 1, 50]], ids=str
+)
+def test_the_rows_of_one_iteration(sizes: list[int], lines: JsonLines):
+    """Rows of very different lengths, `sizes[i]` of iteration i; and iterations without rows."""
+    rows = [
+        {"iteration": i, "row": j, "text": "x" * (j * 37 % 400)}
+        for i, size in enumerate(sizes)
+        for j in range(size)
+    ]
+    if rows:
+        lines.append(*rows)
+    for iteration in range(-1, len(sizes) + 1):
+        wanted = [row for row in rows if row["iteration"] == iteration]
+        assert list(lines.of_iteration(iteration)) == wanted
+
+
+def test_an_iteration_with_a_torn_last_line(lines: JsonLines):
+    lines.append({"iteration": 1}, {"iteration": 2, "text": "whole"})
+    with lines.path.open("a") as file:
+        file.write('{"iteration": 2, "te')
+    assert list(lines.of_iteration(2)) == [{"iteration": 2, "text": "whole"}]
+    assert list(lines.of_iteration(1)) == [{"iteration": 1}]
+
+
+def test_a_line_that_is_no_row_is_named(lines: JsonLines):
+    lines.path.write_text('{"iteration": 1}\n[3]\n')
+    with pytest.raises(ValueError, match="a line that begins"):
+        list(lines.of_iteration(2))
+
+
+def test_few_lines_are_read_of_a_long_file(lines: JsonLines, monkeypatch: pytest.MonkeyPatch):
+    lines.append(*({"iteration": i // 4} for i in range(4096)))
+    parsed: list[bytes] = []
+    parse = lines._parse
+    monkeypatch.setattr(lines, "_parse", lambda line: parsed.append(line) or parse(line))
+    assert len(list(lines.of_iteration(700))) == 4
+    assert len(parsed) < 40  # two to the 16 bytes, and the rows themselves

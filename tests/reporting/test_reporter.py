@@ -12,7 +12,7 @@ from rlstep.measuring.metrics import Record
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.reporting.sinks import FileSink, RunStart, Sink
-from rlstep.types import Failure, Group
+from rlstep.types import Failure, Group, Prompt
 from tests.builders import make_counts, make_rollout
 
 
@@ -158,3 +158,24 @@ def test_a_sink_that_fails_to_close_does_not_keep_the_others_open(directory: Run
     with pytest.raises(RuntimeError, match="close failed"), reporter:
         pass
     assert first.calls == ["open", "close"]
+
+
+def test_a_task_that_knows_the_first_error_has_it_written(directory: RunDirectory):
+    class Oracle:
+        def first_error(self, prompt: Prompt, step_texts: Sequence[str]) -> int | None:
+            return next((i for i, text in enumerate(step_texts) if "3" in text), None)
+
+    reporter = Reporter(directory, Settings(), iterations=1, oracle=Oracle(), sinks=[FileSink()])
+    with reporter:
+        reporter.iteration({"iteration": 1}, [group()])
+    scored, failed, lost = directory.rollouts  # the steps '1 2 ' and '3 '; the step '4 '
+    assert (scored["first_error"], failed["first_error"]) == (1, None)
+    assert "first_error" not in lost
+
+
+def test_what_the_recipe_said_is_kept_beside_what_ran(directory: RunDirectory):
+    recipe, ran = Settings(), Settings(learning_rate=1.0)
+    with Reporter(directory, ran, iterations=1, recipe=recipe, sinks=[FileSink()]):
+        pass
+    assert json.loads(directory.recipe.read_text())["learning_rate"] == 1e-5
+    assert json.loads(directory.config.read_text())["learning_rate"] == 1.0

@@ -1,0 +1,83 @@
+"""A small run on disk, written by the writers that a run uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rlstep.config import Config
+from rlstep.reporting.reporter import Reporter
+from rlstep.reporting.run_directory import RunDirectory
+from rlstep.reporting.sinks import FileSink
+from rlstep.testing.small import small_config
+from rlstep.types import Failure, Group, OutcomeScore, Prompt, Rollout, Verdict
+from tests.builders import make_prompt, make_step_scores, make_text_rollout
+
+ITERATIONS = 3
+
+
+class Oracle:
+    """A step with an 'x' is wrong."""
+
+    def first_error(self, prompt: Prompt, step_texts: Sequence[str]) -> int | None:
+        wrong = [i for i, text in enumerate(step_texts) if "x" in text]
+        return wrong[0] if wrong else None
+
+
+def rollout(
+    prompt: Prompt, name: str, lines: Sequence[str], prm: Sequence[float] | None, right: bool
+) -> Rollout:
+    """With step scores, or with none where the PRM failed."""
+    verdict = Verdict.CORRECT if right else Verdict.WRONG
+    outcome = OutcomeScore(value=float(right), verdict=verdict, extracted=lines[-1])
+    scores = Failure(reason="timeout") if prm is None else make_step_scores(prm)
+    made = replace(make_text_rollout(prompt, lines), rollout_id=name)
+    return made.with_scores(outcome=outcome, prm=scores)
+
+
+def groups(iteration: int, lines: Sequence[str] = ("1+1=2\n", "2+2=x\n", "#4")) -> list[Group]:
+    """Two prompts of an iteration: one of three rollouts and a failure, one of a single rollout."""
+    mixed, plain = make_prompt(f"mixed-{iteration}"), make_prompt(f"plain-{iteration}")
+    name = f"{iteration}/{mixed.prompt_id}"
+    rollouts = (
+        rollout(mixed, f"{name}/0", lines, [0.9, 0.1, 0.7], right=False),
+        rollout(mixed, f"{name}/1", ["1+1=2\n", "#2"], [0.9, 0.5], right=True),
+        rollout(mixed, f"{name}/2", ["1+1=2\n", "#2"], None, right=True),
+    )
+    lost = Failure(reason="generator_lost", detail="a node went away")
+    one = rollout(plain, f"{iteration}/{plain.prompt_id}/0", ["#1"], [0.3], right=True)
+    return [
+        Group(prompt=mixed, rollouts=rollouts, failures=(lost,)),
+        Group(prompt=plain, rollouts=(one,)),
+    ]
+
+
+def record_run(
+    root: Path,
+    name: str = "demo",
+    *,
+    oracle: Oracle | None = None,
+    config: Config | None = None,
+    recipe: Config | None = None,
+    lines: Sequence[str] = ("1+1=2\n", "2+2=x\n", "#4"),
+) -> RunDirectory:
+    """A complete run of three iterations."""
+    run = RunDirectory.create(root, name)
+    reporter = Reporter(
+        run,
+        config or small_config(name=name),
+        iterations=ITERATIONS,
+        oracle=oracle,
+        recipe=recipe,
+        sinks=[FileSink()],
+    )
+    with reporter:
+        reporter.iteration({"iteration": 0, "eval/accuracy": 0.25, "eval/problems": 8})
+        for iteration in range(1, ITERATIONS + 1):
+            reporter.iteration(
+                {"iteration": iteration, "rollout/rollouts": 4, "rollout/accuracy": 0.75},
+                groups(iteration, lines),
+            )
+        reporter.add_to_summary(complete=True)
+    return run
