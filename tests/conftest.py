@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -33,3 +34,11 @@ class RayOnOneWorker(LoadScopeScheduling):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> RayOnOneWorker:
     return RayOnOneWorker(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What the tests took of the processors: unlike seconds, much the same on a busy machine."""
+    took = os.times()
+    seconds = took.user + took.system + took.children_user + took.children_system
+    terminalreporter.write_line(f"CPU time, user and system, of all processes: {seconds:.0f} s")

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from rlstep.cli import load_recipe
-from rlstep.scoring.processes.verifier_pool import VerifierPool
 from rlstep.tasks.arithmetic import arithmetic_tokenizer
 from rlstep.tensors.batching import collate, count
 from rlstep.types import OutcomeScore, Pair, PairSamples, Verdict
 from tests.builders import make_sequence
+from tests.scoring.processes.patient_pool import PatientPool
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -33,7 +33,7 @@ async def test_the_example_of_a_task_a_reward_and_a_loss(
     prompts = config.task.load(arithmetic_tokenizer(), config.max_prompt_tokens)
     assert len(prompts.train) == 80 and prompts.evaluation[0].answer == "4"
 
-    with VerifierPool(config.verifier, workers=1) as pool:  # in a process of its own
+    with PatientPool(config.verifier, workers=1) as pool:  # in a process of its own
         verdicts = await pool.verify([("2*2=4\n#4", "4"), ("2*2=4\n#5", "4"), ("\n\n\n#4", "4")])
     assert [v.verdict for v in verdicts if isinstance(v, OutcomeScore)] == [
         Verdict.CORRECT,

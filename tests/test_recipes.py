@@ -49,7 +49,6 @@ def resolved() -> dict:
         [sys.executable, "-c", RESOLVE, *map(str, RECIPES)],
         capture_output=True,
         text=True,
-        timeout=280,
         check=False,
         # Hub models that are not on this machine are not asked for; their memory is 'unknown'.
         env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120"},

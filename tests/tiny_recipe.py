@@ -10,6 +10,7 @@ from rlstep.config import (
     LearnerConfig,
     ModelConfig,
     OptimizerConfig,
+    ScorerConfig,
 )
 from rlstep.interfaces import Verifier
 from rlstep.losses.full_step_dpo import FullStepDpo
@@ -62,7 +63,9 @@ def config() -> Config:
                 loss=StepLabelLoss(),
             ),
         ),
-        generator=GeneratorConfig(context=96, kv_cache_mib=32),
+        generator=GeneratorConfig(context=96, kv_cache_mib=32, deadline_s=1800.0),
+        scorer=ScorerConfig(deadline_s=300.0),
+        deadline_s=1800.0,
         evaluation=EvaluationConfig(prm_problems=4),
         max_prompt_tokens=32,
         prompts_per_iteration=4,

@@ -110,4 +110,4 @@ def test_listing_loads_no_cluster():
         "import sys; from rlstep.commands.catalog import catalog; catalog();"
         "sys.exit(sum(package in sys.modules for package in ('ray', 'vllm', 'deepspeed')))"
     )
-    assert subprocess.run([sys.executable, "-c", program], timeout=240, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -396,7 +396,6 @@ def test_what_ends_early_loads_no_cluster(options: list[str], status: int, recip
         [sys.executable, "-c", WATCH, "train", recipe("small_config()"), *options],
         capture_output=True,
         text=True,
-        timeout=200,
         check=True,
         env={**os.environ, "COLUMNS": "100"},
     )

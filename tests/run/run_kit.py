@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import Any
 
 import psutil
 
+from tests.waiting import wait_for
+
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "tests" / "tiny_recipe.py"
-DEADLINE_S = 240.0
 
 
 def make_policy(folder: Path) -> str:
@@ -84,7 +84,7 @@ def train(policy: str, runs: Path, *arguments: str) -> None:
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    output, _ = process.communicate(timeout=DEADLINE_S)
+    output, _ = process.communicate()
     assert process.returncode == 0, output[-4000:]
 
 
@@ -104,11 +104,13 @@ def wait_for_lines(process: subprocess.Popen[str], file: Path, number: int) -> N
 
 
 def _watch(process: subprocess.Popen[str], there: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not there():
+    def look() -> bool:
+        if found := there():
+            return found
         assert process.poll() is None, process.communicate()[0][-4000:]
-        assert time.monotonic() < deadline, f"no {what} in time"
-        time.sleep(0.05)  # between two looks, not instead of them
+        return False
+
+    wait_for(look, what)
 
 
 def descendants(pid: int) -> list[psutil.Process]:

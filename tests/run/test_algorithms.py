@@ -22,7 +22,6 @@ becomes of the accuracy."""
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_trains_without_divergence(tmp_path: Path, name: str) -> None:
     done = subprocess.run(

@@ -17,7 +17,6 @@ SHARED = ROOT.parent / "shared" / "data"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(900),
     pytest.mark.skipif(not SHARED.exists(), reason=f"{SHARED} is not here"),
 ]
 
@@ -82,7 +81,6 @@ def test_two_iterations(tmp_path: Path, recipe: str, overrides: str) -> None:
         env={**os.environ, "WANDB_MODE": "offline"},
         capture_output=True,
         text=True,
-        timeout=800,
     )
     assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
     summary = json.loads((tmp_path / "runs" / "tiny" / "summary.json").read_text())

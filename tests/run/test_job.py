@@ -7,16 +7,17 @@ import secrets
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.run.run_kit import DEADLINE_S, RECIPE, ROOT, make_policy
+from tests.run.run_kit import RECIPE, ROOT, make_policy
+from tests.waiting import gone, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 RAY = str(Path(sys.executable).parent / "ray")
 
 
@@ -51,22 +52,26 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
     yield {**environment, "RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"}
     below = psutil.Process(head.pid).children(recursive=True)
     head.terminate()
-    head.wait(timeout=60)
-    for process in psutil.wait_procs(below, timeout=30)[1]:
-        process.kill()
+    head.wait()
+    for process in below:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def ray(cluster: dict[str, str], *arguments: str) -> str:
     """One `ray job` command; tried again until the cluster answers."""
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
+    said = []
+
+    def answered() -> bool:
         finished = subprocess.run(
             [RAY, "job", *arguments], env=cluster, capture_output=True, text=True, cwd=ROOT
         )
-        output = finished.stdout + finished.stderr
-        if finished.returncode == 0 or time.monotonic() > deadline:
-            assert finished.returncode == 0, output[-4000:]
-            return output
+        said.append(finished.stdout + finished.stderr)
+        assert len(said) < 50, said[-1][-4000:]
+        return finished.returncode == 0
+
+    wait_for(answered, "answer of the cluster")
+    return said[-1]
 
 
 def submit(cluster: dict[str, str], policy: str, runs: Path, name: str, *more: str) -> None:
@@ -79,19 +84,21 @@ def submit(cluster: dict[str, str], policy: str, runs: Path, name: str, *more: s
     )
 
 
-def wait_for(cluster: dict[str, str], name: str, words: str) -> str:
+def logs_with(cluster: dict[str, str], name: str, words: str) -> str:
     """The job's logs, once they hold `words`."""
-    deadline = time.monotonic() + DEADLINE_S
-    while words not in (logs := ray(cluster, "logs", name)):
-        ended = "FAILED" in ray(cluster, "status", name)
-        assert not ended and time.monotonic() < deadline, logs[-4000:]
-    return logs
+
+    def there() -> str:
+        logs = ray(cluster, "logs", name)
+        assert words in logs or "FAILED" not in ray(cluster, "status", name), logs[-4000:]
+        return logs if words in logs else ""
+
+    return wait_for(there, f"{words!r} in the logs of {name}")
 
 
 def test_a_job_succeeds_shows_progress_and_stops(cluster: dict[str, str], tmp_path: Path) -> None:
     policy, runs = make_policy(tmp_path / "policy"), tmp_path / "runs"
     submit(cluster, policy, runs, "whole", "--iterations", "2")
-    logs = wait_for(cluster, "whole", "eval_accuracy_end")
+    logs = logs_with(cluster, "whole", "eval_accuracy_end")
     assert "iteration 1/2" in logs
     assert (runs / "whole" / "summary.json").exists()
 
@@ -104,11 +111,10 @@ def test_a_job_succeeds_shows_progress_and_stops(cluster: dict[str, str], tmp_pa
     assert refused.returncode != 0
 
     submit(cluster, policy, runs, "stopped", "--iterations", "100000", "--checkpoint-every", "0")
-    wait_for(cluster, "stopped", "iteration 2/")
+    logs_with(cluster, "stopped", "iteration 2/")
     ray(cluster, "stop", "stopped")
     mine = [p for p in psutil.process_iter(["cmdline"]) if str(runs) in str(p.info["cmdline"])]
     mine += [p for p in psutil.process_iter(["name"]) if "EngineCore" in (p.info["name"] or "")]
-    _, alive = psutil.wait_procs(mine, timeout=60)
-    assert not alive
+    wait_for(gone(p.pid for p in mine), "end of the job's processes")
     saved = list((runs / "stopped" / "checkpoints").glob("iteration-*/manifest.json"))
     assert saved, ray(cluster, "logs", "stopped")[-6000:]

@@ -17,7 +17,7 @@ from tests.run.test_gpu_recipes import ROOT, SHARED, tiny_model
 from tests.scoring.judges.openai_server import Asked, completion, response, serving
 from tests.tasks.test_better_answer import solution_pairs
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 with_data = pytest.mark.skipif(not SHARED.exists(), reason=f"{SHARED} is not here")
 
 CPU = """
@@ -42,7 +42,6 @@ def run(folder: Path, recipe: str, *options: str) -> Path:
         env={**os.environ, "WANDB_MODE": "offline"},
         capture_output=True,
         text=True,
-        timeout=800,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     summary = json.loads((folder / "runs" / "tiny" / "summary.json").read_text())
@@ -117,7 +116,7 @@ async def test_a_judge_behind_an_endpoint(tmp_path: Path) -> None:
             stderr=asyncio.subprocess.STDOUT,
             cwd=ROOT,
         )
-        output, _ = await asyncio.wait_for(process.communicate(), 800)
+        output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()[-4000:]
     assert said["busy"] == 1 and min(said[w] for w in ("YES", "NO", "CORRECT", "WRONG")) > 0
     rows = records(tmp_path / "judged", "metrics.jsonl")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.run.run_kit import ROOT, records
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 
 def run(*arguments: str) -> None:

@@ -15,7 +15,6 @@ from tests.run.run_kit import ROOT, make_policy, records
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_two_prms_of_another_vocabulary(tmp_path: Path) -> None:
     for name in ("policy", "prm"):
         (tmp_path / name).mkdir()

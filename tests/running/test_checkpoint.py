@@ -239,7 +239,6 @@ def crash(directory: Path, fatal: int) -> tuple[bool, list[str]]:
         [sys.executable, "-c", CRASH, str(directory), str(fatal)],
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
         cwd=ROOT,
     )

@@ -55,7 +55,6 @@ async def test_a_simulated_hack_raises_alarms(caplog: pytest.LogCaptureFixture):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_policy_trained_on_a_planted_weakness_is_caught(tmp_path: Path):
     """The shipped policy under the real stack: see tests/running/hacking_recipe.py."""
     done = subprocess.run(

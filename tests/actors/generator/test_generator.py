@@ -13,8 +13,6 @@ from rlstep.actors.weights.vllm_plugin import BACKEND, register
 from rlstep.types import Failure
 from tests.actors.weights.sync_kit import PROBE, answers, completions, part_of, request
 
-pytestmark = pytest.mark.timeout(240)
-
 Engines = dict[bool, GeneratorGroup]
 
 

@@ -210,7 +210,7 @@ class LabelLoss(Loss):
 def running(config: LearnerConfig, loss: Loss, *, seed: int = 0) -> Iterator[LearnerWorker]:
     """One rank in this process: the actor's class without the actor."""
     worker = LearnerWorker(
-        config, loss, name="test", rank=0, device="cpu", seed=seed, timeout_s=60.0
+        config, loss, name="test", rank=0, device="cpu", seed=seed, timeout_s=600.0
     )
     worker.join(*worker.address())
     try:

@@ -115,7 +115,7 @@ def ragged(vocabulary: int, number: int = 12) -> list[TokenIds]:
 @contextmanager
 def frozen(settings: LearnerConfig) -> Iterator[FrozenRank]:
     """One rank in this process: the actor's class without the actor."""
-    rank = FrozenRank(settings, name="test", rank=0, device="cpu", seed=0, timeout_s=60.0)
+    rank = FrozenRank(settings, name="test", rank=0, device="cpu", seed=0, timeout_s=600.0)
     try:
         rank.join(*rank.address())
         yield rank

@@ -133,7 +133,7 @@ async def test_ranks_share_the_work_of_a_frozen_model(ray_cluster, folders):
     with frozen(one) as rank:
         expected = rows(rank.predict(ids))
     group = await LearnerGroup.start(
-        replace(one, world_size=2), None, name="prm", seed=0, deadline_s=120.0
+        replace(one, world_size=2), None, name="prm", seed=0, deadline_s=1200.0
     )
     try:
         assert apart(await group.predict(ids), expected) < 1e-4

@@ -167,7 +167,7 @@ async def test_two_ranks_are_one(ray_cluster, tiny_model, tmp_path, stage):
     one = config(tiny_model, mini_batches=2, token_budget=64)
     two = replace(one, world_size=2, zero_stage=stage)
     start, end = str(tmp_path / "start"), str(tmp_path / "end")
-    group = await LearnerGroup.start(two, RatioLoss(), name="policy", seed=0, deadline_s=120)
+    group = await LearnerGroup.start(two, RatioLoss(), name="policy", seed=0, deadline_s=1200)
     try:
         await group.save(start)
         for loss, samples in CASES:

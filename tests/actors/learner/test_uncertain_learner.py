@@ -221,7 +221,7 @@ async def test_advpo_scores_by_a_trained_learner(ray_cluster, tiny_model: str, t
             worker.train(samples)
         worker.export(folder)
     two = config(folder, world_size=2)
-    group = await LearnerGroup.start(two, prm.loss, name="advpo", seed=0, deadline_s=120)
+    group = await LearnerGroup.start(two, prm.loss, name="advpo", seed=0, deadline_s=1200)
     try:
         await measure(group, samples, file)
         plain = AdvPo(learner=two, loss=prm.loss, statistics=str(file))

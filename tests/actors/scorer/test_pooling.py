@@ -32,8 +32,6 @@ from tests.actors.learner.prm_kit import (
 from tests.real_tokenizers import byte_level_tokenizer
 from tests.solutions import qwen_like, solution
 
-pytestmark = pytest.mark.timeout(600)
-
 ENGINE = PoolingConfig(context=128, kv_cache_mib=32)
 LONG = solution("Why?", *["Because it is so, as I have said before. " * 4] * 4, name="long")
 
@@ -58,7 +56,7 @@ async def both_engines(
     """vLLM's scores of the rollouts, once they and its predictions of random ids are found to be
     those of the Hugging Face forward."""
     pooled, ids = replace(prm, engine=engine), ragged(20_000)
-    group = await PoolingGroup.start(prm.learner, engine, name="prm", deadline_s=500.0)
+    group = await PoolingGroup.start(prm.learner, engine, name="prm", deadline_s=1200.0)
     try:
         with frozen(prm.learner) as rank:
             forward: Any = Forward(rank)

@@ -71,7 +71,7 @@ async def completions(group: GeneratorGroup, asked: Request) -> tuple[Completion
 @asynccontextmanager
 async def learner_group(path: str, **fields: Any) -> AsyncIterator[LearnerGroup]:
     group = await LearnerGroup.start(
-        learner_config(path, **fields), MarginLoss(), name="policy", seed=0, deadline_s=120.0
+        learner_config(path, **fields), MarginLoss(), name="policy", seed=0, deadline_s=1200.0
     )
     try:
         yield group
@@ -89,7 +89,7 @@ def local_learner(path: str, **fields: Any) -> Iterator[PublishingLearner]:
         rank=0,
         device="cpu",
         seed=0,
-        timeout_s=60.0,
+        timeout_s=600.0,
     )
     worker.join(*worker.address())
     try:

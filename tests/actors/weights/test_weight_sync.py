@@ -23,8 +23,7 @@ from tests.actors.weights.sync_kit import (
     request,
     update,
 )
-
-pytestmark = pytest.mark.timeout(240)
+from tests.waiting import gone, wait_for
 
 
 @pytest.mark.parametrize(
@@ -172,8 +171,7 @@ async def test_a_lost_replica_is_recreated_synced_and_probed(
         assert group.recoveries == 1 and group.actors[0] is not lost
         assert await group.versions() == [1, 1]
         assert sync.max_parity_error <= 1e-4
-        _, alive = psutil.wait_procs(engine_processes, timeout=30)
-        assert not alive
+        wait_for(gone(p.pid for p in engine_processes), "end of the engine")
 
 
 async def test_a_sync_that_keeps_failing_ends_the_run_with_the_generators_name(

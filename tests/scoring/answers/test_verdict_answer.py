@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlstep.scoring.answers.verdict_answer import VerdictAnswer
-from rlstep.scoring.processes.verifier_pool import VerifierPool
 from rlstep.types import OutcomeScore, Verdict
+from tests.scoring.processes.patient_pool import PatientPool
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_verdicts(text: str, answer: str, verdict: Verdict, extracted: str):
 
 
 async def test_it_runs_in_the_pool():
-    with VerifierPool(VerdictAnswer(words=("YES", "NO")), workers=1, deadline_s=20.0) as pool:
+    with PatientPool(VerdictAnswer(words=("YES", "NO")), workers=1) as pool:
         outcomes = await pool.verify([("Verdict: YES", "YES"), ("Verdict: YES", "NO")])
     assert [o.value for o in outcomes if isinstance(o, OutcomeScore)] == [1.0, 0.0]
 

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from rlstep.scoring.answers.math_answer import MathAnswer
-from rlstep.scoring.processes.verifier_pool import VerifierPool
 from rlstep.types import Failure, OutcomeScore, Verdict
+from tests.scoring.processes.patient_pool import PatientPool
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
-DEADLINE_S = 30.0
 
 
 def rows(name: str) -> list[dict]:
@@ -25,7 +24,7 @@ def rows(name: str) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def pool():
-    with VerifierPool(MathAnswer(), workers=2, deadline_s=DEADLINE_S) as pool:
+    with PatientPool(MathAnswer(), workers=2) as pool:
         yield pool
 
 

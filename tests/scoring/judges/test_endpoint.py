@@ -34,7 +34,7 @@ from tests.scoring.judges.openai_server import (
 
 KEY = "sk-very-secret-0123456789"
 YES = answering("Verdict: YES")
-QUICK = HttpPolicy(timeout_s=20.0, attempts=3, backoff_s=0.001)
+QUICK = HttpPolicy(timeout_s=600.0, attempts=3, backoff_s=0.001)
 ONE = [Question(question_id="q", text="Is it?")]
 
 

@@ -11,13 +11,12 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 from textwrap import indent
 
 import pytest
 
-from rlstep.scoring.programs import sandbox
+from rlstep.scoring.programs import sandbox, sandbox_monitor
 from rlstep.scoring.programs.sandbox import (
     Ending,
     Isolation,
@@ -29,6 +28,7 @@ from rlstep.scoring.programs.sandbox import (
     run,
 )
 from rlstep.scoring.programs.sandbox_inside import decode, encode
+from tests.waiting import descendants, gone, wait_for
 
 ROOT = Path(__file__).parents[3]
 CANARY = "canary-73a1"
@@ -42,19 +42,25 @@ def best() -> Isolation:
     return probe().isolation or Isolation.NONE
 
 
-def attack(body: str, isolation: Isolation | None = None, seconds: float = 30.0) -> Result:
+PATIENT = Limits(seconds=600.0)
+"""For what ends by itself, on a busy machine as well."""
+
+
+def attack(body: str, isolation: Isolation | None = None, limits: Limits = PATIENT) -> Result:
     """Call a function of that body; what it returns is an assertion's message."""
     job = Job(program=functions(body), test="raise AssertionError(f(0))", entry_point="f")
-    return run(job, Limits(seconds=seconds), isolation or best())
+    return run(job, limits, isolation or best())
 
 
-def answer(body: str) -> str:
-    result = attack(body)
+def answer(body: str, limits: Limits = PATIENT) -> str:
+    result = attack(body, limits=limits)
     assert result.ending is Ending.FAILED, result
     return result.detail.removeprefix("AssertionError: ").partition(" in: ")[0]
 
 
-def meets(attempts: dict[str, str], isolation: Isolation | None = None) -> None:
+def meets(
+    attempts: dict[str, str], isolation: Isolation | None = None, limits: Limits = PATIENT
+) -> None:
     """Call a function of each body in one sandbox: its answer, or error, begins as is said."""
     test = f"""
 def check(candidate):
@@ -66,7 +72,7 @@ def check(candidate):
         assert found.startswith(wanted), f"{{found}} of {{body}}"
 """
     job = Job(program=functions(*attempts), test=test, entry_point="f")
-    result = run(job, Limits(seconds=30.0), isolation or best())
+    result = run(job, limits, isolation or best())
     assert result.ending is Ending.PASSED, result
 
 
@@ -80,7 +86,7 @@ def functions(*bodies: str) -> str:
 
 def solve(program: str, test: str = "assert f(3) == 4", setup: str = "") -> Result:
     job = Job(program=program, test=test, entry_point="f", setup=setup)
-    return run(job, Limits(seconds=30.0), best())
+    return run(job, PATIENT, best())
 
 
 def sandboxed_processes() -> set[str]:
@@ -92,23 +98,6 @@ def sandboxed_processes() -> set[str]:
                 found.add(folder.name)
         except OSError:  # ended meanwhile
             continue
-    return found
-
-
-def descendants(pid: int) -> list[int]:
-    try:
-        lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    except OSError:  # ended meanwhile
-        return []
-    children = [int(child) for text in lists for child in text.split()]
-    return children + [grand for child in children for grand in descendants(child)]
-
-
-def wait_for(condition, what: str, timeout_s: float = 60.0):
-    until = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < until, f"no {what} in time"
-        time.sleep(0.01)
     return found
 
 
@@ -132,7 +121,7 @@ def wait_for(condition, what: str, timeout_s: float = 60.0):
         ("def f(x): return f(x)", "failed", "RecursionError: maximum recursion depth exceeded"),
         ("def f(x): return 'a' * (9 << 20)", "failed", "its answer has more than 8 MiB"),
         ("def f(x): return input()", "failed", "EOFError"),
-        ("def f(x):\n    while True: pass", "timeout", "no verdict within 30.0 s"),
+        ("def f(x):\n    while True: pass", "timeout", "no verdict within 2.0 s"),
         ("import numpy_that_is_not_here", "failed", "ModuleNotFoundError"),
         ("", "failed", "NameError"),
         ("\x00", "failed", "null bytes"),
@@ -140,37 +129,59 @@ def wait_for(condition, what: str, timeout_s: float = 60.0):
     ],
 )
 def test_how_a_program_fares(program: str, ending: str, detail: str):
-    quick = Limits(seconds=2.0 if ending == "timeout" else 30.0)
+    limits = Limits(seconds=2.0) if ending == "timeout" else PATIENT
     job = Job(program=program, test="assert f(3) == 4", entry_point="f")
-    result = run(job, quick, best())
+    result = run(job, limits, best())
     assert result.ending == ending, result
-    assert detail.replace("30.0", "2.0") in result.detail
+    assert detail in result.detail
     assert bool(detail) == bool(result.detail)
 
 
 def test_all_of_the_time_counts():
-    start = time.monotonic()
-    result = attack("time.sleep(1000)", seconds=1.5)
-    assert result == Result(ending=Ending.TIMEOUT, detail="no verdict within 1.5 s")
-    assert 1.5 <= time.monotonic() - start < 1.5 + sandbox._GRACE_S
+    result = attack("time.sleep(60)", limits=Limits(seconds=0.5))
+    assert result == Result(ending=Ending.TIMEOUT, detail="no verdict within 0.5 s")
 
 
-def test_the_time_begins_with_the_program():
-    """A start that alone takes longer, as on a busy machine; here it is the tests' setup."""
-    job = Job(
-        program="def f(x): return x + 1",
-        test="assert f(3) == 4",
-        entry_point="f",
-        setup="import time\ntime.sleep(2.5)",
-    )
-    result = run(job, Limits(seconds=2.5), best())
-    assert result.ending is Ending.PASSED, result
+def test_the_time_begins_with_the_program(monkeypatch: pytest.MonkeyPatch):
+    """By a clock of the test: on it the start takes a minute, and the program no time at all."""
+    clock = iter([0.0, 0.0, *[60.0] * 100])
+    waits: list[float] = []
+
+    class Poll:
+        """Of every descriptor one is ready at once: the program's start, then its end."""
+
+        def __init__(self) -> None:
+            self.registered: list[int] = []
+
+        def register(self, descriptor: int, _: int) -> None:
+            self.registered.append(descriptor)
+
+        def unregister(self, descriptor: int) -> None:
+            self.registered.remove(descriptor)
+
+        def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+            waits.append(milliseconds)
+            return [(8 if 8 in self.registered else 9, select.POLLIN)]
+
+    class Started:
+        output, result, pidfd = 7, 8, 9
+
+        def __init__(self, options: dict) -> None:
+            pass
+
+    monkeypatch.setattr(sandbox_monitor.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(sandbox_monitor.select, "poll", Poll)
+    monkeypatch.setattr(sandbox_monitor, "_Sandbox", Started)
+    monkeypatch.setattr(sandbox_monitor, "_result", lambda *_: {"ending": "passed", "detail": ""})
+    options = {"start_s": 20.0, "seconds": 2.5, "output_kb": 1}
+    assert sandbox_monitor.watch(options)["ending"] == "passed"
+    assert waits == [20_000.0, 2_500.0]
 
 
 def test_a_start_without_end_is_an_error_of_nobodys_program(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sandbox, "_START_S", 1.0)
     with pytest.raises(SandboxError, match=r"no program was started within 1\.0 s"):
-        solve("def f(x): return x + 1", setup="import time\ntime.sleep(1000)")
+        solve("def f(x): return x + 1", setup="import time\ntime.sleep(60)")
 
 
 def test_errors_of_the_program_reach_the_tests():
@@ -209,7 +220,7 @@ def test_the_tests_have_the_setup_and_not_the_program():
 def test_the_tested_function_may_be_named_check(test: str):
     for program, ending in (("def check(x): return x + 1", "passed"), ("check = abs", "failed")):
         job = Job(program=program, test=test, entry_point="check")
-        assert run(job, Limits(seconds=30.0), best()).ending == ending
+        assert run(job, PATIENT, best()).ending == ending
 
 
 def test_answers_are_copies_and_keep_their_types():
@@ -292,7 +303,7 @@ for number in range(3, 64):
     except OSError:
         pass
 """,
-    "close": "import os\nos.closerange(0, 64)\nimport time\ntime.sleep(1000)",
+    "close": "import os\nos.closerange(0, 64)\nimport time\ntime.sleep(2)",
     "builtins": """
 import builtins
 builtins.AssertionError = type("Never", (BaseException,), {})
@@ -348,7 +359,7 @@ def test_no_verdict_is_forged(program: str, isolation: Isolation | None):
         test="def check(candidate):\n    assert candidate(3) == 4",
         entry_point="f",
     )
-    result = run(job, Limits(seconds=30.0), isolation or best())
+    result = run(job, PATIENT, isolation or best())
     assert result.ending is Ending.FAILED, result
 
 
@@ -363,10 +374,16 @@ def check(candidate):
     assert solve("import os\ndef f(x): os._exit(0)", test).ending is Ending.FAILED
 
 
-# --- hostile programs
-
+# --- programs that do what they must not
+#
+# All of them are harmless where a guard does not hold: what is started ends at once, signals are
+# number 0, which only asks, and limits are low.
 
 REFUSED = "PermissionError"
+SEIZE = "libc.ptrace(0x4206, os.getppid(), 0, 0)"
+"""Traces the tests' process, without stopping it."""
+MOUNT = "libc.mount(b'.', b'.', None, 4096, None)"
+"""Binds the program's own folder onto itself."""
 CAPABILITIES = """
 header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
 assert libc.capget(header, data) == 0
@@ -380,40 +397,42 @@ class TestEverywhere:
 
     def test_starting_processes(self, isolation: Isolation | None):
         fork = 57 if os.uname().machine == "x86_64" else 435
+        end = "if child == 0: os._exit(0)\nreturn child"
         attempts = {
-            "for _ in range(10): os.fork()": REFUSED,
-            "subprocess.Popen(['/bin/sleep', '1000'])": REFUSED,
-            "os.posix_spawn('/bin/sleep', ['sleep', '1000'], {})": REFUSED,
-            f"return libc.syscall({fork})": "-1",
+            f"child = os.fork()\n{end}": REFUSED,
+            "subprocess.Popen(['/bin/true'])": REFUSED,
+            "os.posix_spawn('/bin/true', ['true'], {})": REFUSED,
+            f"child = libc.syscall({fork})\n{end}": "-1",
             "import multiprocessing\nmultiprocessing.Process(target=print).start()": REFUSED,
         }
         meets(attempts, isolation)
 
     @pytest.mark.parametrize(
-        "body", ["bytearray(10 << 30)", "a = []\nwhile True: a.append(bytearray(1 << 20))"]
+        "body", ["bytearray(256 << 20)", "return [bytearray(1 << 20) for _ in range(256)]"]
     )
     def test_memory(self, body: str, isolation: Isolation | None):
-        assert attack(body, isolation).ending is Ending.MEMORY
+        limits = Limits(seconds=600.0, memory_mb=128)
+        assert attack(body, isolation, limits).ending is Ending.MEMORY
 
     def test_memory_out_of_sight_of_the_limit(self, isolation: Isolation | None):
         attempts = {
             "os.memfd_create('more')": REFUSED,
             "return libc.shmget(0, 1 << 20, 0o1600)": "-1",
-            "open('large', 'wb').write(bytes(17 << 20))": "OSError: [Errno 27] File too large",
+            "open('large', 'wb').write(bytes(2 << 20))": "OSError: [Errno 27] File too large",
         }
-        meets(attempts, isolation)
+        meets(attempts, isolation, Limits(seconds=600.0, file_mb=1))
 
     @pytest.mark.parametrize(
         "body",
         [
-            "while True: print('a' * 1000)",
-            "while True: os.write(2, b'a')",
-            "while True: os.write(1, bytes(1 << 20))",
+            "for _ in range(100): print('a' * 1000)",
+            "for _ in range(9000): os.write(2, b'a')",
+            "os.write(1, bytes(1 << 16))",
         ],
     )
-    def test_endless_output(self, body: str, isolation: Isolation | None):
-        cut = Result(ending=Ending.OUTPUT, detail="more than 256 KiB of output")
-        assert attack(body, isolation) == cut
+    def test_too_much_output(self, body: str, isolation: Isolation | None):
+        cut = Result(ending=Ending.OUTPUT, detail="more than 8 KiB of output")
+        assert attack(body, isolation, Limits(seconds=600.0, output_kb=8)) == cut
 
     def test_the_network(self, isolation: Isolation | None):
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -426,42 +445,40 @@ class TestEverywhere:
             meets(attempts, isolation)
 
     def test_killing_others(self, isolation: Isolation | None):
-        number = 9 if isolation is None else 0  # 0 kills nobody, should the filter be broken
         others = ("os.getpid()", "os.getppid()", "1", "0", "-1", str(os.getpid()))
-        attempts = {f"os.kill({other}, {number})": REFUSED for other in others}
-        attempts[f"os.killpg(0, {number})"] = REFUSED
-        attempts["resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1))"] = REFUSED
-        attempts["return libc.ptrace(16, os.getppid(), 0, 0)"] = "-1"
+        attempts = {f"os.kill({other}, 0)": REFUSED for other in others}
+        attempts["os.killpg(0, 0)"] = REFUSED
+        attempts["resource.prlimit(os.getppid(), resource.RLIMIT_CPU)"] = REFUSED
+        attempts[f"return {SEIZE}"] = "-1"
         meets(attempts, isolation)
 
     def test_having_the_kernel_kill_others(self, isolation: Isolation | None):
         """A file that is ready to be read sends a signal to its owner."""
         pipe = "import fcntl, struct\nend, _ = os.pipe()\n"
         pair = "import fcntl, struct\nend, _ = socket.socketpair()\n"
-        parent = "struct.pack('i', os.getppid())"
+        own = "struct.pack('i', os.getpid())"
         attempts = {
-            f"{pipe}fcntl.fcntl(end, fcntl.F_SETOWN, os.getppid())": REFUSED,
-            f"{pipe}fcntl.fcntl(end, 15, struct.pack('ii', 1, os.getppid()))": REFUSED,
-            f"{pipe}fcntl.fcntl(end, fcntl.F_SETSIG, 9)": REFUSED,
-            f"{pair}fcntl.ioctl(end, 0x8901, {parent})": REFUSED,
-            f"{pair}fcntl.ioctl(end, 0x8902, {parent})": REFUSED,
+            f"{pipe}fcntl.fcntl(end, fcntl.F_SETOWN, os.getpid())": REFUSED,
+            f"{pipe}fcntl.fcntl(end, 15, struct.pack('ii', 1, os.getpid()))": REFUSED,
+            f"{pipe}fcntl.fcntl(end, fcntl.F_SETSIG, 0)": REFUSED,
+            f"{pair}fcntl.ioctl(end, 0x8901, {own})": REFUSED,
+            f"{pair}fcntl.ioctl(end, 0x8902, {own})": REFUSED,
         }
         meets(attempts, isolation)
 
     @pytest.mark.parametrize(
         "body",
         [
-            "threading.Event().wait()",
-            "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: pass",
-            "9**9**9",
+            "threading.Event().wait(60)",
+            "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\ntime.sleep(60)",
+            "sum(range(10**10))",  # in C, where no signal handler interrupts it
         ],
     )
     def test_hanging(self, body: str, isolation: Isolation | None):
-        assert attack(body, isolation, seconds=1.5).ending is Ending.TIMEOUT
+        assert attack(body, isolation, Limits(seconds=1.0)).ending is Ending.TIMEOUT
 
-    @pytest.mark.parametrize("body", ["ctypes.string_at(0)", "os.abort()"])
-    def test_a_crash_in_c(self, body: str, isolation: Isolation | None):
-        result = attack(body, isolation)
+    def test_a_crash_in_c(self, isolation: Isolation | None):
+        result = attack("os.abort()", isolation)
         assert result.ending is Ending.FAILED and "before it answered" in result.detail
 
     def test_the_environment(self, isolation: Isolation | None, monkeypatch: pytest.MonkeyPatch):
@@ -480,7 +497,7 @@ class TestEverywhere:
             "resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))": "ValueError: not allowed to r",
             "return libc.prctl(39, 0, 0, 0, 0)": "1",  # no_new_privs
             "return libc.unshare(0x10000000)": "-1",
-            "return libc.mount(b'/', b'/tmp', None, 4096, None)": "-1",
+            f"return {MOUNT}": "-1",
             "return libc.syscall(435, 0, 0)": "-1",  # clone3
         }
         meets(attempts, isolation)
@@ -516,7 +533,7 @@ def test_without_isolation_the_monitor_is_out_of_reach():
     script = f"""
 from rlstep.scoring.programs.sandbox import *
 job = Job(program={FORGER!r}, test="assert f(3) == 4", entry_point="f")
-print(run(job, Limits(seconds=30.0), Isolation.NONE).ending)
+print(run(job, Limits(seconds=600.0), Isolation.NONE).ending)
 """
     assert as_ordinary_user(script) == "failed"
 
@@ -524,21 +541,21 @@ print(run(job, Limits(seconds=30.0), Isolation.NONE).ending)
 LINGERING = """
 def linger():
     libc.prctl(1, 0, 0, 0, 0)
-    while True: time.sleep(1)
+    time.sleep(60)
 threading.Thread(target=linger).start()
 """
 
 
-@pytest.mark.parametrize("end", ["return 0", "time.sleep(1000)", "while True: print('a' * 1000)"])
+@pytest.mark.parametrize("end", ["return 0", "time.sleep(60)", "print('a' * (1 << 20))"])
 def test_without_isolation_no_process_survives(end: str):
     before = programs()
-    attack(LINGERING + end, Isolation.NONE, seconds=3.0)
+    attack(LINGERING + end, Isolation.NONE, Limits(seconds=3.0))
     wait_for(lambda: programs() <= before, "end of the program")
 
 
 def test_without_isolation_it_ends_with_who_asked_for_it():
     program = "from tests.scoring.programs.test_sandbox import *\n"
-    program += "attack(LINGERING + 'time.sleep(1000)', Isolation.NONE, seconds=600.0)"
+    program += "attack(LINGERING + 'time.sleep(60)', Isolation.NONE)"
     before = programs()
     with started(program) as parent:
         wait_for(lambda: programs() - before, "program")
@@ -576,14 +593,15 @@ class TestIsolated:
 
     def test_a_full_disk(self):
         attempts = {
-            "for n in range(9): open(f'{n}', 'wb').write(bytes(15 << 20))": "OSError: [Errno 28]",
-            "for n in range(9999): open(f'empty{n}', 'w').close()": "OSError: [Errno 28]",
+            "for n in range(6): open(f'{n}', 'wb').write(bytes(1 << 20))": "OSError: [Errno 28]",
+            "for n in range(4200): open(f'empty{n}', 'w').close()": "OSError: [Errno 28]",
         }
-        meets(attempts)
+        meets(attempts, limits=Limits(seconds=600.0, file_mb=1))
 
     def test_threads(self):
-        body = "for n in range(100): threading.Thread(target=time.sleep, args=(1000,)).start()"
-        meets({body: "RuntimeError: can't start new thread"})
+        body = "for n in range(3): threading.Thread(target=time.sleep, args=(2,)).start()"
+        limits = Limits(seconds=600.0, processes=3)
+        meets({body: "RuntimeError: can't start new thread"}, limits=limits)
 
     def test_identity(self):
         meets({"return {*os.getresuid(), *os.getresgid()}": "{65534}"})
@@ -591,7 +609,7 @@ class TestIsolated:
     def test_namespaces_of_its_own(self):
         """Seen from outside, while it runs."""
         program = "import json, os, sys\nfrom tests.scoring.programs.test_sandbox import attack\n"
-        program += "attack('time.sleep(1000)', seconds=60.0)"
+        program += "attack('time.sleep(60)')"
         with started(program) as parent:
             inner = wait_for(lambda: innermost(parent.pid), "program")
             own = os.getpid()
@@ -602,15 +620,13 @@ class TestIsolated:
 
     def test_it_ends_with_who_asked_for_it(self):
         program = "from tests.scoring.programs.test_sandbox import attack\n"
-        program += "attack('time.sleep(1000)', seconds=600.0)"
+        program += "attack('time.sleep(60)')"
         before = sandboxed_processes()
         with started(program) as parent:
             inner = wait_for(lambda: innermost(parent.pid), "program")
-            pidfd = os.pidfd_open(inner)
             parent.send_signal(signal.SIGKILL)
             parent.wait()
-        assert select.select([pidfd], [], [], 60.0)[0]
-        os.close(pidfd)
+        wait_for(gone([inner]), "end of the program")
         wait_for(lambda: not sandboxed_processes() - before, "end of the sandbox")
 
     def test_nothing_survives(self, without_the_filter: None):
@@ -620,16 +636,11 @@ class TestIsolated:
 import os, time
 if os.fork() == 0:
     os.setsid()
-    if os.fork() == 0:
-        while True:
-            try:
-                os.fork()
-            except OSError:
-                time.sleep(0.01)
-time.sleep(1000)
+    os.fork()
+time.sleep(60)
 """
         job = Job(program=program, test="f()", entry_point="f")
-        result = run(job, Limits(seconds=3.0), best())
+        result = run(job, Limits(seconds=1.0), best())
         assert result.ending is Ending.TIMEOUT
         assert sandboxed_processes() <= before
 
@@ -638,24 +649,22 @@ time.sleep(1000)
             address = ("127.0.0.1", server.getsockname()[1])
             attempts = {
                 f"socket.create_connection({address}, 5)": "OSError: [Errno 101] Network is unr",
-                "return libc.ptrace(16, os.getppid(), 0, 0)": "-1",  # PTRACE_ATTACH
-                "os.kill(1, 9)": "None",  # the first process of a namespace does not hear it
-                "os.kill(1, signal.SIGINT)": "None",  # nor this one, which Python handles
-                "os.kill(-1, 9)": "ProcessLookupError",
-                f"os.kill({os.getpid()}, 9)": "ProcessLookupError",
-                "return libc.mount(b'/', b'/tmp', None, 4096, None)": "-1",
+                f"return {SEIZE}": "-1",
+                "os.kill(-1, 0)": "ProcessLookupError",  # there is nobody else
+                f"os.kill({os.getpid()}, 0)": "ProcessLookupError",
+                f"return {MOUNT}": "-1",
             }
             meets(attempts)
-        result = attack("os.kill(0, 9)")
+        result = attack("os.kill(os.getpid(), 9)")
         assert result.ending is Ending.FAILED and "SIGKILL" in result.detail
 
     def test_the_number_of_processes_is_limited(self, without_the_filter: None):
         """Again without the filter, as whoever finds a way around it."""
-        body = "for n in range(100):\n    try:\n        pid = os.fork()\n"
-        body += "    except OSError:\n        break\n    if pid == 0: time.sleep(1000)\nreturn n"
+        body = "for n in range(3):\n    try:\n        pid = os.fork()\n"
+        body += "    except OSError:\n        return n\n    if pid == 0: time.sleep(2)\nreturn 3"
         if os.getuid() == 0 and probe().isolation is Isolation.BUBBLEWRAP:
             pytest.skip("root's processes are not counted")
-        assert int(answer(body)) <= 16
+        assert int(answer(body, Limits(seconds=600.0, processes=3))) < 3
 
 
 def namespace(pid: int, kind: str) -> str:
@@ -706,7 +715,6 @@ def as_ordinary_user(script: str) -> str:
         capture_output=True,
         text=True,
         cwd="/",
-        timeout=120,
     )
     assert done.returncode == 0, done
     return done.stdout.strip()
@@ -741,7 +749,7 @@ def test_an_ordinary_user_has_it_too():
 def test_bubblewrap_runs_programs_too():
     if shutil.which("bwrap") is None:
         pytest.skip("bwrap is not installed")
-    assert run(sandbox._PROBE, Limits(seconds=30.0), Isolation.BUBBLEWRAP).ending is Ending.PASSED
+    assert run(sandbox._PROBE, PATIENT, Isolation.BUBBLEWRAP).ending is Ending.PASSED
 
 
 def test_without_any_isolation_the_probe_says_why(monkeypatch: pytest.MonkeyPatch):
@@ -759,7 +767,7 @@ def test_without_any_isolation_the_probe_says_why(monkeypatch: pytest.MonkeyPatc
 
 def test_the_probe_believes_nothing_but_what_it_sees():
     """Its program, run without isolation, finds what a bare process sees."""
-    result = run(sandbox._PROBE, Limits(seconds=30.0), Isolation.NONE)
+    result = run(sandbox._PROBE, PATIENT, Isolation.NONE)
     assert result.ending is Ending.FAILED and "'first processes': False" in result.detail
 
 

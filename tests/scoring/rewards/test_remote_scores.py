@@ -18,7 +18,7 @@ from rlstep.types import Failure, Rollout, RolloutScore
 from tests.builders import make_prompt, make_rollout
 from tests.scoring.processes.misbehaving_server import Server, hang, says, scores, status
 
-FAST = HttpPolicy(timeout_s=0.5, attempts=2, backoff_s=0.001)
+FAST = HttpPolicy(timeout_s=600.0, attempts=2, backoff_s=0.001)
 
 
 def rollouts(number: int) -> list[Rollout]:
@@ -89,7 +89,7 @@ async def test_one_batch_that_fails_costs_no_other():
 
 
 async def test_a_service_that_hangs_is_left_alone_until_it_is_back():
-    policy = HttpPolicy(timeout_s=0.3, attempts=1, breaker_failures=2, cool_down_s=0.0)
+    policy = HttpPolicy(timeout_s=2.0, attempts=1, breaker_failures=2, cool_down_s=0.0)
     async with Server([hang, hang, scores]) as server:
         labeller = RemoteScores(url=server.url, batch=1, concurrency=1, http=policy)
         assert brief(await label(labeller, rollouts(2))) == ["timeout"] * 2
