@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
 PartT = TypeVar("PartT")
@@ -57,6 +57,31 @@ def named(name: str, source: str, wanted: str = "step scores, for instance 'prm'
     """
     if not source:
         raise ValueError(f"{name} is ''; name the {wanted}")
+
+
+def json_able(name: str, value: Any) -> None:
+    """Refuse what JSON does not bring back as it was; a tuple comes back as a list, and may.
+
+    Raises:
+        ValueError: naming the entry, inside lists and objects too.
+    """
+    try:
+        _json_able(name, value)
+    except RecursionError as error:
+        raise ValueError(f"{name} is nested too deeply, or holds itself") from error
+
+
+def _json_able(name: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"{name} has the key {key!r}; JSON has only strings as keys")
+            _json_able(f"{name}.{key}", entry)
+    elif isinstance(value, list | tuple):
+        for number, entry in enumerate(value):
+            _json_able(f"{name}.{number}", entry)
+    elif not (value is None or type(value) in (str, int, float, bool)):
+        raise ValueError(f"{name} is of type {type(value).__name__}, which JSON does not have")
 
 
 def check_types(value: Any, path: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,22 +16,96 @@ import torch
 from rlstep.cli import load_recipe
 from rlstep.tasks.arithmetic import arithmetic_tokenizer
 from rlstep.tensors.batching import collate, count
-from rlstep.types import OutcomeScore, Pair, PairSamples, Verdict
-from tests.builders import make_sequence
+from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_completion, fake_context
+from rlstep.types import Failure, OutcomeScore, Pair, PairSamples, Prompt, Rollout, Step, Verdict
+from tests.builders import make_prompt, make_rollout, make_sequence
 from tests.scoring.processes.patient_pool import PatientPool
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
+def written(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The file of a block of code in the README, where it can be imported."""
+    block = rf"```python\n(# recipes/{name}\.py\n.*?)```"
+    [code] = re.findall(block, README, re.DOTALL)
+    (folder / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    return str(folder / f"{name}.py")
+
+
+def rollout_of(text: str, prompt: Prompt) -> Rollout:
+    completion = fake_completion(text)
+    steps = (Step(start=0, end=len(completion.token_ids)),)
+    return replace(make_rollout("r", [], prompt=prompt), completion=completion, steps=steps)
+
+
+def test_every_block_of_code_is_run() -> None:
+    assert re.findall(r"```python\n# recipes/(\w+)\.py", README) == ["mine", "rewards"]
+    assert README.count("```python") == 2
+
+
+@pytest.fixture
+def rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of README's rewards."""
+    written("rewards", tmp_path, monkeypatch)
+    return importlib.import_module("rewards")
+
+
+async def test_a_reward_of_the_text_the_answer_and_the_row(rewards: Any) -> None:
+    rows = [{"unit": "cm"}, {"unit": "m", "level": 3}, {}]
+    prompts = [replace(make_prompt(), answer="4", meta=row) for row in rows]
+    texts = ["2+2\n# 4 cm", "2+2\n# 4 cm", "# 4 cm"]
+    verifier = rewards.WithUnit()
+    with PatientPool(verifier, workers=1) as pool:
+        found = await pool.verify(
+            [verifier.item(rollout_of(t, p)) for t, p in zip(texts, prompts, strict=True)]
+        )
+    assert [o.value for o in found if isinstance(o, OutcomeScore)] == [1.0, 0.0]
+    assert found[2] == Failure(reason="crashed", detail="KeyError: 'unit'")
+
+
+async def test_a_reward_with_state(rewards: Any, tmp_path: Path) -> None:
+    file = tmp_path / "words.txt"
+    with pytest.raises(ValueError, match=r"in_vocabulary\.file is '.*', and there is no such file"):
+        rewards.InVocabulary(file=str(file)).check(5.0)
+    file.write_text("one two")
+    verifier = rewards.InVocabulary(file=str(file))
+    with PatientPool(verifier, workers=1) as pool:
+        file.unlink()  # read when the process started, and never again
+        found = await pool.verify(
+            [
+                ("two one two", "", {"finish_reason": "stop"}),
+                ("two one two", "", {"finish_reason": "length"}),
+                ("two three", "", {"finish_reason": "stop"}),
+            ]
+        )
+    assert [(o.value, o.extracted) for o in found if isinstance(o, OutcomeScore)] == [
+        (1.0, ""),
+        (0.0, ""),
+        (0.0, "three"),
+    ]
+
+
+async def test_a_reward_of_a_whole_batch(rewards: Any) -> None:
+    def of(prompt_id: str, extracted: str) -> Rollout:
+        score = OutcomeScore(value=1.0, verdict=Verdict.CORRECT, extracted=extracted)
+        return make_rollout("r", [[1]], prompt=make_prompt(prompt_id)).with_scores(outcome=score)
+
+    rollouts = [of("p", "1"), of("p", "1"), of("p", "2"), of("q", "1")]
+    failed = rollouts[0].with_scores(outcome=Failure(reason="timeout"))
+    context = fake_context(FakeGenerator(lambda *_: ""), FakeScorer())
+    found = await rewards.Rare().label([*rollouts, failed], context)
+    assert [r.whole_score("rare") for r in found] == [0.5, 0.5, 1.0, 1.0, None]
+    assert found[-1].scores["rare"] == Failure(reason="no_verdict")
+
+
 async def test_the_example_of_a_task_a_reward_and_a_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "mine.py").write_text(code)
     monkeypatch.setattr(sys, "path", [str(ROOT / "recipes"), *sys.path])
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
-    config = load_recipe(str(tmp_path / "mine.py"))
+    config = load_recipe(written("mine", tmp_path, monkeypatch))
 
     prompts = config.task.load(arithmetic_tokenizer(), config.max_prompt_tokens)
     assert len(prompts.train) == 80 and prompts.evaluation[0].answer == "4"
@@ -61,7 +138,7 @@ async def test_the_example_of_a_task_a_reward_and_a_loss(
 def test_every_path_in_the_readme_exists() -> None:
     mentioned = set(re.findall(r"(?:rlstep|recipes|tests|cluster)/[\w./]+", README))
     missing = {path for path in mentioned if not (ROOT / path.rstrip("./")).exists()}
-    assert missing <= {"recipes/mine.py", "recipes/x.py"}
+    assert missing <= {"recipes/mine.py", "recipes/rewards.py", "recipes/x.py"}
 
 
 def test_no_figure_is_left_to_fill_in() -> None:

@@ -27,6 +27,7 @@ from rlstep.interfaces.rollouts import Roles as Roles
 from rlstep.interfaces.rollouts import RolloutContext as RolloutContext
 from rlstep.interfaces.rollouts import RolloutStrategy as RolloutStrategy
 from rlstep.interfaces.samples import SampleBuilder as SampleBuilder
+from rlstep.interfaces.scoring import Item as Item
 from rlstep.interfaces.scoring import Labeller as Labeller
 from rlstep.interfaces.scoring import Verifier as Verifier
 from rlstep.interfaces.step_models import LabelView as LabelView

@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias
 
 from rlstep.interfaces.rollouts import RolloutContext
 from rlstep.types import OutcomeScore, Rollout
 
+Item: TypeAlias = tuple[str, str] | tuple[str, str, Mapping[str, Any]]
+"""Text, reference answer and, where `verify` asks for more, that by name."""
+_ON_REQUEST = ("row", "finish_reason")
+
 
 class Verifier(ABC):
-    """Compares a completion's final answer with the reference. Runs in a killable subprocess."""
+    """Compares a completion's final answer with the reference. Runs in a killable subprocess.
+
+    `verify(self, text, answer)` is enough. It may name further parameters, and is handed these:
+
+        row: Mapping[str, Any], the prompt's meta; in tasks that read data the source row. It goes
+            to another process as JSON, so that a run whose task keeps anything else there is
+            refused, and tuples arrive as lists.
+        finish_reason: str, 'stop', or 'length' for a text that was cut off at max_tokens.
+
+    What it does not name is not sent. A file or table that it needs is read once a process by a
+    `functools.cached_property`.
+
+    Raises:
+        ValueError: when the class is made, for a parameter of another name.
+    """
+
+    asks: ClassVar[frozenset[str]] = frozenset()
+    """Which of 'row' and 'finish_reason' `verify` names; found, not set."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        beside = list(inspect.signature(cls.verify).parameters.values())[3:]
+        for p in beside:
+            if p.name not in _ON_REQUEST and p.kind not in variable and p.default is p.empty:
+                nearest = difflib.get_close_matches(p.name, _ON_REQUEST, n=1, cutoff=0.0)[0]
+                raise ValueError(
+                    f"{cls.__qualname__}.verify takes {p.name!r}; beside text and answer there are"
+                    f" {' and '.join(_ON_REQUEST)} (nearest: {nearest!r})"
+                )
+        cls.asks = frozenset(p.name for p in beside).intersection(_ON_REQUEST)
+
+    def item(self, rollout: Rollout) -> tuple[str, str, Mapping[str, Any]]:
+        """What `verify` is called with for a rollout: text, answer and what it asks for by name."""
+        every = {"row": rollout.prompt.meta, "finish_reason": rollout.completion.finish_reason}
+        asked = {name: every[name] for name in _ON_REQUEST if name in self.asks}
+        return rollout.completion.text, rollout.prompt.answer, asked
 
     def check(self, deadline_s: float) -> None:  # noqa: B027  # most verifiers need nothing
         """Refuse to work where it cannot: asked before a run, and in every process it runs in.
@@ -24,8 +66,11 @@ class Verifier(ABC):
         """
 
     @abstractmethod
-    def verify(self, text: str, answer: str) -> OutcomeScore:
-        """Score one completion's text. May hang or crash: the pool around it has a deadline."""
+    def verify(self, text: str, answer: str, *args: Any, **asked: Any) -> OutcomeScore:
+        """Score one completion's text; see the class for what else may be asked for.
+
+        May hang or crash: the pool around it has a deadline.
+        """
 
 
 class Labeller(ABC):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlstep.checks import parts
+from rlstep.checks import json_able, parts
 from rlstep.config import Config, LearnerConfig
 from rlstep.interfaces import JudgeModel, Loss, PromptSet, RolloutContext, StepOracle, Tokenizer
 from rlstep.measuring.evaluation import evaluate_prm, tells_apart
@@ -86,7 +86,8 @@ def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
     """The task's problems, cut to what the configuration uses.
 
     Raises:
-        ValueError: a broken row, too few problems for one iteration, or one that nobody can judge.
+        ValueError: a broken row, too few problems for one iteration, one that nobody can judge, or
+            one whose row the verifier reads and cannot be sent.
     """
     prompts = config.task.load(tokenizer, config.max_prompt_tokens)
     for reason, number in prompts.dropped.items():
@@ -102,7 +103,21 @@ def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
             f" {len(prompts.train)} training problems; the nearest valid value is that"
         )
     check_routes(prompts, config.judges)
+    if "row" in config.verifier.asks:
+        _check_rows(prompts, type(config.verifier).__name__)
     return prompts
+
+
+def _check_rows(prompts: PromptSet, verifier: str) -> None:
+    for prompt in (*prompts.train, *prompts.evaluation):
+        try:
+            for key, value in prompt.meta.items():
+                json_able(f"meta.{key}", value)
+        except ValueError as error:
+            raise ValueError(
+                f"prompt {prompt.prompt_id!r}: {error}, and {verifier} reads the row in a process"
+                " of its own; leave it out, or make it text, a number, or a list or object of these"
+            ) from error
 
 
 def resolve_run_dir(config: Config) -> Path:

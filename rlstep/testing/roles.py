@@ -121,7 +121,8 @@ class FakeScorer:
     def _outcome(self, rollout: Rollout) -> Score:
         if rollout.rollout_id in self.timeouts:
             return Failure(reason="timeout")
-        return self.verifier.verify(rollout.completion.text, rollout.prompt.answer)
+        text, answer, asked = self.verifier.item(rollout)
+        return self.verifier.verify(text, answer, **asked)
 
     def _steps(self, rollout: Rollout, prm: Callable[[Rollout], Sequence[float]]) -> Score:
         if rollout.rollout_id in self.timeouts:

@@ -10,8 +10,8 @@ import ray
 
 from rlstep.actors.scorer.step_models import StepModelRole
 from rlstep.config import ScorerConfig
-from rlstep.interfaces import Verifier
-from rlstep.scoring.processes.verifier_pool import Item, Outcome, VerifierPool
+from rlstep.interfaces import Item, Verifier
+from rlstep.scoring.processes.verifier_pool import Outcome, VerifierPool
 from rlstep.types import Rollout
 
 
@@ -49,6 +49,7 @@ class ScorerGroup:
         self.versions = {role.model.source: 0 for role in models}
         """Updates each step model has made; travels with every score."""
         self._config = config
+        self._verifier = verifier
         self._models = models
         self._actors: list[Any] = [kind.remote(config, verifier) for _ in range(config.replicas)]
         self._free: asyncio.Queue[int] = asyncio.Queue()
@@ -65,7 +66,7 @@ class ScorerGroup:
         """
         if not rollouts:
             return []
-        items = [(r.completion.text, r.prompt.answer) for r in rollouts]
+        items = [self._verifier.item(rollout) for rollout in rollouts]
         replica = await self._free.get()
         # Every item has a deadline of its own in the pool; this one is for a lost replica.
         deadline = 60.0 + self._config.deadline_s * len(items)

@@ -22,7 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from rlstep.checks import at_least
-from rlstep.interfaces import Verifier
+from rlstep.interfaces import Item, Verifier
 from rlstep.scoring.processes import verifier_worker
 from rlstep.types import Failure, OutcomeScore, Verdict
 
@@ -32,7 +32,6 @@ _LARGEST_CHUNK = 64
 """Items sent at once. Their answers come back one by one, so a chunk shares no deadline."""
 _KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONHOME", "TMPDIR")
 
-Item = tuple[str, str]
 Outcome = OutcomeScore | Failure
 
 
@@ -178,7 +177,7 @@ class VerifierPool:
             raise RuntimeError(f"a worker of the verifier pool did not start: {error}") from error
 
     async def verify(self, items: Sequence[Item]) -> list[Outcome]:
-        """Score (completion text, reference answer) pairs; the results are in the items' order."""
+        """Score items (see `Verifier.item`); the results are in their order."""
         if self._closed:
             raise RuntimeError("the verifier pool is closed")
         size = max(1, min(_LARGEST_CHUNK, len(items) // (4 * self._workers)))

@@ -3,8 +3,9 @@
     python -m rlstep.scoring.processes.verifier_worker SOCKET_FD PARENT_PID DEADLINE_S MEMORY_MB
 
 Both directions are JSON lines. In: first the verifier's spec, then chunks, each a list of
-[text, answer]. Out: first {} once the verifier is loaded, then one answer an item, each as soon as
-it is known: {"value", "verdict", "extracted"}, or {"error"} where `verify` raised.
+[text, answer] or, where `verify` asks for more, [text, answer, {that by name}]. Out: first {} once
+the verifier is loaded, then one answer an item, each as soon as it is known:
+{"value", "verdict", "extracted"}, or {"error"} where `verify` raised.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ def _renew_cpu_limit(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
-def _answer(verifier: Verifier, text: str, answer: str) -> dict[str, Any]:
+def _answer(verifier: Verifier, text: str, answer: str, asked: dict[str, Any]) -> dict[str, Any]:
     try:
-        score = verifier.verify(text, answer)
+        score = verifier.verify(text, answer, **asked)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"[:500]}
     if not isinstance(score, OutcomeScore):
@@ -92,16 +93,18 @@ def main(arguments: list[str]) -> None:
     try:
         verifier = decode(json.loads(lines.readline()))
         verifier.check(float(deadline_s))
-        _answer(verifier, "", "")  # an empty item, so that no real one pays for lazy imports
+        # An empty item, so that no real one pays for lazy imports, or for what is read once.
+        empty = {"row": {}, "finish_reason": "stop"}
+        _answer(verifier, "", "", {name: empty[name] for name in verifier.asks})
     except Exception as error:
         reply({"error": f"{type(error).__name__}: {error}"})
         return
     reply({})
     with contextlib.suppress(ConnectionError):  # the pool closed while an answer was on its way
         for line in lines:
-            for text, answer in json.loads(line):
+            for text, answer, *more in json.loads(line):
                 _renew_cpu_limit(float(deadline_s))
-                message = _answer(verifier, text, answer)
+                message = _answer(verifier, text, answer, more[0] if more else {})
                 reply(message)
                 if message.get("error", "").startswith("MemoryError"):
                     return  # the replacement has all its memory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from math import isfinite
 from random import Random
 from typing import Any
 
-from rlstep.checks import at_least, named
+from rlstep.checks import at_least, json_able, named
 from rlstep.interfaces import Labeller, RolloutContext
 from rlstep.rollouts.requests import request_seed
 from rlstep.scoring.processes.http_call import HttpPolicy, HttpService, Post, check_url
@@ -119,8 +118,8 @@ def _item(rollout: Rollout) -> Item:
     prompt = rollout.prompt
     for key, value in prompt.meta.items():
         try:
-            json.dumps(value)
-        except (TypeError, ValueError, RecursionError) as error:
+            json_able(key, value)
+        except ValueError as error:
             raise ValueError(
                 f"prompt {prompt.prompt_id!r} has meta {key!r}, which cannot be sent: {error};"
                 " leave it out, or make it a string or a number in the data"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import replace
 
 from rlstep.actors.scorer.scorer import ScorerGroup
 from rlstep.config import ScorerConfig
@@ -11,6 +13,7 @@ from rlstep.scoring.judges.outcome_judge import OutcomeJudge
 from rlstep.scoring.judges.routing import RoutedScorer
 from tests.builders import make_prompt, make_rollout
 from tests.scoring.judges.judge_kit import Scripted, ask_context
+from tests.scoring.processes.test_row import WithBoth
 
 
 async def test_many_batches_at_once(ray_cluster: None):
@@ -30,3 +33,15 @@ async def test_many_batches_at_once(ray_cluster: None):
             assert [r.outcome.value for r in verified if r.outcome] == [1.0, 0.0]
     finally:
         await group.close()
+
+
+async def test_a_verifier_reads_the_row_of_the_prompt(ray_cluster: None):
+    group = ScorerGroup(ScorerConfig(deadline_s=30.0), WithBoth(), [], {})
+    try:
+        prompts = [replace(make_prompt(str(i)), meta={"level": i}) for i in range(5)]
+        rollouts = [make_rollout(p.prompt_id, [[11]], prompt=p) for p in prompts]
+        verified = await group.verify(rollouts)
+    finally:
+        await group.close()
+    said = [json.loads(r.outcome.extracted) for r in verified if r.outcome]
+    assert said == [["stop", i, 1] for i in range(5)]
