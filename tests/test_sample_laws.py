@@ -23,6 +23,7 @@ import rlstep.advantages
 import rlstep.pairs
 import rlstep.tensors.labels
 import rlstep.uncertainty
+from rlstep.advantages.assemble import AdvantageBuilder
 from rlstep.advantages.gae import Gae
 from rlstep.advantages.group import GroupAdvantages
 from rlstep.advantages.mixture import Mixture
@@ -52,6 +53,7 @@ from rlstep.types import (
     RolloutScore,
     Samples,
     Score,
+    StepScores,
 )
 from rlstep.uncertainty.certain_pairs import CertainPairs
 from rlstep.uncertainty.down_weighted import DownWeighted
@@ -343,6 +345,53 @@ def test_equal_rollouts_give_no_signal(
     check_whole(builder, samples, 1)
     if not isinstance(samples, LabelSamples):
         assert samples.sequences == () and samples.groups_without_signal == 1
+
+
+def rounded(rollout: Rollout, random: np.random.Generator) -> dict[str, Score]:
+    """Its scores with the rounding of another order of adding; counts are exact."""
+
+    def shaken(score: Score) -> Score:
+        if isinstance(score, OutcomeScore | RolloutScore):
+            return replace(score, value=score.value * (1.0 + random.uniform(-1e-12, 1e-12)))
+        if isinstance(score, Failure) or (isinstance(score, StepScores) and score.n is not None):
+            return score
+        away = np.float32(random.choice([-1e30, 1e30])) * np.sign(score.values)
+        return replace(score, values=np.nextafter(score.values, away))
+
+    return {name: shaken(score) for name, score in rollout.scores.items()}
+
+
+@every_builder
+@few
+@given(group=groups(), seed=st.integers(0, 2**32 - 1))
+def test_rounding_changes_nothing(builder: SampleBuilder, group: Group, seed: int):
+    random = np.random.default_rng(seed)
+    again = rescored(group, lambda rollout: rounded(rollout, random))
+    same(builder.samples([group]), builder.samples([again]))
+
+
+@every_builder
+@pytest.mark.parametrize("value", [0.3, 0.5])
+@pytest.mark.parametrize("seed", range(2))
+def test_rollouts_that_are_equal_but_for_rounding_give_no_signal(
+    builder: SampleBuilder, value: float, seed: int
+):
+    random, steps = np.random.default_rng(seed), [[11, 12], [13, 14], [15, 16]]
+    score = {
+        "prm": make_step_scores([value] * 3, 0.1),
+        "monte_carlo": make_step_scores([value] * 3, 0.1),
+        "critic": make_token_scores([value] * 6),
+        "implicit": make_token_scores([value] * 6),
+        "reward": RolloutScore(value=value),
+    }
+    alike = make_group(*(make_rollout(f"{i}", steps, outcome=value, scores=score) for i in "abcd"))
+    group = rescored(alike, lambda rollout: rounded(rollout, random))
+    samples = builder.samples([group])
+    if not isinstance(samples, LabelSamples):
+        assert samples.sequences == () and samples.groups_without_signal == 1
+    if isinstance(builder, AdvantageBuilder):
+        credit = [column for each in builder.advantages([group]) for _, column in each]
+        assert len(credit) == 4 and not np.concatenate(credit).any()  # exactly 0
 
 
 @every_builder

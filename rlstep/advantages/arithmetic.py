@@ -7,6 +7,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from rlstep.measuring.ties import RELATIVE, TINY, tied
+
 Wide: TypeAlias = NDArray[np.float64]
 Std: TypeAlias = Literal["population", "sample", "none"]
 """Divide by n, by n - 1, or do not divide by a standard deviation at all."""
@@ -29,10 +31,11 @@ def suffix_sums(values: Wide, discount: float = 1.0) -> Wide:
 
 
 def centred(values: Wide) -> Wide:
-    """values - their mean along the first axis; exactly 0 where they are all equal, or one."""
+    """values - their mean along the first axis; exactly 0 where all are equal but for rounding."""
     if not len(values):
         return values
-    return np.where(np.ptp(values, axis=0) == 0.0, 0.0, values - values.mean(axis=0))
+    rounding = np.maximum(RELATIVE * np.abs(values).max(axis=0), TINY)
+    return np.where(np.ptp(values, axis=0) <= rounding, 0.0, values - values.mean(axis=0))
 
 
 def less_others(values: Wide) -> Wide:
@@ -42,8 +45,8 @@ def less_others(values: Wide) -> Wide:
 
 
 def deviation(values: Wide, std: Std) -> float:
-    """The standard deviation to divide by: 1 for 'none', and where all values are equal."""
-    if std == "none" or not len(values) or np.ptp(values) == 0.0:
+    """The standard deviation; 1 for 'none', and where all are equal but for rounding."""
+    if std == "none" or tied(values):
         return 1.0
     return float(values.std(ddof=0 if std == "population" else 1))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from rlstep.advantages.arithmetic import Wide
 from rlstep.interfaces import SampleBuilder
+from rlstep.measuring.ties import settled, tied, tolerance
 from rlstep.tensors.sequences import sequence
 from rlstep.types import (
     AdvantageSamples,
@@ -22,9 +23,6 @@ from rlstep.types import (
 
 Credit: TypeAlias = list[tuple[Rollout, Wide]]
 """The rollouts of one group that count, each with one advantage a completion token, [T]."""
-
-ROUNDING = 1e-9
-"""Scores are float32 numbers around 1: advantages under this are the rounding of a zero."""
 
 
 class AdvantageBuilder(SampleBuilder):
@@ -63,10 +61,12 @@ def _is_whole(rollout: Rollout, source: str) -> bool:
 def outcome_values(rollouts: Seq[Rollout], source: str = "outcome") -> Wide:
     """[N]: what a source gave whole rollouts, the outcome or a labeller's reward.
 
+    Those that are equal but for rounding are made equal (`measuring.ties`).
+
     Raises:
         TypeError: the source gave another kind of score.
     """
-    return np.array([_whole_value(rollout, source) for rollout in rollouts], dtype=np.float64)
+    return settled([_whole_value(rollout, source) for rollout in rollouts])
 
 
 def _whole_value(rollout: Rollout, source: str) -> float:
@@ -74,6 +74,23 @@ def _whole_value(rollout: Rollout, source: str) -> float:
     if value is None:
         raise _another_kind(rollout, source, "RolloutScore or OutcomeScore")
     return value
+
+
+def group_step_values(rollouts: Seq[Rollout], source: str) -> list[Wide]:
+    """[K] for each of a prompt's rollouts; what is equal but for rounding is made equal.
+
+    Raises:
+        TypeError: the source gave another kind of score.
+    """
+    return together([step_values(rollout, source) for rollout in rollouts])
+
+
+def together(columns: Seq[Wide]) -> list[Wide]:
+    """The columns with what is equal but for rounding, in one or across them, made equal."""
+    if not columns:
+        return []
+    cuts = np.cumsum([len(column) for column in columns])[:-1]
+    return np.split(settled(np.concatenate(columns)), cuts)
 
 
 def step_values(rollout: Rollout, source: str) -> Wide:
@@ -127,8 +144,9 @@ def throughout(rollouts: Seq[Rollout], values: Wide) -> Credit:
 
 
 def has_signal(credit: Credit) -> bool:
-    """Whether a trained token of the group has an advantage."""
-    return any(np.abs(column[r.inherited :]).max() > ROUNDING for r, column in credit)
+    """Whether a trained token of the group has an advantage that is more than rounding."""
+    rounding = tolerance(np.concatenate([column for _, column in credit])) if credit else 0.0
+    return any(np.abs(column[r.inherited :]).max() > rounding for r, column in credit)
 
 
 def whiten(credits: Seq[Credit]) -> list[Credit]:
@@ -141,8 +159,7 @@ def whiten(credits: Seq[Credit]) -> list[Credit]:
     if not tokens:
         return list(credits)
     pooled = np.concatenate(tokens)
-    mean, spread = pooled.mean(), pooled.std()
-    scale = 1.0 / spread if spread > ROUNDING else 0.0
+    mean, scale = pooled.mean(), 0.0 if tied(pooled) else 1.0 / pooled.std()
     return [
         [(r, (column - mean) * scale) for r, column in credit] if has_signal(credit) else credit
         for credit in credits

@@ -18,6 +18,7 @@ from rlstep.advantages.assemble import (
     token_values,
 )
 from rlstep.checks import between
+from rlstep.measuring.ties import cleared
 from rlstep.tensors.sequences import sequence
 from rlstep.types import Floats, Group, LabelSamples, Rollout, TokenScores
 
@@ -61,7 +62,8 @@ class Gae(AdvantageBuilder):
         return [[(rollout, self._advantages(rollout)) for rollout in group] for group in known]
 
     def _advantages(self, rollout: Rollout) -> Wide:
-        result = gae(self._rewards(rollout), self._values(rollout), self.gamma, self.lam)
+        rewards, values = self._rewards(rollout), self._values(rollout)
+        result = cleared(gae(rewards, values, self.gamma, self.lam), rewards, values)
         return per_token(rollout, result) if self.level == "step" else result
 
     def _values(self, rollout: Rollout) -> Wide:

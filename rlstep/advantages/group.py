@@ -17,6 +17,7 @@ from rlstep.advantages.assemble import (
     throughout,
 )
 from rlstep.checks import named
+from rlstep.measuring.ties import settled, tied
 from rlstep.types import Group
 
 
@@ -73,9 +74,12 @@ class GroupAdvantages(AdvantageBuilder):
 
 
 def leave_one_out(values: Wide) -> Wide:
-    """(v_i - mean of the others) / std of the others, [N]; 0 where all are equal."""
-    n = len(values)
-    if n < 2 or np.ptp(values) == 0.0:
+    """(v_i - mean of the others) / std of the others, [N]; 0 where all are equal.
+
+    Equal is equal but for rounding: others that differ by less have no scale of their own.
+    """
+    n, values = len(values), settled(values)
+    if tied(values):
         return np.zeros(n)
     others = np.broadcast_to(values, (n, n))[~np.eye(n, dtype=bool)].reshape(n, n - 1)
     spread = np.where(np.ptp(others, axis=1) == 0.0, values.std(), others.std(axis=1))

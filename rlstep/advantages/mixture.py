@@ -9,6 +9,7 @@ from rlstep.advantages.assemble import AdvantageBuilder, Credit
 from rlstep.advantages.group import GroupAdvantages
 from rlstep.advantages.process import ProcessAdvantages
 from rlstep.checks import at_least
+from rlstep.measuring.ties import cleared
 from rlstep.types import Group
 
 
@@ -44,12 +45,10 @@ class Mixture(AdvantageBuilder):
 
     def _sum(self, outcome: Credit, process: Credit) -> Credit:
         others = {rollout.rollout_id: column for rollout, column in process}
-        return [
-            (
-                rollout,
-                self.outcome_coefficient * column
-                + self.process_coefficient * others[rollout.rollout_id],
-            )
-            for rollout, column in outcome
-            if rollout.rollout_id in others
-        ]
+        credit = []
+        for rollout, column in outcome:
+            if rollout.rollout_id in others:
+                one = self.outcome_coefficient * column
+                other = self.process_coefficient * others[rollout.rollout_id]
+                credit.append((rollout, cleared(one + other, one, other)))
+        return credit

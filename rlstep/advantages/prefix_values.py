@@ -6,6 +6,7 @@ import numpy as np
 
 from rlstep.advantages.arithmetic import Wide
 from rlstep.advantages.assemble import complete, outcome_values
+from rlstep.measuring.ties import settled
 from rlstep.types import Group, Rollout, StepScores
 
 
@@ -14,14 +15,15 @@ def prefix_values(group: Group, source: str) -> list[tuple[Rollout, Wide]]:
 
     V(s_0), the prompt's, is the mean outcome of the group's independent rollouts; V(s_k) is the
     source's score of step k - 1, the value of the prefix that ends with it. What the source says of
-    the last step is not read: after it comes the outcome, and nothing is left to continue.
+    the last step is not read: after it comes the outcome, and nothing is left to continue. Values
+    that are equal but for rounding (1/3 as a mean and as float32) are made equal.
     """
     independent = complete([r for r in group.rollouts if r.parent is None], "outcome")
     if not independent:
         return []
     first = outcome_values(independent).mean()
     return [
-        (rollout, np.concatenate([[first], inner, outcome_values([rollout])]))
+        (rollout, settled([first, *inner, *outcome_values([rollout])]))
         for rollout in complete(group.rollouts, "outcome")
         if (inner := _before_the_last(rollout, source)) is not None
     ]

@@ -15,9 +15,11 @@ from rlstep.advantages.assemble import (
     complete,
     outcome_values,
     per_token,
+    together,
     token_values,
 )
 from rlstep.checks import at_least, between
+from rlstep.measuring.ties import cleared
 from rlstep.types import Group, Rollout
 
 
@@ -60,7 +62,7 @@ class Prime(AdvantageBuilder):
         scale = 1.0 / largest if largest > 0.0 else 0.0
         return [
             self._credit(rollouts, [scale * r for r in group])
-            for rollouts, group in zip(known, rewards, strict=True)
+            for rollouts, group in zip(known, map(together, rewards), strict=True)
         ]
 
     def _rewards(self, rollout: Rollout) -> Wide:
@@ -68,14 +70,16 @@ class Prime(AdvantageBuilder):
         rewards = token_values(rollout, "implicit")
         if self.level == "token":
             return rewards
-        return np.add.reduceat(rewards, [step.start for step in rollout.steps])
+        return cleared(np.add.reduceat(rewards, [step.start for step in rollout.steps]), rewards)
 
     def _credit(self, rollouts: list[Rollout], rewards: list[Wide]) -> Credit:
         outcomes = self.outcome_coefficient * less_others(outcome_values(rollouts))
-        process = self._process(rewards)
         credit = []
-        for rollout, returns, outcome in zip(rollouts, process, outcomes, strict=True):
-            column = self.process_coefficient * returns + outcome
+        for rollout, returns, outcome in zip(
+            rollouts, self._process(rewards), outcomes, strict=True
+        ):
+            process = self.process_coefficient * returns
+            column = cleared(process + outcome, process, outcome)
             credit.append((rollout, per_token(rollout, column) if self.level == "step" else column))
         return credit
 
@@ -91,4 +95,4 @@ class Prime(AdvantageBuilder):
             ]
         else:
             differences = [(n * r - means.sum()) / (n - 1) for r in rewards]
-        return [suffix_sums(d, self.gamma) for d in differences]
+        return [cleared(suffix_sums(d, self.gamma), *rewards) for d in differences]

@@ -9,7 +9,13 @@ from typing import ClassVar
 import numpy as np
 
 from rlstep.advantages.arithmetic import Std, centred, deviation, suffix_sums
-from rlstep.advantages.assemble import AdvantageBuilder, Credit, complete, per_token, step_values
+from rlstep.advantages.assemble import (
+    AdvantageBuilder,
+    Credit,
+    complete,
+    group_step_values,
+    per_token,
+)
 from rlstep.checks import named
 from rlstep.types import Group
 
@@ -46,7 +52,7 @@ class ProcessAdvantages(AdvantageBuilder):
         known = complete(group.rollouts, self.source)
         if not known:
             return []
-        scores = [step_values(rollout, self.source) for rollout in known]
+        scores = group_step_values(known, self.source)
         pooled = np.concatenate(scores)
         normalised = centred(pooled) / deviation(pooled, self.std)
         cuts = np.cumsum([len(values) for values in scores])[:-1]

@@ -10,6 +10,7 @@ import numpy as np
 from rlstep.advantages.arithmetic import Wide, suffix_sums
 from rlstep.advantages.assemble import step_lengths
 from rlstep.advantages.step_returns import StepReturns
+from rlstep.measuring.ties import cleared
 from rlstep.types import Rollout
 
 
@@ -64,6 +65,6 @@ class Pure(StepReturns):
             tokens = np.array([size.sum() for size in sizes])
             each = (totals.sum() - totals) / (tokens.sum() - tokens)
         return [
-            suffix_sums(steps - baseline * size)
+            cleared(suffix_sums(steps - baseline * size), *rewards)
             for steps, baseline, size in zip(rewards, each, sizes, strict=True)
         ]

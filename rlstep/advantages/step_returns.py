@@ -13,11 +13,12 @@ from rlstep.advantages.assemble import (
     AdvantageBuilder,
     Credit,
     complete,
+    group_step_values,
     outcome_values,
     per_token,
-    step_values,
 )
 from rlstep.checks import at_least, named
+from rlstep.measuring.ties import cleared
 from rlstep.types import Group, Rollout
 
 
@@ -52,13 +53,16 @@ class StepReturns(AdvantageBuilder):
         return [self._credit(complete(group.rollouts, *self.sources)) for group in groups]
 
     def _credit(self, known: list[Rollout]) -> Credit:
-        rewards = [self.step_rewards(step_values(rollout, self.source)) for rollout in known]
-        process = self.process_advantages(rewards, known)
-        outcome = self.outcome_coefficient * less_others(outcome_values(known))
-        return [
-            (rollout, per_token(rollout, self.process_coefficient * steps + whole))
-            for rollout, steps, whole in zip(known, process, outcome, strict=True)
-        ]
+        rewards = [self.step_rewards(scores) for scores in group_step_values(known, self.source)]
+        outcomes = self.outcome_coefficient * less_others(outcome_values(known))
+        credit = []
+        for rollout, steps, outcome in zip(
+            known, self.process_advantages(rewards, known), outcomes, strict=True
+        ):
+            process = self.process_coefficient * steps
+            column = cleared(process + outcome, process, outcome)
+            credit.append((rollout, per_token(rollout, column)))
+        return credit
 
     def process_advantages(self, rewards: list[Wide], rollouts: list[Rollout]) -> list[Wide]:
         """Returns of the step rewards, [K] for each rollout, less their baselines."""

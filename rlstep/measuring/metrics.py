@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rlstep.measuring.ties import tied
 from rlstep.types import Failure, Group, Rollout, RolloutScore, StepScores, Verdict
 
 Record = Mapping[str, float]
@@ -162,8 +163,8 @@ def _outcome_values(rollouts: Iterable[Rollout]) -> list[float]:
 
 
 def _has_signal(group: Group) -> bool:
-    """Whether its rollouts differ in outcome."""
-    return len(set(_outcome_values(group.rollouts))) > 1
+    """Whether its rollouts differ in outcome, by more than rounding."""
+    return not tied(_outcome_values(group.rollouts))
 
 
 def _length_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rlstep.checks import between, named
 from rlstep.measuring.aggregate import Aggregate, chain_score
 from rlstep.measuring.metrics import roc_auc
+from rlstep.measuring.ties import tied
 from rlstep.tensors.sequences import is_correct, labelled_scores
 from rlstep.types import Group, Rollout, Verdict
 
@@ -165,7 +166,7 @@ def _disagreement(
 
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Pearson's, 0 where one of the two does not vary."""
-    if np.ptp(a) == 0.0 or np.ptp(b) == 0.0:
+    if tied(a) or tied(b):
         return 0.0
     return float(np.corrcoef(a, b)[0, 1])
 

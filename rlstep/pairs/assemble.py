@@ -11,6 +11,7 @@ from itertools import combinations
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from rlstep.measuring.aggregate import Aggregate, chain_score
+from rlstep.measuring.ties import settled, tolerance
 from rlstep.tensors.sequences import labelled_scores, sequence, shared_prefix
 from rlstep.types import Group, Pair, PairSamples, Rollout, Sequence
 
@@ -89,20 +90,26 @@ def content(s: Sequence) -> tuple[str, bytes, bytes]:
 def ordered(
     items: Seq[ScoredT], which: Which = "all", min_margin: float = 0.0
 ) -> list[tuple[ScoredT, ScoredT]]:
-    """(better, worse) by score; equal scores order nothing.
+    """(better, worse) by score; scores that are equal but for rounding order nothing.
 
     Args:
         items: where scores are equal, the earlier counts as the better one.
         min_margin: least difference of the two scores.
     """
-    ranked = sorted(items, key=lambda item: item.score, reverse=True)
-    pairs: Iterable[tuple[ScoredT, ScoredT]]
+    scores = settled([item.score for item in items])
+    least = min_margin - tolerance(scores)  # 0.7 - 0.4 is a margin of 0.3
+    ranked = sorted(range(len(items)), key=lambda i: -scores[i])
+    pairs: Iterable[tuple[int, int]]
     if which == "all":
         pairs = combinations(ranked, 2)
     else:
-        lower = [item for item in ranked[1:] if item.score < ranked[0].score]
+        lower = [i for i in ranked[1:] if scores[i] < scores[ranked[0]]]
         pairs = [(ranked[0], lower[0 if which == "best_second" else -1])] if lower else []
-    return [(a, b) for a, b in pairs if a.score > b.score and a.score - b.score >= min_margin]
+    return [
+        (items[i], items[j])
+        for i, j in pairs
+        if scores[i] > scores[j] and scores[i] - scores[j] >= least
+    ]
 
 
 def candidates(

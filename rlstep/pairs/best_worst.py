@@ -9,6 +9,7 @@ from typing import ClassVar
 from rlstep.checks import at_least, named
 from rlstep.interfaces import SampleBuilder
 from rlstep.measuring.aggregate import Aggregate
+from rlstep.measuring.ties import settled, tied
 from rlstep.pairs.assemble import (
     Candidate,
     Side,
@@ -59,10 +60,11 @@ class BestWorstPairs(SampleBuilder):
             and (found := whole(rollout, self.source)) is not None
         ]
         # The ordering by outcome is stable: the first is the best of the best, the last the worst.
-        known.sort(key=lambda item: item[0], reverse=True)
-        differ = len({outcome for _, outcome, _ in known}) > 1
+        scores = settled([score for score, _, _ in known])
+        ranked = [known[i] for i in sorted(range(len(known)), key=lambda i: -scores[i])]
+        differ = not tied([outcome for _, outcome, _ in known])
         sides = (
             Side(sequence=found, score=outcome if differ else score)
-            for score, outcome, found in known
+            for score, outcome, found in ranked
         )
         return candidates(sides, "best_worst", self.min_margin)

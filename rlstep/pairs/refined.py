@@ -9,6 +9,7 @@ from typing import ClassVar
 from rlstep.checks import at_least
 from rlstep.interfaces import SampleBuilder
 from rlstep.measuring.aggregate import Aggregate
+from rlstep.measuring.ties import tied, tolerance
 from rlstep.pairs.assemble import (
     Candidate,
     assemble,
@@ -61,7 +62,9 @@ class RefinedPairs(SampleBuilder):
     def _candidate(self, branch: Rollout, parent: Rollout) -> Candidate | None:
         after = score_of(branch, self.source, self.aggregate)
         before = score_of(parent, self.source, self.aggregate)
-        if after is None or before is None or after <= before or after - before < self.min_margin:
+        if after is None or before is None or after < before or tied([after, before]):
+            return None
+        if after - before < self.min_margin - tolerance([after, before]):
             return None
         cut = from_divergence(branch, parent)
         if cut is None:

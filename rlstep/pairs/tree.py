@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from rlstep.checks import at_least
 from rlstep.interfaces import SampleBuilder
+from rlstep.measuring.ties import settled
 from rlstep.pairs.assemble import Candidate, Which, assemble, from_divergence, in_order, ordered
 from rlstep.pairs.divergence import Divergence, divergences
 from rlstep.types import Group, PairSamples, Rollout
@@ -65,15 +67,20 @@ class TreePairs(SampleBuilder):
         at_least("pairs.min_margin", self.min_margin, 0.0)
 
     def samples(self, groups: Seq[Group]) -> PairSamples:
-        found = [
-            [c for at in divergences(in_order(group)) for c in self._candidates(at)]
-            for group in groups
-        ]
+        found = []
+        for group in groups:
+            outcomes = _outcomes(group)
+            parted = divergences(in_order(group))
+            found.append([c for at in parted for c in self._candidates(at, outcomes)])
         return assemble(found, "tree", self.max_pairs)
 
-    def _candidates(self, at: Divergence) -> list[Candidate]:
+    def _candidates(self, at: Divergence, outcomes: Mapping[str, float]) -> list[Candidate]:
         siblings = [
-            Sibling(leaves=tuple((r.outcome.value, r) for r in rollouts if r.outcome is not None))
+            Sibling(
+                leaves=tuple(
+                    (outcomes[r.rollout_id], r) for r in rollouts if r.rollout_id in outcomes
+                )
+            )
             for rollouts in at.siblings
         ]
         visited = [s for s in siblings if len(s.leaves) >= self.min_visits]
@@ -94,3 +101,9 @@ class TreePairs(SampleBuilder):
                     )
                 )
         return found
+
+
+def _outcomes(group: Group) -> dict[str, float]:
+    """By rollout, of those that have one; what is equal but for rounding is made equal."""
+    known = {r.rollout_id: r.outcome.value for r in group.rollouts if r.outcome is not None}
+    return dict(zip(known, settled(list(known.values())).tolist(), strict=True))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rlstep.checks import at_least
 from rlstep.interfaces import SampleBuilder
 from rlstep.measuring.aggregate import Aggregate
+from rlstep.measuring.ties import settled
 from rlstep.pairs.assemble import (
     Candidate,
     Side,
@@ -74,7 +75,7 @@ class WinRatePairs(SampleBuilder):
             if (score := score_of(rollout, self.source, self.aggregate)) is not None
             and (found := whole(rollout, self.source)) is not None
         ]
-        rates = win_rates([score for score, _ in known])
+        rates = win_rates(settled([score for score, _ in known]).tolist())
         sides = (
             Side(sequence=found, score=float(rate))
             for rate, (_, found) in zip(rates, known, strict=True)

@@ -10,6 +10,9 @@ from rlstep.checks import named
 from rlstep.scoring.rewards.each_rollout import EachRollout
 from rlstep.types import Failure, Rollout, RolloutScore
 
+ROUNDING = 1e-14
+"""Of a sum, relative to its largest part: with room for what is left of 0.1 + 0.2 - 0.3."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedSum(EachRollout):
@@ -46,7 +49,7 @@ class WeightedSum(EachRollout):
         Raises:
             TypeError: a part scores steps or tokens.
         """
-        total, terms = 0.0, []
+        parts, terms = [], []
         for source, weight in self.weights.items():
             part = rollout.scores[source]
             if isinstance(part, Failure):
@@ -57,8 +60,11 @@ class WeightedSum(EachRollout):
                     f"{rollout.rollout_id}: the scores of {source!r} are {type(part).__name__};"
                     f" {type(self).__name__} adds scores of whole rollouts"
                 )
-            total += weight * value
+            parts.append(weight * value)
             terms.append(f"{weight:g} * {value:.4g}")
+        total = sum(parts)
         if not isfinite(total):
             return Failure(reason="not_finite", detail=f"{self.source}: {' + '.join(terms)}")
+        if abs(total) <= ROUNDING * max(map(abs, parts)):  # parts that cancel leave their rounding
+            total = 0.0
         return RolloutScore(value=total, detail=" + ".join(terms))
