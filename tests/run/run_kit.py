@@ -74,7 +74,9 @@ def started(policy: str, runs: Path, *arguments: str) -> Iterator[subprocess.Pop
                 child.kill()
             except (psutil.NoSuchProcess, ProcessLookupError):
                 continue  # ended by itself meanwhile
-        process.communicate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def train(policy: str, runs: Path, *arguments: str) -> None:
