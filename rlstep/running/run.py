@@ -45,6 +45,7 @@ def prepare(config: Config, recipe: Config | None = None) -> Run:
         ValueError: the configuration, the data, a model, the run's name or its checkpoints.
     """
     from rlstep.actors.learner.models import check_learner
+    from rlstep.actors.learner.positions import check_positions
 
     config.verifier.check(config.scorer.deadline_s)
     learners: dict[str, tuple[LearnerConfig, Loss | None]] = {
@@ -54,6 +55,7 @@ def prepare(config: Config, recipe: Config | None = None) -> Run:
     for name, (learner, loss) in learners.items():
         try:
             check_learner(learner, loss)
+            check_positions(learner.model.path, config.generator.context)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     for model in parts(config, JudgeModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -20,17 +21,38 @@ from rlstep.actors.weights.sync_client import ReplicaSyncClient
 from rlstep.actors.weights.weight_source import LearnerWeights
 
 
-class EngineSource(WeightSource):
-    """A learner's weights as vLLM's engines read them."""
+def _declared(weights: LearnerWeights) -> list[ParamMeta]:
+    return [ParamMeta(m.name, m.dtype, m.shape) for m in weights.metadata()]
 
-    def __init__(self, weights: LearnerWeights) -> None:
-        self._weights = weights
 
-    def metadata(self) -> list[ParamMeta]:
-        return [ParamMeta(m.name, m.dtype, m.shape) for m in self._weights.metadata()]
+if hasattr(WeightSource, "iter_full"):  # vLLM 0.33: every rank owns every weight, in full
 
-    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        return iter(self._weights)
+    class EngineSource(WeightSource):
+        """A learner's weights as vLLM's engines read them."""
+
+        def __init__(self, weights: LearnerWeights) -> None:
+            self._weights = weights
+
+        @cached_property
+        def metadata(self) -> list[ParamMeta]:
+            return _declared(self._weights)
+
+        def iter_full(self) -> Iterator[tuple[str, Tensor]]:
+            return iter(self._weights)
+
+else:  # vLLM 0.32
+
+    class EngineSource(WeightSource):
+        """A learner's weights as vLLM's engines read them."""
+
+        def __init__(self, weights: LearnerWeights) -> None:
+            self._weights = weights
+
+        def metadata(self) -> list[ParamMeta]:
+            return _declared(self._weights)
+
+        def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+            return iter(self._weights)
 
 
 def vllm_sender(

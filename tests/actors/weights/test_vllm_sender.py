@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -26,6 +30,45 @@ def test_every_weight_is_declared_as_it_is_sent(weights: LearnerWeights) -> None
     names = [name for name, _, _ in declared]
     assert sorted(name for group in source.groups() for name in group) == sorted(names)
     assert "lm_head.weight" in names and {dtype for _, dtype, _ in declared} == {torch.bfloat16}
+
+
+class Source33(ABC):
+    """What vLLM 0.33 makes of a source (read in its wheel: `distributed/weight_transfer/base.py`).
+
+    Engines read `metadata` again and again, so it must be a cached property; full tensors come out
+    of `iter_full`, in the order of the metadata, exactly what the rank owns.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if not isinstance(cls.__dict__.get("metadata"), cached_property):
+            raise TypeError(f"{cls.__name__}.metadata must be a functools.cached_property")
+
+    @property
+    @abstractmethod
+    def metadata(self) -> list[Any]: ...
+
+    def iter_full(self) -> Iterator[tuple[str, torch.Tensor]]:
+        raise NotImplementedError
+
+
+def test_the_source_is_what_the_next_vllm_takes(
+    weights: LearnerWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vllm.distributed.weight_transfer.base as base
+
+    from rlstep.actors.weights import vllm_sender
+
+    monkeypatch.setattr(base, "WeightSource", Source33)
+    spec = importlib.util.spec_from_file_location("vllm_sender_33", vllm_sender.__file__)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    source = module.EngineSource(weights)
+    assert source.metadata is source.metadata
+    declared = [(m.name, m.dtype, m.shape) for m in source.metadata]
+    for _ in range(2):
+        assert [(name, t.dtype, tuple(t.shape)) for name, t in source.iter_full()] == declared
 
 
 @pytest.mark.parametrize("backend", ["nccl", "ipc"])
