@@ -233,6 +233,12 @@ class Config:
         if self.run_dir and not self.run_dir.startswith("/"):
             raise ValueError(f"run_dir is {self.run_dir!r}; it must be absolute, like /data/runs")
 
+    @property
+    def longest(self) -> int:
+        """Most tokens of a prompt and its completion together."""
+        completion = max(self.rollouts.sampling.max_tokens, self.evaluation.max_tokens)
+        return self.max_prompt_tokens + completion
+
     def _check_samples(self) -> None:
         loss, samples = self.loss, self.samples
         if loss.takes is not samples.makes:

@@ -66,7 +66,7 @@ class RunRoles:
             await self._each_learner("restore", resume_from)
         blocks = 2 * config.generator.block_size + 1
         prompt = np.resize(probe, max(len(probe), blocks)).astype(np.int32)
-        self.sync = WeightSync(self.policy, self.generators, prompt)
+        self.sync = WeightSync(self.policy, self.generators, prompt, config.longest)
         await self.sync.start(version)
 
     async def _step_model(self, model: StepModel, options: dict[str, Any]) -> StepModelRole:

@@ -16,6 +16,8 @@ from rlstep.types import Samples, TokenIds
 logger = logging.getLogger(__name__)
 
 PROBE_TOKENS = 8
+DEEP_TOKENS = 2
+"""After a prompt that is as long as any in use: what is wrong with positions shows at depth."""
 
 
 class WeightSync:
@@ -26,15 +28,20 @@ class WeightSync:
         generators: all replicas.
         probe: token ids of the parity probe's prompt, at least two cache blocks long, so that a
             prefix cache that survived the sync would be seen.
+        longest: tokens of the longest sequence in use, prompt and completion together.
     """
 
-    def __init__(self, learner: LearnerGroup, generators: GeneratorGroup, probe: TokenIds) -> None:
+    def __init__(
+        self, learner: LearnerGroup, generators: GeneratorGroup, probe: TokenIds, longest: int
+    ) -> None:
         assert len(probe) >= 2 * generators.config.block_size
         self.version = 0
         self.max_parity_error = 0.0
         self._learner = learner
         self._generators = generators
-        self._probe = probe
+        self._probes = [(probe, PROBE_TOKENS)]
+        if longest > len(probe) + PROBE_TOKENS:
+            self._probes.append((np.resize(probe, longest - DEEP_TOKENS), DEEP_TOKENS))
         self._lock = asyncio.Lock()
         generators.on_recreated = self._resync
 
@@ -99,19 +106,30 @@ class WeightSync:
         return await self._verify()
 
     async def _verify(self) -> float:
-        """The largest logprob difference on the probe, over all replicas."""
+        """The largest logprob difference on the probes, over all replicas."""
         name = f"probe/{self.version}/{self._generators.recoveries}"
-        probes = await self._generators.probe(self._probe, PROBE_TOKENS, name)
+        answered = await asyncio.gather(
+            *(
+                self._generators.probe(prompt, tokens, f"{name}/{len(prompt)}")
+                for prompt, tokens in self._probes
+            )
+        )
+        asked = [
+            (replica, prompt, answer)
+            for (prompt, _), answers in zip(self._probes, answered, strict=True)
+            for replica, answer in enumerate(answers)
+        ]
         rows = await self._learner.predict(
-            [np.concatenate([self._probe, answer.token_ids]) for answer in probes]
+            [np.concatenate([prompt, answer.token_ids]) for _, prompt, answer in asked]
         )
         worst = 0.0
-        for replica, (answer, row) in enumerate(zip(probes, rows, strict=True)):
-            error = float(np.abs(row[len(self._probe) :] - answer.logprobs).max())
+        for (replica, prompt, answer), row in zip(asked, rows, strict=True):
+            error = float(np.abs(row[len(prompt) :] - answer.logprobs).max())
             if not error <= self._generators.config.parity_tolerance:
                 raise RuntimeError(
                     f"generator {replica}: logprobs differ from the learner's by {error:.2g} nats"
-                    f" after sync {self.version} (generator.parity_tolerance is"
+                    f" after {len(prompt)} tokens, after sync {self.version}"
+                    f" (generator.parity_tolerance is"
                     f" {self._generators.config.parity_tolerance:.2g})"
                 )
             worst = max(worst, error)

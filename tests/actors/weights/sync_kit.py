@@ -18,6 +18,8 @@ from tests.actors.learner.learner_kit import MarginLoss
 
 PROBE: TokenIds = (np.arange(70) % 40 + 3).astype(np.int32)
 """More than two cache blocks of 32."""
+LONGEST = 250
+"""Nearly as much as the engines' context."""
 
 
 def generator_config(**fields: Any) -> GeneratorConfig:

@@ -13,6 +13,7 @@ from rlstep.actors.generator.generator_group import GeneratorGroup
 from rlstep.actors.weight_sync import WeightSync
 from tests.actors.learner.learner_kit import pair_samples
 from tests.actors.weights.sync_kit import (
+    LONGEST,
     PROBE,
     completions,
     generator_config,
@@ -46,7 +47,7 @@ async def test_after_a_sync_generators_and_learner_agree(
 ) -> None:
     group = part_of(engines[tied], replicas)
     async with learner_group(models[tied], zero_stage=zero_stage, world_size=ranks) as learner:
-        sync = WeightSync(learner, group, PROBE)
+        sync = WeightSync(learner, group, PROBE, LONGEST)
         await sync.start(0)
         before = await group.probe(PROBE, 8, f"before/{tied}{zero_stage}{ranks}{replicas}")
         metrics = await sync.update(pair_samples())
@@ -153,7 +154,7 @@ async def test_a_lost_replica_is_recreated_synced_and_probed(
     assert engine_processes
     lost = group.actors[0]
     async with learner_group(models[True]) as learner:
-        sync = WeightSync(learner, group, PROBE)
+        sync = WeightSync(learner, group, PROBE, LONGEST)
         await sync.start(0)
         await sync.update(pair_samples())
         asked = [
@@ -180,7 +181,7 @@ async def test_a_sync_that_keeps_failing_ends_the_run_with_the_generators_name(
     group = part_of(engines[True], 1)
     group.config = generator_config(parity_tolerance=0.0, max_recoveries=0)
     async with learner_group(models[True]) as learner:
-        sync = WeightSync(learner, group, PROBE)
+        sync = WeightSync(learner, group, PROBE, LONGEST)
         with pytest.raises(RuntimeError, match="generator 0: logprobs differ"):
             await sync.start(0)
             for _ in range(20):  # a difference of exactly 0 is possible, but not forever

@@ -1,0 +1,77 @@
+"""Seconds of a weight sync with a parity probe at depth, over one without.
+
+One learner and one engine with a tiny model, at several lengths; the two kinds
+of sync take turns in one run, and the ratio is of each pair.
+
+    python tests/bench/sync.py [--pairs 15] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, from wherever
+
+LENGTHS = (128, 512, 1024)
+
+
+async def measure(pairs: int) -> dict[int, list[float]]:
+    """Per longest sequence the ratio of every pair."""
+    from rlstep.actors.generator.generator_group import GeneratorGroup
+    from rlstep.actors.weight_sync import WeightSync
+    from tests.actors.learner.learner_kit import make_model
+    from tests.actors.weights.sync_kit import PROBE, generator_config, learner_group
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = make_model(Path(folder) / "model", hidden=128)
+        lengthened = Path(path, "config.json")
+        fields = json.loads(lengthened.read_text()) | {"max_position_embeddings": max(LENGTHS)}
+        lengthened.write_text(json.dumps(fields))
+        group = GeneratorGroup(generator_config(context=max(LENGTHS), kv_cache_mib=256), path, {})
+        await group.start()
+        ratios = {}
+        async with learner_group(path) as learner:
+            for longest in LENGTHS:
+                sync = WeightSync(learner, group, PROBE, longest)
+                deep, shallow = sync._probes, sync._probes[:1]
+                await sync.start(0)
+                ratios[longest] = []
+                for _ in range(pairs):
+                    seconds = []
+                    for probes in (deep, shallow):
+                        sync._probes = probes
+                        started = time.perf_counter()
+                        await sync._once()
+                        seconds.append(time.perf_counter() - started)
+                    ratios[longest].append(seconds[0] / seconds[1])
+        await group.close()
+    return ratios
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ratios = asyncio.run(measure(arguments.pairs))
+    for longest, found in ratios.items():
+        print(
+            f"longest {longest:5}: {statistics.median(found):.2f} (median of {len(found)} pairs,"
+            f" {min(found):.2f} to {max(found):.2f})"
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(ratios, indent=2))
+
+
+if __name__ == "__main__":
+    main()
