@@ -80,7 +80,7 @@ def _json_able(name: str, value: Any) -> None:
     elif isinstance(value, list | tuple):
         for number, entry in enumerate(value):
             _json_able(f"{name}.{number}", entry)
-    elif not (value is None or type(value) in (str, int, float, bool)):
+    elif not (value is None or isinstance(value, str | int | float)):
         raise ValueError(f"{name} is of type {type(value).__name__}, which JSON does not have")
 
 

@@ -45,7 +45,7 @@ def test_what_json_has(value):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.float64(1.0), "meta is of type float64"),
+        (np.float32(1.0), "meta is of type float32"),
         (np.int32(1), "meta is of type int32"),
         (np.ones(2), "meta is of type ndarray"),
         (np.bool_(True), "meta is of type bool"),

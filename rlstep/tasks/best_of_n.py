@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rlstep.measuring.aggregate import Aggregate, best, chain_score
-from rlstep.tasks.rows import read_jsonl
+from rlstep.tasks.read_rows import read_jsonl
 
 
 def best_of_n(file: str, score: str, aggregate: Aggregate) -> dict[str, str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
-from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,7 +11,8 @@ import numpy as np
 from rlstep.checks import at_least
 from rlstep.interfaces import PromptSet, Task, Tokenizer
 from rlstep.scoring.judges.judgment_text import check_template, render
-from rlstep.tasks.rows import Row, read_dataset, read_jsonl
+from rlstep.tasks.read_rows import read_rows
+from rlstep.tasks.rows import Row, digest, problem_id
 from rlstep.tensors.templates import PromptEncoder, PromptTemplate
 from rlstep.types import Prompt
 
@@ -45,7 +44,7 @@ class BetterAnswer(Task):
     """
 
     path: str
-    """A local file if it ends in '.jsonl', else a Hugging Face dataset id."""
+    """A local file (.jsonl, .json, .csv or .parquet), else a Hugging Face dataset id."""
     held_out: int = 0
     """So many problems are for evaluation, chosen by a hash of the problem."""
     limit: int = 0
@@ -80,7 +79,7 @@ class BetterAnswer(Task):
         for texts in self._rows():
             prompts = [self._prompt(texts, side, encoder) for side in SIDES]
             if max(map(_longest, prompts)) <= max_prompt_tokens:
-                by_problem.setdefault(_digest(texts[0]), []).extend(prompts)
+                by_problem.setdefault(problem_id(texts[0]), []).extend(prompts)
             else:
                 too_long += 1
         if self.held_out >= max(len(by_problem), 1):
@@ -97,21 +96,15 @@ class BetterAnswer(Task):
         )
 
     def _rows(self) -> list[Texts]:
-        local = self.path.endswith(".jsonl")
-        source = (
-            read_jsonl(self.path) if local else read_dataset(self.path, self.subset, self.split)
-        )
         rows: dict[Texts, Row] = {}
-        for row in islice(source, self.limit or None):
+        for row in read_rows(self.path, subset=self.subset, split=self.split, limit=self.limit):
             chosen = _last(row, self.chosen_column)
             rejected = _last(row, self.rejected_column)
             if chosen == rejected:
                 raise row.error(self.rejected_column, f"is the same as {self.chosen_column!r}")
             first = rows.setdefault((self._problem(row), chosen, rejected), row)
             if first is not row:
-                raise row.error(self.chosen_column, f"the row repeats line {first.line}")
-        if not rows:
-            raise ValueError(f"{self.path}: has no rows")
+                raise row.error(self.chosen_column, f"the row repeats {first.unit} {first.line}")
         return list(rows)
 
     def _problem(self, row: Row) -> str:
@@ -133,17 +126,14 @@ class BetterAnswer(Task):
             )
             for told in SIDES
         }
+        answers = digest("\0".join((better, worse)))
         return Prompt(
-            prompt_id=f"{_digest(problem)}/{_digest(better, worse)}/{side}",
+            prompt_id=f"{problem_id(problem)}/{answers}/{side}",
             token_ids=np.array(ids, np.int32),
             text=encoder.decode(ids),
             answer=side,
             meta={"problem": problem, "suffix": self.template.suffix, "hints": hints},
         )
-
-
-def _digest(*texts: str) -> str:
-    return blake2b("\0".join(texts).encode(), digest_size=8).hexdigest()
 
 
 def _longest(prompt: Prompt) -> int:

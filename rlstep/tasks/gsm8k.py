@@ -17,7 +17,9 @@ class Gsm8k(Jsonl):
 
     prompt_column: str = "question"
 
-    def reference(self, row: Row) -> str:
+    def reference(self, row: Row) -> str | None:
+        if row.value(self.answer_column) is None:
+            return None
         _, mark, reference = row.text(self.answer_column).rpartition("####")
         if not mark or not reference.strip():
             raise row.error(self.answer_column, "has no reference answer after '####'")

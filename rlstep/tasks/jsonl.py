@@ -1,17 +1,17 @@
-"""Problems with checkable answers from a .jsonl file or a Hugging Face dataset."""
+"""Problems with checkable answers from a local file or a Hugging Face dataset."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from hashlib import blake2b
-from itertools import islice
 from typing import Literal
 
 import numpy as np
 
 from rlstep.checks import at_least
 from rlstep.interfaces import PromptSet, Task, Tokenizer
-from rlstep.tasks.rows import Row, read_dataset, read_jsonl
+from rlstep.tasks.read_rows import read_rows
+from rlstep.tasks.rows import Row, as_json, digest, problem_id
 from rlstep.tensors.templates import PromptEncoder, PromptTemplate
 from rlstep.types import Prompt
 
@@ -20,19 +20,21 @@ from rlstep.types import Prompt
 class Jsonl(Task):
     """One problem per row. GSM8K and MATH are cases of it.
 
-    A prompt_id is the row's own, or a hash of the problem: the same problem is the same prompt,
-    whichever file or line it stands in, so none can be in training and evaluation at once.
+    A prompt_id is the row's own, or a hash of the problem as a reader sees it (`rows.problem_id`;
+    of a conversation its roles and contents): the same problem is the same prompt, whichever file
+    or line it stands in and however it is spaced. None is in training and evaluation at once, nor
+    is one whose rows have ids of their own.
     A prompt's meta holds the source row, `problem` (the bare problem, or the last message) and
     `suffix` (the template's), and `truncated_from`, its length in tokens, if it was truncated.
     """
 
     path: str
-    """Training problems: a local file if it ends in '.jsonl' or '.jsonl.gz', else a Hugging Face
-    dataset id."""
+    """Training problems: a local file if it ends in '.jsonl', '.json', '.csv' ('.gz' may follow) or
+    '.parquet', else a Hugging Face dataset id."""
     evaluation: str = ""
     """Evaluation problems, likewise. Either this or `held_out`, or no evaluation."""
     held_out: int = 0
-    """So many of the training problems are for evaluation instead, chosen by a hash of their id."""
+    """So many of the training problems are for evaluation instead, chosen by a hash of them."""
     limit: int = 0
     """Only the first rows of each source; 0 takes all."""
     subset: str = ""
@@ -43,9 +45,15 @@ class Jsonl(Task):
     prompt_column: str = "prompt"
     """Holds the problem as a string, or a conversation: [{"role": ..., "content": ...}, ...]."""
     answer_column: str = "answer"
-    """Holds the reference answer, a string or a number."""
+    """Holds the reference answer, a string or a number; a row where it is null is left out (and
+    counted as 'no_answer'). A dot goes into a column: 'reward_model.ground_truth'."""
     id_column: str = ""
     """Holds the prompt_id; '' takes a hash of the problem."""
+    repeated: Literal["refuse", "drop", "keep"] = "refuse"
+    """What happens to a problem (or own id) that an earlier row has. 'drop': it is left out, and
+    counted as 'repeated', or 'repeated_with_another_answer'. 'keep': it is another prompt, its id
+    ends in '/2' ('/3', ...). With either, what stands in training and in evaluation is left out of
+    training, and counted as 'in_evaluation'."""
     template: PromptTemplate = PromptTemplate()
     too_long: Literal["drop", "truncate"] = "drop"
     """What happens to a prompt of more than max_prompt_tokens: it is left out (and counted as
@@ -60,85 +68,127 @@ class Jsonl(Task):
                 "the nearest valid value of task.held_out is 0"
             )
 
-    def reference(self, row: Row) -> str:
-        """The reference answer of a row.
+    def reference(self, row: Row) -> str | None:
+        """The reference answer of a row, or None where that is null.
 
         Raises:
             ValueError: it has none; the message names file, line and field.
         """
+        if row.value(self.answer_column) is None:
+            return None
         return row.number_or_text(self.answer_column)
 
     def load(self, tokenizer: Tokenizer, max_prompt_tokens: int) -> PromptSet:
         """Read, check and tokenize every row; see Task.load for errors."""
         at_least("max_prompt_tokens", max_prompt_tokens, 1)
         encoder = PromptEncoder(self.template, tokenizer)
-        rows: dict[str, Row] = {}
-        train_ids = self._read(self.path, self.split, rows)
-        evaluation_ids = []
+        dropped: Counter[str] = Counter()
+        train = self._read(self.path, self.split, dropped)
+        evaluation: list[_Problem] = []
         if self.evaluation:
-            evaluation_ids = self._read(self.evaluation, self.evaluation_split, rows)
-        every = {i: self._prompt(i, row, encoder, max_prompt_tokens) for i, row in rows.items()}
-        train = [prompt for i in train_ids if (prompt := every[i])]
-        evaluation = [prompt for i in evaluation_ids if (prompt := every[i])]
+            evaluation = self._read(self.evaluation, self.evaluation_split, dropped)
+            train = self._apart(train, evaluation, dropped)
+        fitting = [
+            {p: prompt for p in part if (prompt := self._prompt(p, encoder, max_prompt_tokens))}
+            for part in (train, evaluation)
+        ]
+        dropped["too_long"] = len(train) + len(evaluation) - sum(map(len, fitting))
         if self.held_out:
-            train, evaluation = self._hold_out(train)
-        too_long = sum(prompt is None for prompt in every.values())
-        dropped = {"too_long": too_long} if too_long else {}
-        return PromptSet(train=train, evaluation=evaluation, dropped=dropped)
+            fitting = self._hold_out(fitting[0])
+        return PromptSet(
+            train=list(fitting[0].values()),
+            evaluation=list(fitting[1].values()),
+            dropped=dict(+dropped),
+        )
 
-    def _read(self, path: str, split: str, rows: dict[str, Row]) -> list[str]:
-        """Add a source's rows by prompt_id, and list those."""
-        local = path.endswith((".jsonl", ".jsonl.gz"))
-        source = read_jsonl(path) if local else read_dataset(path, self.subset, split)
-        ids = []
-        for row in islice(source, self.limit or None):
-            ids.append(self._id(row))
-            first = rows.setdefault(ids[-1], row)
-            if first is not row:
-                column = self.id_column or self.prompt_column
-                raise row.error(column, f"repeats that of {first.source}, line {first.line}")
-        if not ids:
-            raise ValueError(f"{path}: has no rows")
-        return ids
+    def _read(self, path: str, split: str, dropped: Counter[str]) -> list[_Problem]:
+        """A source's problems, each with an id of its own; counts what is left out."""
+        problems: dict[str, _Problem] = {}
+        copies: Counter[str] = Counter()
+        for row in read_rows(path, subset=self.subset, split=split, limit=self.limit):
+            key = self._key(row)
+            prompt_id = row.number_or_text(self.id_column) if self.id_column else key
+            answer = self.reference(row)
+            if answer is None:
+                dropped["no_answer"] += 1
+                continue
+            copies[prompt_id] += 1
+            if first := problems.get(prompt_id):
+                if self.repeated == "refuse":
+                    column = self.id_column or self.prompt_column
+                    raise row.error(column, self._repeats(first.row))
+                if self.repeated == "drop":
+                    same = answer == first.answer
+                    dropped["repeated" if same else "repeated_with_another_answer"] += 1
+                    continue
+                prompt_id = f"{prompt_id}/{copies[prompt_id]}"
+            problems[prompt_id] = _Problem(prompt_id=prompt_id, key=key, answer=answer, row=row)
+        return list(problems.values())
 
-    def _id(self, row: Row) -> str:
-        if self.id_column:
-            return row.number_or_text(self.id_column)
+    def _apart(
+        self, train: list[_Problem], evaluation: list[_Problem], dropped: Counter[str]
+    ) -> list[_Problem]:
+        """The training problems that are not for evaluation as well."""
+        by_key = {problem.key: problem for problem in train}
+        by_id = {problem.prompt_id: problem for problem in train}
+        for problem in evaluation:
+            same = by_key.get(problem.key)
+            if same is None and problem.prompt_id in by_id:  # one id for two problems
+                first = by_id[problem.prompt_id].row
+                raise problem.row.error(self.id_column, f"repeats that of {first.place}")
+            if same is not None and self.repeated == "refuse":
+                raise problem.row.error(self.prompt_column, self._repeats(same.row))
+        shared = {problem.key for problem in evaluation}
+        kept = [problem for problem in train if problem.key not in shared]
+        dropped["in_evaluation"] = len(train) - len(kept)
+        return kept
+
+    def _repeats(self, first: Row) -> str:
+        return f"repeats that of {first.place}; task.repeated 'drop' leaves such rows out"
+
+    def _key(self, row: Row) -> str:
+        """What two rows of one problem have in common."""
         value = row.value(self.prompt_column)
-        return _digest(repr(value) if isinstance(value, list) else row.text(self.prompt_column))
+        if not isinstance(value, list):
+            return problem_id(row.text(self.prompt_column))
+        messages = self._messages(row)
+        if [m["role"] for m in messages] == ["user"]:
+            return problem_id(messages[0]["content"])
+        return problem_id(*(text for m in messages for text in (m["role"], m["content"])))
 
     def _prompt(
-        self, prompt_id: str, row: Row, encoder: PromptEncoder, max_prompt_tokens: int
+        self, problem: _Problem, encoder: PromptEncoder, max_prompt_tokens: int
     ) -> Prompt | None:
         """None if it is too long and such prompts are dropped."""
-        answer = self.reference(row)
+        row = problem.row
         if isinstance(row.value(self.prompt_column), list):
-            messages = self._messages(row, encoder)
-            problem, ids = messages[-1]["content"], encoder.conversation(messages)
+            if not encoder.chats:
+                needed = "a conversation needs a tokenizer with a chat template"
+                raise row.error(self.prompt_column, needed)
+            messages = self._messages(row)
+            text, ids = messages[-1]["content"], encoder.conversation(messages)
         else:
-            problem = row.text(self.prompt_column)
+            text = row.text(self.prompt_column)
             try:
-                ids = encoder.problem(problem)
+                ids = encoder.problem(text)
             except Exception as error:  # all that the tokenizers library (0.22) raises
                 raise row.error(self.prompt_column, f"cannot be tokenized: {error}") from error
-        meta = {**row.values, "problem": problem, "suffix": self.template.suffix}
+        meta = {**as_json(row.values), "problem": text, "suffix": self.template.suffix}
         if len(ids) > max_prompt_tokens:
             if self.too_long == "drop":
                 return None
             meta["truncated_from"] = len(ids)
             ids = ids[-max_prompt_tokens:]
         return Prompt(
-            prompt_id=prompt_id,
+            prompt_id=problem.prompt_id,
             token_ids=np.array(ids, np.int32),
             text=encoder.decode(ids),
-            answer=answer,
+            answer=problem.answer,
             meta=meta,
         )
 
-    def _messages(self, row: Row, encoder: PromptEncoder) -> list[dict[str, str]]:
+    def _messages(self, row: Row) -> list[dict[str, str]]:
         column, messages = self.prompt_column, row.value(self.prompt_column)
-        if not encoder.chats:
-            raise row.error(column, "a conversation needs a tokenizer with a chat template")
         for message in messages:
             if not isinstance(message, dict):
                 raise row.error(column, f"the message {message!r} is no object")
@@ -148,18 +198,27 @@ class Jsonl(Task):
             raise row.error(column, "the last message must ask for an answer")
         return [{"role": m["role"], "content": m["content"]} for m in messages]
 
-    def _hold_out(self, prompts: list[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
-        if self.held_out >= len(prompts):
+    def _hold_out(self, prompts: dict[_Problem, Prompt]) -> list[dict[_Problem, Prompt]]:
+        """Training and evaluation; every row of one problem is on one side."""
+        names = {p.key: p.prompt_id for p in reversed(prompts)}
+        if self.held_out >= len(names):
             raise ValueError(
-                f"task.held_out is {self.held_out} of {len(prompts)} problems; the largest valid "
-                f"value is {max(len(prompts) - 1, 0)}"
+                f"task.held_out is {self.held_out} of {len(names)} problems; the largest valid"
+                f" value is {max(len(names) - 1, 0)}"
             )
-        chosen = set(sorted((p.prompt_id for p in prompts), key=_digest)[: self.held_out])
-        return (
-            [p for p in prompts if p.prompt_id not in chosen],
-            [p for p in prompts if p.prompt_id in chosen],
-        )
+        chosen = set(sorted(names, key=lambda key: digest(names[key]))[: self.held_out])
+        return [
+            {p: prompt for p, prompt in prompts.items() if (p.key in chosen) == held_out}
+            for held_out in (False, True)
+        ]
 
 
-def _digest(text: str) -> str:
-    return blake2b(text.encode(), digest_size=8).hexdigest()
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Problem:
+    """A row that is a prompt to be."""
+
+    prompt_id: str
+    key: str
+    """The same for every row of the problem."""
+    answer: str
+    row: Row

@@ -20,9 +20,11 @@ class Math(Jsonl):
     solution_column: str = "solution"
     r"""Where rows have no answer column, the reference is what the last `\boxed{}` here holds."""
 
-    def reference(self, row: Row) -> str:
+    def reference(self, row: Row) -> str | None:
         if self.answer_column in row.values:
             return super().reference(row)
+        if row.value(self.solution_column) is None:
+            return None
         solution = row.text(self.solution_column)
         boxed = last_boxed(solution) or "".join(_WITHOUT_BRACES.findall(solution)[-1:])
         if not boxed.strip():

@@ -53,4 +53,4 @@ class OpenEnded(Jsonl):
         """'' where the answer is missing, null or empty."""
         if row.values.get(self.answer_column) in (None, ""):
             return ""
-        return super().reference(row)
+        return super().reference(row) or ""

@@ -1,16 +1,25 @@
-"""Rows of a local .jsonl file or a Hugging Face dataset, with an address for every complaint."""
+"""One row of a data set, with an address for every complaint."""
 
 from __future__ import annotations
 
-import codecs
-import gzip
-import json
 import math
-import zlib
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import date, time, timedelta
+from decimal import Decimal
+from hashlib import blake2b
 from typing import Any
+
+_UNSEEN = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
+"""Zero-width space, word joiner and byte order mark."""
+
+
+class Written(float):
+    """A number of more digits than a float keeps, with all of them."""
+
+    def __init__(self, literal: str) -> None:
+        self.literal = literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,16 +31,39 @@ class Row:
     """File, or dataset id and split."""
     line: int
     """From 1."""
+    unit: str = "line"
+    """What is counted: lines, or in a .json or .parquet file rows."""
+
+    @property
+    def place(self) -> str:
+        return f"{self.source}, {self.unit} {self.line}"
 
     def error(self, column: str, problem: str) -> ValueError:
         """What is wrong, with its address, ready to be raised."""
-        return ValueError(f"{self.source}, line {self.line}, field {column!r}: {problem}")
+        return ValueError(f"{self.place}, field {column!r}: {problem}")
 
     def value(self, column: str) -> Any:
-        """Raises ValueError where the row has no such column."""
-        if column not in self.values:
-            raise self.error(column, f"missing; the row has {sorted(self.values)}")
-        return self.values[column]
+        """A column's value, or what stands inside one: 'reward_model.ground_truth', 'answers.0'.
+
+        A column of exactly that name goes first.
+
+        Raises:
+            ValueError: the row has no such column, or nothing of that name is inside it.
+        """
+        found: Any = self.values
+        if column in found:
+            return found[column]
+        for number, name in enumerate(parts := column.split(".")):
+            if isinstance(found, Mapping) and name in found:
+                found = found[name]
+            elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+                found = found[int(name)]
+            elif not number:
+                raise self.error(column, f"missing; the row has {sorted(found)}")
+            else:
+                inside = sorted(found) if isinstance(found, Mapping) else shown(found)
+                raise self.error(column, f"missing; {'.'.join(parts[:number])!r} is {inside}")
+        return found
 
     def text(self, column: str, *, may_be_empty: bool = False) -> str:
         """A string. Raises ValueError where it is none, is blank, or is no valid Unicode."""
@@ -40,7 +72,7 @@ class Row:
     def checked(self, column: str, value: Any, *, may_be_empty: bool = False) -> str:
         """The value of (or inside) a column, if it is a string to work with; see `text`."""
         if not isinstance(value, str):
-            raise self.error(column, f"{_shown(value)} is no string")
+            raise self.error(column, f"{shown(value)} is no string")
         if not may_be_empty and not value.strip():
             raise self.error(column, "empty")
         if any("\ud800" <= c <= "\udfff" for c in value):
@@ -48,72 +80,43 @@ class Row:
         return value
 
     def number_or_text(self, column: str) -> str:
-        """A string, or a finite number as it is written."""
+        """A string, or a finite number in decimal notation with all digits that it was given."""
         value = self.value(column)
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            return str(value)
+        number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+        if number and math.isfinite(value):
+            return format(Decimal(getattr(value, "literal", None) or str(value)), "f")
         return self.text(column).strip()
 
 
-def read_jsonl(path: str) -> Iterator[Row]:
-    """Rows of a UTF-8 file with one JSON object per line. A byte order mark and CRLF are fine.
+def as_json(value: Any) -> Any:
+    """The same value, with ISO 8601 for dates and times, and decimals and durations as text."""
+    if isinstance(value, Mapping):
+        return {name: as_json(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [as_json(entry) for entry in value]
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal | timedelta) else value
 
-    A path that ends in '.gz' is decompressed.
 
-    Raises:
-        ValueError: there is no such file, it is no gzip, or a line is empty or no JSON object.
+def problem_id(*texts: str) -> str:
+    """A hash of the texts as a reader sees them.
+
+    Neither the amount nor the kind of white space counts, nor which of Unicode's two ways an
+    accent is written in. Case does, and so do forms such as x² and x2: they are other problems.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
-    for number, line in enumerate(_lines(path), 1):
-        start = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-        yield Row(values=_parsed(start, f"{path}, line {number}"), source=path, line=number)
+    return digest("\0".join(" ".join(_composed(text).split()) for text in texts))
 
 
-def read_dataset(name: str, subset: str, split: str) -> Iterator[Row]:
-    """Rows of one split of a Hugging Face dataset (an id, or a folder of data files).
-
-    Raises:
-        ValueError: it cannot be loaded.
-    """
-    from datasets import load_dataset
-
-    try:
-        rows = load_dataset(name, subset or None, split=split)
-    except OSError as error:  # no such file or id, or no network
-        raise ValueError(
-            f"task.path is {name!r}: no .jsonl file, and no dataset that can be loaded: {error}"
-        ) from error
-    for number, values in enumerate(rows, 1):
-        assert isinstance(values, dict)
-        yield Row(values=values, source=f"{name}[{split}]", line=number)
+def digest(text: str) -> str:
+    return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _lines(path: str) -> Iterator[bytes]:
-    """As bytes: str.splitlines would also cut at U+2028."""
-    if not path.endswith(".gz"):
-        with open(path, "rb") as lines:
-            yield from lines
-        return
-    with gzip.open(path, "rb") as lines:
-        try:
-            yield from lines
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"{path}: no whole gzip file: {error}") from error
-
-
-def _parsed(line: bytes, address: str) -> dict[str, Any]:
-    if not line.strip():
-        raise ValueError(f"{address}: empty line")
-    try:
-        values = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # no UTF-8 or no JSON, both ValueErrors; too deep
-        raise ValueError(f"{address}: no JSON in UTF-8: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{address}: {_shown(values)} is no JSON object")
-    return values
-
-
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value for people, short."""
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text.translate(_UNSEEN))

@@ -20,7 +20,8 @@ import numpy as np
 
 from rlstep.interfaces import Tokenizer
 from rlstep.pairs.assemble import Candidate, assemble
-from rlstep.tasks.rows import Row, read_jsonl
+from rlstep.tasks.read_rows import read_rows
+from rlstep.tasks.rows import Row
 from rlstep.tensors.templates import PromptEncoder, PromptTemplate, continuation_ids
 from rlstep.types import Group, PairSamples, Rollout, Sequence
 
@@ -40,7 +41,7 @@ def read_step_pairs(
     their scores are 1 and 0, since nobody sampled or scored these here.
 
     Args:
-        path: a .jsonl file.
+        path: a file or dataset (see `read_rows`).
         tokenizer: a fast Hugging Face tokenizer.
         template: what stands around a prompt; its suffix must be empty, since the words that a
             completion is made to begin with are part of `initial_reason_steps`.
@@ -56,13 +57,11 @@ def read_step_pairs(
         )
     encoder = PromptEncoder(template, tokenizer)
     groups: dict[str, list[Candidate]] = {}
-    for row in read_jsonl(path):
+    for row in read_rows(path):
         candidates = groups.setdefault(row.text("prompt"), [])
         candidate = _candidate(row, encoder, tokenizer)
         if not np.array_equal(candidate.chosen.token_ids, candidate.rejected.token_ids):
             candidates.append(candidate)
-    if not groups:
-        raise ValueError(f"{path}: has no rows")
     return assemble(list(groups.values()), "offline")
 
 

@@ -9,33 +9,18 @@ import numpy as np
 import pytest
 from tokenizers import processors
 
+from rlstep.checks import json_able
 from rlstep.tasks.arithmetic import arithmetic_tokenizer
 from rlstep.tasks.jsonl import Jsonl
 from rlstep.tensors.templates import PromptTemplate, continuation_ids
 from tests.real_tokenizers import byte_level_tokenizer, sentencepiece_tokenizer
+from tests.tasks.loading import PLAIN, load
 
 REAL = [byte_level_tokenizer, sentencepiece_tokenizer]
-PLAIN = PromptTemplate(chat=False)
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(content, name="rows.jsonl"):
-        path = tmp_path / name
-        if not isinstance(content, bytes):
-            content = "".join(json.dumps(row) + "\n" for row in content).encode()
-        path.write_bytes(content)
-        return str(path)
-
-    return write
 
 
 def rows(number):
     return [{"prompt": f"Problem {i}: {i}+{i}?", "answer": str(2 * i)} for i in range(number)]
-
-
-def load(path, make=byte_level_tokenizer, longest=64, **fields):
-    return Jsonl(path=path, **fields).load(make(), longest)
 
 
 def test_a_tokenizer_of_a_few_characters(write):
@@ -48,7 +33,9 @@ def test_a_tokenizer_of_a_few_characters(write):
 
 
 def test_what_is_no_file_and_no_dataset(tmp_path):
-    with pytest.raises(ValueError, match=r"no \.jsonl file, and no dataset that can be loaded"):
+    with pytest.raises(
+        ValueError, match=r"no \.jsonl, .* or \.parquet file, and no dataset that can"
+    ):
         load(str(tmp_path))
 
 
@@ -305,3 +292,104 @@ def test_a_broken_compressed_file_is_named(write, damage):
     data = gzip.compress("".join(json.dumps(row) + "\n" for row in rows(3)).encode())
     with pytest.raises(ValueError, match=r"rows\.jsonl\.gz: no whole gzip file"):
         load(write(damage(data), "rows.jsonl.gz"))
+
+
+# --- where the answer stands, and what it is
+
+
+@pytest.mark.parametrize(
+    ("column", "answer"),
+    [
+        ("answer", "top"),
+        ("reward_model.ground_truth", "-7"),
+        ("reward_model.deep.er", "1.50"),
+        ("extra.answers.1", "b"),
+        ("extra.answers.0.text", "a"),
+        ("dotted.name", "exact"),
+    ],
+)
+def test_nested_columns(write, column, answer):
+    row = {
+        "prompt": "2+3?",
+        "answer": "top",
+        "reward_model": {"ground_truth": -7, "deep": {"er": "1.50"}},
+        "extra": {"answers": [{"text": "a"}, "b"]},
+        "dotted.name": "exact",
+        "dotted": {"name": "inside"},
+    }
+    assert load(write([row]), answer_column=column).train[0].answer == answer
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("reward_model.truth", r"missing; 'reward_model' is \['ground_truth', 'list'\]"),
+        ("reward_model.ground_truth.x", r"missing; 'reward_model.ground_truth' is 5"),
+        ("reward_model.list.2", r"missing; 'reward_model.list' is \['a', 'b'\]"),
+        ("reward_model.list.x", r"missing; 'reward_model.list' is"),
+        ("nowhere.truth", r"missing; the row has \['prompt', 'reward_model'\]"),
+        ("reward_model.", r"missing; 'reward_model' is"),
+        ("reward_model", r"\{'ground_truth': 5.* is no string"),
+        ("reward_model.list", r"\['a', 'b'\] is no string"),
+    ],
+)
+def test_a_missing_nested_column_says_what_is_there(write, column, message):
+    path = write([{"prompt": "a", "reward_model": {"ground_truth": 5, "list": ["a", "b"]}}])
+    with pytest.raises(ValueError, match=rf"line 1, field '{column}': {message}"):
+        load(path, answer_column=column)
+
+
+@pytest.mark.parametrize(
+    ("literal", "answer"),
+    [
+        ("5", "5"),
+        ("-5", "-5"),
+        ("0", "0"),
+        ("3.0", "3.0"),
+        ("0.5", "0.5"),
+        ("0.00005", "0.00005"),
+        ("5e-05", "0.00005"),
+        ("1.5E-7", "0.00000015"),
+        ("-2.5e-6", "-0.0000025"),
+        ("1e5", "100000.0"),
+        ("1e22", "10000000000000000000000"),
+        ("6.02214076e23", "602214076000000000000000"),
+        ("123456789012345678901234567890", "123456789012345678901234567890"),
+        ("12345678901234567890.5", "12345678901234567890.5"),
+        ("3.14159265358979323846", "3.14159265358979323846"),
+        ("0.1000000000000000000001", "0.1000000000000000000001"),
+        ("0.30000000000000004", "0.30000000000000004"),
+        ('"007"', "007"),
+        ('"1e5"', "1e5"),
+        ('" 18 "', "18"),
+        ('"NA"', "NA"),
+        ('"nan"', "nan"),
+        ('"None"', "None"),
+        ('"2024-01-02"', "2024-01-02"),
+    ],
+)
+def test_an_answer_keeps_its_value(write, literal, answer):
+    path = write(b'{"prompt": "a", "answer": %s}' % literal.encode())
+    [prompt] = load(path).train
+    assert prompt.answer == answer
+    json_able("meta", prompt.meta)
+
+
+def test_null_answers_are_left_out_and_counted(write):
+    rows = [{"prompt": f"{i}", "answer": None if i % 3 == 0 else i} for i in range(9)]
+    found = load(write(rows), held_out=2)
+    assert len(found.train) + len(found.evaluation) == 6
+    assert found.dropped == {"no_answer": 3}
+    nested = [{"prompt": "a", "x": {"y": None}}, {"prompt": "a", "x": {"y": 1}}]  # no repeat
+    found = load(write(nested), answer_column="x.y")
+    assert [p.answer for p in found.train] == ["1"] and found.dropped == {"no_answer": 1}
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\n\n\n", b" \t\n", b"\r\n\r\n", b"  "])
+def test_blank_lines_at_the_end_are_fine(write, end):
+    assert len(load(write(GOOD + b"\n" + end)).train) == 1
+
+
+def test_a_blank_line_in_the_middle_is_named(write):
+    with pytest.raises(ValueError, match=r"rows\.jsonl, line 2: empty line"):
+        load(write(GOOD + b"\n\n\n" + GOOD.replace(b"2", b"9")))
