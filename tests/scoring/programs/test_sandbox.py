@@ -553,6 +553,13 @@ def test_without_isolation_no_process_survives(end: str):
     wait_for(lambda: programs() <= before, "end of the program")
 
 
+def test_without_isolation_its_group_ends_with_it(without_the_filter: None):
+    """As whoever finds a way around the filter, and so could outlive the tests' process."""
+    before = programs()
+    attack("libc.prctl(1, 0, 0, 0, 0)\ntime.sleep(600)", Isolation.NONE, Limits(seconds=1.0))
+    wait_for(lambda: programs() <= before, "end of the program")
+
+
 def test_without_isolation_it_ends_with_who_asked_for_it():
     program = "from tests.scoring.programs.test_sandbox import *\n"
     program += "attack(LINGERING + 'time.sleep(60)', Isolation.NONE)"
