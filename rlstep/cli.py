@@ -20,6 +20,7 @@ usage: rlstep train RECIPE [--dry-run] [--FIELD VALUE ...]
        rlstep train RECIPE --help     every field of the recipe's configuration
        rlstep list [ROOM]             what can stand in a recipe: losses, pairs, steps, ...
        rlstep show RUN [--iteration N] [--prompt ID]      rollouts, steps coloured by score
+       rlstep report RUN              the run as one HTML page, in its directory
 
 RECIPE is a Python file with a function `config()` that returns an rlstep Config; RUN is a run's
 name or its folder.
@@ -36,7 +37,7 @@ def main() -> None:
         return
     if arguments[:1] == ["list"] and len(arguments) <= 2:
         sys.exit(list_plugins(arguments[1:]))
-    if arguments[:1] == ["show"]:
+    if arguments[:1] in (["show"], ["report"]):
         sys.exit(look_at_run(arguments[0], arguments[1:]))
     if len(arguments) < 2 or arguments[0] not in ("train", "eval"):
         print(USAGE, end="", file=sys.stderr)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlstep.reporting.reading import (
     Row,
     Scale,
+    by_prompt,
     first_error,
     main_source,
     printable,
     scales,
     who_tells,
 )
-from rlstep.reporting.run_directory import RunDirectory, default_root, find_run
+from rlstep.reporting.recorded_run import RecordedRun
+from rlstep.reporting.run_directory import default_root, find_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,6 +45,11 @@ def arguments(command: str, about: str) -> argparse.ArgumentParser:
     return parser
 
 
+def root(given: argparse.Namespace) -> Path:
+    """Where runs are looked for by name."""
+    return Path(given.run_dir).expanduser() if given.run_dir else default_root()
+
+
 def main(words: Sequence[str], console: Console | None = None) -> None:
     """Print rollouts of a run.
 
@@ -56,23 +62,25 @@ def main(words: Sequence[str], console: Console | None = None) -> None:
     parser.add_argument("--iteration", type=int, help="the last one without it")
     parser.add_argument("--prompt", help="a prompt's id: all of its rollouts")
     given = parser.parse_args(words)
-    run = find_run(given.run, Path(given.run_dir) if given.run_dir else default_root())
+    run = RecordedRun.read(find_run(given.run, root(given)))
     iteration, rows = _chosen(run, given.iteration, given.prompt)
     _print(console or Console(highlight=False), run, iteration, rows, given.prompt)
 
 
-def _chosen(run: RunDirectory, iteration: int | None, prompt: str | None) -> tuple[int, list[Row]]:
+def _chosen(run: RecordedRun, iteration: int | None, prompt: str | None) -> tuple[int, list[Row]]:
     """An iteration's number and rows: the last one that has the prompt, or the one named."""
-    known = _iterations(run)
+    known = run.trained
+    if not known:
+        raise ValueError(f"{run.directory.path} has no rollouts: it trained no iteration")
     if iteration is not None and iteration not in known:
         near = min(known, key=lambda number: abs(number - iteration))
         raise ValueError(
-            f"--iteration is {iteration}; {run.path} has rollouts of {_spans(known)}, the nearest"
-            f" is {near}"
+            f"--iteration is {iteration}; {run.directory.path} has rollouts of {_spans(known)}, the"
+            f" nearest is {near}"
         )
     seen: dict[str, int] = {}
     for number in reversed(known) if iteration is None else [iteration]:
-        rows = list(run.rollouts.of_iteration(number))
+        rows = list(run.rollouts(number))
         if prompt is None or any(row["prompt_id"] == prompt for row in rows):
             return number, rows
         seen |= {row["prompt_id"]: number for row in rows if row["prompt_id"] not in seen}
@@ -85,15 +93,6 @@ def _chosen(run: RunDirectory, iteration: int | None, prompt: str | None) -> tup
     )
 
 
-def _iterations(run: RunDirectory) -> list[int]:
-    """Those with rollouts, in order."""
-    known = sorted({int(row["iteration"]) for row in run.metrics if "rollout/rollouts" in row})
-    known = [number for number in known if next(run.rollouts.of_iteration(number), None)]
-    if not known:
-        raise ValueError(f"{run.path} has no rollouts: it trained no iteration")
-    return known
-
-
 def _spans(numbers: Sequence[int]) -> str:
     whole = list(range(numbers[0], numbers[-1] + 1)) == list(numbers)
     if whole and len(numbers) > 1:
@@ -102,17 +101,16 @@ def _spans(numbers: Sequence[int]) -> str:
 
 
 def _print(
-    console: Console, run: RunDirectory, iteration: int, rows: list[Row], prompt: str | None
+    console: Console, run: RecordedRun, iteration: int, rows: list[Row], prompt: str | None
 ) -> None:
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row["prompt_id"], []).append(row)
-    shown = [prompt] if prompt is not None else sorted(groups, key=_one_sided(groups))[:PROMPTS]
+    groups = by_prompt(rows)
+    shown = [prompt] if prompt is not None else list(groups)[:PROMPTS]
     by_source = scales(rows)
-    config = json.loads(run.config.read_text())
-    source = main_source(by_source, config.get("monitors", {}).get("source", "prm"))
+    source = main_source(by_source, run.watched)
     scale = by_source[source] if source else None
-    line = f"run {run.name}, iteration {iteration}: {_counted(rows)}, {len(groups)} prompts"
+    line = (
+        f"run {run.directory.name}, iteration {iteration}: {_counted(rows)}, {len(groups)} prompts"
+    )
     console.print(line, markup=False, soft_wrap=True)
     if scale:
         console.print(_legend(scale), soft_wrap=True)
@@ -122,16 +120,6 @@ def _print(
     if rest and prompt is None:
         line = f"\n{len(rest)} more of its prompts by --prompt ID, such as {rest[0]!r}"
         console.print(line, markup=False, soft_wrap=True)
-
-
-def _one_sided(groups: dict[str, list[Row]]) -> Any:
-    """First the prompts whose rollouts differ most: there is something to be seen."""
-
-    def key(name: str) -> tuple[float, str]:
-        verdicts = [row.get("verdict") == "correct" for row in groups[name]]
-        return abs(sum(verdicts) / len(verdicts) - 0.5), name
-
-    return key
 
 
 def _counted(rows: Sequence[Row]) -> str:

@@ -91,3 +91,17 @@ def printable(text: str) -> str:
         char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
         for char in text
     )
+
+
+def by_prompt(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The rows of each prompt; first the prompts whose verdicts differ most, where there is
+    something to be seen."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["prompt_id"], []).append(row)
+    return dict(sorted(groups.items(), key=lambda item: (_one_sided(item[1]), item[0])))
+
+
+def _one_sided(rows: Sequence[Row]) -> float:
+    """0 where half of the rows are correct, 1/2 where all or none are."""
+    return abs(sum(row.get("verdict") == "correct" for row in rows) / len(rows) - 0.5)

@@ -13,7 +13,7 @@ from rlstep.reporting.console import ConsoleSink
 from rlstep.reporting.describe import describe_config, describe_versions
 from rlstep.reporting.files import write_json
 from rlstep.reporting.run_directory import RunDirectory
-from rlstep.reporting.sinks import FileSink, RunStart, Sink
+from rlstep.reporting.sinks import FileSink, PageSink, RunStart, Sink
 from rlstep.reporting.summary import summarize
 from rlstep.reporting.wandb_sink import WandbSink
 from rlstep.types import Group
@@ -47,7 +47,7 @@ class Reporter:
             resumed: the iteration whose checkpoint it goes on from, None for a new run.
             oracle: the task, where it knows which steps are right.
             recipe: what the recipe itself returned, before anything was overridden.
-            sinks: files, wandb and the console by default.
+            sinks: the page, files, wandb and the console by default.
 
         Raises:
             ValueError: a field of the configuration has no written form.
@@ -60,7 +60,9 @@ class Reporter:
             oracle=oracle,
         )
         self._recipe = None if recipe is None else describe_config(recipe)
-        self._sinks = (FileSink(), WandbSink(), ConsoleSink()) if sinks is None else tuple(sinks)
+        # Closed the last one first: the page is made of everything else.
+        every = (PageSink(), FileSink(), WandbSink(), ConsoleSink())
+        self._sinks = every if sinks is None else tuple(sinks)
         self._extra: dict[str, Any] = {}
         self._summary: dict[str, Any] = {"failed": True}
         self._opened = ExitStack()

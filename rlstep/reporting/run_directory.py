@@ -10,6 +10,7 @@
               export/          the trained model
               summary.json     the run in a few numbers
               accuracy.png
+              report.html      the run as a page, see page.py
               wandb/           wandb's own files
 """
 
@@ -102,6 +103,10 @@ class RunDirectory:
     @property
     def accuracy_plot(self) -> Path:
         return self.path / "accuracy.png"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
 
     def truncate_after(self, iteration: int) -> None:
         """Cut metrics and rollouts back to what had happened at the end of an iteration.

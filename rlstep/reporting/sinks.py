@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +10,13 @@ from typing import Any
 
 from rlstep.interfaces import StepOracle
 from rlstep.measuring.metrics import Record
+from rlstep.reporting.page import write_page
 from rlstep.reporting.rows import rollout_rows
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.reporting.summary import plot_accuracy
 from rlstep.types import Group
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,27 @@ class Sink(ABC):
     @abstractmethod
     def close(self, summary: Mapping[str, Any]) -> None:
         """Finish, also after an error; `summary['failed']` tells."""
+
+
+class PageSink(Sink):
+    """report.html, when the run has ended: a page that fails is named, and fails nothing else."""
+
+    def open(self, start: RunStart) -> None:
+        self._directory = start.directory
+
+    def iteration(self, record: Record, groups: Sequence[Group]) -> None:
+        pass  # the page is made of what the run has written
+
+    def close(self, summary: Mapping[str, Any]) -> None:
+        try:
+            print(f"report {write_page(self._directory)}", flush=True)
+        except Exception as error:
+            logger.exception("the page of the run could not be made")
+            print(
+                f"no report: {type(error).__name__}: {error}; `rlstep report"
+                f" {self._directory.path}` makes it from the run's files",
+                flush=True,
+            )
 
 
 class FileSink(Sink):
