@@ -26,7 +26,7 @@ _PAGE = {_INK: "currentColor", _GRID: "var(--grid)"} | {
 }
 """What the colours of a drawing stand for."""
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be read aloud, and found
     "svg.hashsalt": "rlstep",
     "font.family": "sans-serif",
