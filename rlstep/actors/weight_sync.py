@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 PROBE_TOKENS = 8
 DEEP_TOKENS = 2
 """After a prompt that is as long as any in use: what is wrong with positions shows at depth."""
+DEEP_EVERY = 10
+"""The deep probe is asked at the first sync with a replica and at every so many-th after it: of a
+small model it may take as long as the rest of a sync."""
 
 
 class WeightSync:
@@ -42,6 +45,8 @@ class WeightSync:
         self._probes = [(probe, PROBE_TOKENS)]
         if longest > len(probe) + PROBE_TOKENS:
             self._probes.append((np.resize(probe, longest - DEEP_TOKENS), DEEP_TOKENS))
+        self._deep_at = 0
+        """The version from which on the deep probe is due."""
         self._lock = asyncio.Lock()
         generators.on_recreated = self._resync
 
@@ -76,6 +81,7 @@ class WeightSync:
             await self._until_verified()
 
     async def _connect(self) -> None:
+        self._deep_at = self.version
         config = self._generators.config
         await self._learner.join_generators(
             self._generators.actors,
@@ -108,15 +114,16 @@ class WeightSync:
     async def _verify(self) -> float:
         """The largest logprob difference on the probes, over all replicas."""
         name = f"probe/{self.version}/{self._generators.recoveries}"
+        due = self._probes if self.version >= self._deep_at else self._probes[:1]
         answered = await asyncio.gather(
             *(
                 self._generators.probe(prompt, tokens, f"{name}/{len(prompt)}")
-                for prompt, tokens in self._probes
+                for prompt, tokens in due
             )
         )
         asked = [
             (replica, prompt, answer)
-            for (prompt, _), answers in zip(self._probes, answered, strict=True)
+            for (prompt, _), answers in zip(due, answered, strict=True)
             for replica, answer in enumerate(answers)
         ]
         rows = await self._learner.predict(
@@ -133,5 +140,7 @@ class WeightSync:
                     f" {self._generators.config.parity_tolerance:.2g})"
                 )
             worst = max(worst, error)
+        if len(due) > 1:
+            self._deep_at = self.version + DEEP_EVERY
         self.max_parity_error = max(self.max_parity_error, worst)
         return worst

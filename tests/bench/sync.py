@@ -1,7 +1,7 @@
-"""Seconds of a weight sync with a parity probe at depth, over one without.
+"""Seconds of weight syncs of which every tenth has a parity probe at depth, over syncs without.
 
-One learner and one engine with a tiny model, at several lengths; the two kinds
-of sync take turns in one run, and the ratio is of each pair.
+One learner and one engine with a tiny model, at several lengths; ten syncs
+of either kind take turns in one run, and the ratio is of each pair.
 
     python tests/bench/sync.py [--pairs 15] [--json FILE]
 """
@@ -25,7 +25,7 @@ LENGTHS = (128, 512, 1024)
 async def measure(pairs: int) -> dict[int, list[float]]:
     """Per longest sequence the ratio of every pair."""
     from rlstep.actors.generator.generator_group import GeneratorGroup
-    from rlstep.actors.weight_sync import WeightSync
+    from rlstep.actors.weight_sync import DEEP_EVERY, WeightSync
     from tests.actors.learner.learner_kit import make_model
     from tests.actors.weights.sync_kit import PROBE, generator_config, learner_group
 
@@ -48,7 +48,9 @@ async def measure(pairs: int) -> dict[int, list[float]]:
                     for probes in (deep, shallow):
                         sync._probes = probes
                         started = time.perf_counter()
-                        await sync._once()
+                        for _ in range(DEEP_EVERY):
+                            sync.version += 1
+                            await sync._once()
                         seconds.append(time.perf_counter() - started)
                     ratios[longest].append(seconds[0] / seconds[1])
         await group.close()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstep.actors.weight_sync import DEEP_TOKENS, PROBE_TOKENS, WeightSync
+from rlstep.actors.weight_sync import DEEP_EVERY, DEEP_TOKENS, PROBE_TOKENS, WeightSync
 from rlstep.config import GeneratorConfig
 from rlstep.types import Completion, TokenIds, VersionSpan
 
@@ -56,6 +56,17 @@ async def test_the_probe_is_shallow_and_as_deep_as_the_longest_sequence() -> Non
     sync, generators = probing(lambda replica, place: 0.0, 1000)
     assert await sync._verify() == 0.0
     assert generators.asked == [(70, PROBE_TOKENS), (1000 - DEEP_TOKENS, DEEP_TOKENS)]
+
+
+async def test_the_deep_probe_is_due_at_the_first_sync_and_at_every_tenth() -> None:
+    sync, generators = probing(lambda replica, place: 0.0, 1000)
+    deep = []
+    for sync.version in range(25):
+        generators.asked.clear()
+        await sync._verify()
+        if len(generators.asked) == 2:
+            deep.append(sync.version)
+    assert deep == [0, DEEP_EVERY, 2 * DEEP_EVERY]
 
 
 @pytest.mark.parametrize("longest", [10, 70, 70 + PROBE_TOKENS])
