@@ -1,0 +1,105 @@
+"""What docs/ says is so: links, code, commands, metrics and messages."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlstep.cli import load_recipe, run_recipe
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+TEXTS = {page.name: page.read_text() for page in (*PAGES, ROOT / "README.md")}
+SOURCE = "\n".join(path.read_text() for path in (ROOT / "rlstep").rglob("*.py"))
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_lead_somewhere(name: str) -> None:
+    folder = ROOT if name == "README.md" else ROOT / "docs"
+    for link in re.findall(r"\]\(([^)#:]+)\)", TEXTS[name]):
+        assert (folder / link).exists(), link
+
+
+def test_every_page_is_named_in_the_readme() -> None:
+    assert [p.name for p in PAGES if f"docs/{p.name}" not in TEXTS["README.md"]] == []
+
+
+def recipes() -> list[tuple[str, str]]:
+    code = [(name, block) for name, text in TEXTS.items() for block in blocks(text, "python")]
+    return [(name, block) for name, block in code if "def config()" in block]
+
+
+@pytest.mark.parametrize(("name", "code"), recipes())
+def test_recipes_are_configurations(
+    name: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / f"{Path(name).stem}_example.py"
+    file.write_text(code)
+    monkeypatch.setattr(sys, "path", [str(ROOT / "recipes"), *sys.path])
+    assert load_recipe(str(file)).name
+
+
+def commands() -> list[tuple[str, str]]:
+    """Commands that train or evaluate a recipe of the repository, by page."""
+    found = []
+    for name, text in TEXTS.items():
+        lines = [line for block in blocks(text, "") for line in block.splitlines()]
+        lines += re.findall(r"`([^`\n]+)`", text)
+        for line in lines:
+            if re.match(r"rlstep (train|eval) recipes/\w+\.py", line) and not re.search(
+                r"FOLDER|x\.py|\.\.\.", line
+            ):
+                found.append((name, line.partition("  #")[0]))
+    return sorted(set(found))
+
+
+def test_there_are_commands_to_try() -> None:
+    assert len(commands()) >= 5
+
+
+@pytest.mark.parametrize(("name", "command"), commands())
+def test_commands_are_valid(
+    name: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every option is one of the recipe's; nothing is started."""
+    _, verb, recipe, *options = shlex.split(command)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    options = [option for option in options if option != "--dry-run"]
+    options = [o for i, o in enumerate(options) if "--resume" not in options[max(0, i - 1) : i + 1]]
+    status = run_recipe(
+        lambda: load_recipe(recipe), [*options, "--dry-run"], evaluate_only=verb == "eval"
+    )
+    assert status == 0, capsys.readouterr().err
+
+
+def test_the_metrics_are_made() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", TEXTS["metrics.md"], re.MULTILINE)
+    names = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    assert len(rows) == 15
+    for name in names:
+        assert f'"{name}"' in SOURCE or f'"{name.partition("/")[2]}"' in SOURCE, name
+
+
+def test_the_messages_are_said() -> None:
+    said = re.findall(r"^\| `([^|]*)` \|", TEXTS["troubleshooting.md"], re.MULTILINE)
+    assert len(said) >= 8
+    flat = re.sub(r'"\s*f?"', "", re.sub(r"\{[^{}]*\}", "...", SOURCE))
+    for message in said:
+        words = max(re.split(r"\.\.\.|'[^']*'|[;:,]|\d+", message), key=len).strip()
+        assert words in flat, words
+
+
+@pytest.mark.parametrize("target", re.findall(r"`make ([a-z-]+)`", TEXTS["README.md"]))
+def test_make_knows_its_targets(target: str) -> None:
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
