@@ -19,6 +19,8 @@ class PromptSet:
     evaluation: Sequence[Prompt]
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Rows that were left out, by reason."""
+    too_long: Sequence[int] = ()
+    """Lengths, in tokens, of the prompts that were left out for theirs."""
 
 
 class Task(ABC):

@@ -94,15 +94,22 @@ def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
     prompts = config.task.load(tokenizer, config.max_prompt_tokens)
     for reason, number in prompts.dropped.items():
         logger.warning("%s: %d rows dropped: %s", type(config.task).__name__, number, reason)
+    left_out = f"; dropped {dict(prompts.dropped)}" if prompts.dropped else ""
+    if not prompts.train and prompts.too_long:
+        raise ValueError(
+            f"max_prompt_tokens is {config.max_prompt_tokens}, and every prompt is longer: the"
+            f" shortest has {min(prompts.too_long)} tokens, the longest {max(prompts.too_long)}"
+            f"{left_out}"
+        )
     if not prompts.train:
         raise ValueError(
-            f"task {type(config.task).__name__} has no training problem left; dropped"
-            f" {dict(prompts.dropped)} at max_prompt_tokens {config.max_prompt_tokens}"
+            f"task {type(config.task).__name__} has no training problem left{left_out}"
+            f" at max_prompt_tokens {config.max_prompt_tokens}"
         )
     if config.prompts_per_iteration > len(prompts.train):
         raise ValueError(
             f"prompts_per_iteration is {config.prompts_per_iteration}, but the task has only"
-            f" {len(prompts.train)} training problems; the nearest valid value is that"
+            f" {len(prompts.train)} training problems; the nearest valid value is that{left_out}"
         )
     check_routes(prompts, config.judges)
     if "row" in config.verifier.asks:

@@ -26,7 +26,7 @@ import numpy as np
 
 from rlstep.checks import at_least
 from rlstep.interfaces import PromptSet, Task, Tokenizer, Verifier
-from rlstep.tasks.synthetic import closed_tokenizer, solution_samples
+from rlstep.tasks.synthetic import closed_tokenizer, fitting, solution_samples
 from rlstep.types import LabelSamples, OutcomeScore, Prompt, Verdict
 
 ALPHABET = "0123456789+-*=#\n"
@@ -98,11 +98,7 @@ class Arithmetic(Task):
         """Make the problems. `dropped` counts those over `max_prompt_tokens` as 'too_long'."""
         train = self._prompts("train", self.train, tokenizer)
         evaluation = self._prompts("evaluation", self.evaluation, tokenizer)
-        fits = [[p for p in part if len(p.token_ids) <= max_prompt_tokens]
-                for part in (train, evaluation)]  # fmt: skip
-        too_long = len(train) + len(evaluation) - sum(map(len, fits))
-        dropped = {"too_long": too_long} if too_long else {}
-        return PromptSet(train=fits[0], evaluation=fits[1], dropped=dropped)
+        return fitting(train, evaluation, max_prompt_tokens)
 
     def first_error(self, prompt: Prompt, step_texts: Seq[str]) -> int | None:
         """Index of the first wrong step, or None where every step is right.

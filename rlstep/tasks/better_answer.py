@@ -75,14 +75,14 @@ class BetterAnswer(Task):
         at_least("max_prompt_tokens", max_prompt_tokens, 1)
         encoder = PromptEncoder(self.template, tokenizer)
         by_problem: dict[str, list[Prompt]] = {}
-        too_long = 0
+        too_long: list[int] = []
         for texts in self._rows():
             prompts = [self._prompt(texts, side, encoder) for side in SIDES]
-            if max(map(_longest, prompts)) <= max_prompt_tokens:
+            if (length := max(map(_longest, prompts))) <= max_prompt_tokens:
                 by_problem.setdefault(problem_id(texts[0]), []).extend(prompts)
             else:
-                too_long += 1
-        if self.held_out >= max(len(by_problem), 1):
+                too_long.append(length)
+        if by_problem and self.held_out >= len(by_problem):
             raise ValueError(
                 f"task.held_out is {self.held_out} of {len(by_problem)} problems; the largest valid"
                 f" value is {max(len(by_problem) - 1, 0)}"
@@ -92,7 +92,8 @@ class BetterAnswer(Task):
         return PromptSet(
             train=[prompt for problem in rest for prompt in by_problem[problem]],
             evaluation=[prompt for problem in held_out for prompt in by_problem[problem]],
-            dropped={"too_long": too_long} if too_long else {},
+            dropped={"too_long": len(too_long)} if too_long else {},
+            too_long=too_long,
         )
 
     def _rows(self) -> list[Texts]:

@@ -80,7 +80,7 @@ class Jsonl(Task):
 
     def load(self, tokenizer: Tokenizer, max_prompt_tokens: int) -> PromptSet:
         """Read, check and tokenize every row; see Task.load for errors."""
-        at_least("max_prompt_tokens", max_prompt_tokens, 1)
+        at_least("max_prompt_tokens", longest := max_prompt_tokens, 1)
         encoder = PromptEncoder(self.template, tokenizer)
         dropped: Counter[str] = Counter()
         train = self._read(self.path, self.split, dropped)
@@ -88,17 +88,24 @@ class Jsonl(Task):
         if self.evaluation:
             evaluation = self._read(self.evaluation, self.evaluation_split, dropped)
             train = self._apart(train, evaluation, dropped)
+        too_long: list[int] = []
         fitting = [
-            {p: prompt for p in part if (prompt := self._prompt(p, encoder, max_prompt_tokens))}
+            {p: prompt for p in part if (prompt := self._prompt(p, encoder, longest, too_long))}
             for part in (train, evaluation)
         ]
-        dropped["too_long"] = len(train) + len(evaluation) - sum(map(len, fitting))
-        if self.held_out:
+        dropped["too_long"] = len(too_long)
+        if self.evaluation and not fitting[1]:
+            raise ValueError(
+                f"task.evaluation is {self.evaluation!r}, and none of its problems is left; dropped"
+                f" {dict(+dropped)} at max_prompt_tokens {longest}"
+            )
+        if self.held_out and fitting[0]:
             fitting = self._hold_out(fitting[0])
         return PromptSet(
             train=list(fitting[0].values()),
             evaluation=list(fitting[1].values()),
             dropped=dict(+dropped),
+            too_long=too_long,
         )
 
     def _read(self, path: str, split: str, dropped: Counter[str]) -> list[_Problem]:
@@ -157,9 +164,9 @@ class Jsonl(Task):
         return problem_id(*(text for m in messages for text in (m["role"], m["content"])))
 
     def _prompt(
-        self, problem: _Problem, encoder: PromptEncoder, max_prompt_tokens: int
+        self, problem: _Problem, encoder: PromptEncoder, longest: int, too_long: list[int]
     ) -> Prompt | None:
-        """None if it is too long and such prompts are dropped."""
+        """None, and its length noted, if it is too long and such prompts are dropped."""
         row = problem.row
         if isinstance(row.value(self.prompt_column), list):
             if not encoder.chats:
@@ -174,11 +181,12 @@ class Jsonl(Task):
             except Exception as error:  # all that the tokenizers library (0.22) raises
                 raise row.error(self.prompt_column, f"cannot be tokenized: {error}") from error
         meta = {**as_json(row.values), "problem": text, "suffix": self.template.suffix}
-        if len(ids) > max_prompt_tokens:
+        if len(ids) > longest:
             if self.too_long == "drop":
+                too_long.append(len(ids))
                 return None
             meta["truncated_from"] = len(ids)
-            ids = ids[-max_prompt_tokens:]
+            ids = ids[-longest:]
         return Prompt(
             prompt_id=problem.prompt_id,
             token_ids=np.array(ids, np.int32),

@@ -42,7 +42,7 @@ from rlstep.tasks.syllogism import (
     read,
     way,
 )
-from rlstep.tasks.synthetic import closed_tokenizer
+from rlstep.tasks.synthetic import closed_tokenizer, fitting
 from rlstep.types import Prompt, Rollout, StepScores
 
 T = TypeVar("T")
@@ -246,17 +246,9 @@ class Logic(Task):
 
     def load(self, tokenizer: Tokenizer, max_prompt_tokens: int) -> PromptSet:
         """Make the problems. `dropped` counts those over `max_prompt_tokens` as 'too_long'."""
-        parts = [
-            self._prompts("train", self.train, tokenizer),
-            self._prompts("evaluation", self.evaluation, tokenizer),
-        ]
-        train, evaluation = (
-            [prompt for prompt in part if len(prompt.token_ids) <= max_prompt_tokens]
-            for part in parts
-        )
-        too_long = sum(map(len, parts)) - len(train) - len(evaluation)
-        dropped = {"too_long": too_long} if too_long else {}
-        return PromptSet(train=train, evaluation=evaluation, dropped=dropped)
+        train = self._prompts("train", self.train, tokenizer)
+        evaluation = self._prompts("evaluation", self.evaluation, tokenizer)
+        return fitting(train, evaluation, max_prompt_tokens)
 
     def first_error(self, prompt: Prompt, step_texts: Sequence[str]) -> int | None:
         """Index of the first wrong step, or None where every step is right.

@@ -7,8 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from rlstep.interfaces import Tokenizer
+from rlstep.interfaces import PromptSet, Tokenizer
 from rlstep.types import LabelSamples, Prompt, Sequence
+
+
+def fitting(train: Seq[Prompt], evaluation: Seq[Prompt], max_prompt_tokens: int) -> PromptSet:
+    """Those of at most so many tokens; the others are counted as 'too_long'."""
+    lengths = [len(p.token_ids) for p in (*train, *evaluation)]
+    too_long = [length for length in lengths if length > max_prompt_tokens]
+    return PromptSet(
+        train=[p for p in train if len(p.token_ids) <= max_prompt_tokens],
+        evaluation=[p for p in evaluation if len(p.token_ids) <= max_prompt_tokens],
+        dropped={"too_long": len(too_long)} if too_long else {},
+        too_long=too_long,
+    )
 
 
 def closed_tokenizer(tokens: Seq[str], pattern: str) -> Any:

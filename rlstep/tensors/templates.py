@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 PROBLEM = "{problem}"
+_NOT_ARGUMENTS = frozenset({"messages", "conversation", "tokenize", "add_generation_prompt"})
+"""What a chat template is called with by us."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +28,15 @@ class PromptTemplate:
     suffix: str = ""
     """How the completion is made to begin, such as "Let's think step by step.\\nStep 1:". It comes
     right after the rest, is part of the prompt and is never trained."""
+    arguments: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    """What the chat template is called with beside the messages: {"enable_thinking": False}. One
+    that it does not read is refused."""
 
     def __post_init__(self) -> None:
         if self.text.count(PROBLEM) != 1:
             raise ValueError(f"template.text is {self.text!r}; it must hold {PROBLEM} exactly once")
+        for name in _NOT_ARGUMENTS.intersection(self.arguments):
+            raise ValueError(f"template.arguments has {name!r}, which is not free to choose")
 
 
 class PromptEncoder:
@@ -39,7 +47,11 @@ class PromptEncoder:
     """
 
     def __init__(self, template: PromptTemplate, tokenizer: Any) -> None:
-        """`tokenizer` is a fast Hugging Face tokenizer."""
+        """`tokenizer` is a fast Hugging Face tokenizer.
+
+        Raises:
+            ValueError: the chat template does not read one of the template's arguments.
+        """
         self._template = template
         self._tokenizer = tokenizer
         self.chats = template.chat and bool(tokenizer.chat_template)
@@ -48,6 +60,8 @@ class PromptEncoder:
         longest_first = sorted(special, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self._leading = leading_ids(tokenizer)
+        if template.arguments:
+            self._check_arguments()
 
     def problem(self, problem: str) -> list[int]:
         """Token ids of the prompt for one problem."""
@@ -86,9 +100,29 @@ class PromptEncoder:
     def _rendered(self, messages: Seq[Mapping[str, str]]) -> str:
         if self.chats:
             return self._tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True
+                list(messages),
+                tokenize=False,
+                add_generation_prompt=True,
+                **self._template.arguments,
             )
         return "\n\n".join(m["content"] for m in messages)
+
+    def _check_arguments(self) -> None:
+        given = dict(self._template.arguments)
+        if not self.chats:
+            why = "the tokenizer has none" if self._template.chat else "template.chat is False"
+            raise ValueError(f"template.arguments is {given}, for a chat template, and {why}")
+        import jinja2
+
+        tokens = jinja2.Environment().lex(self._tokenizer.get_chat_template())
+        read = {word for _, kind, word in tokens if kind == "name"}
+        for name in given:
+            if name not in read:
+                near = difflib.get_close_matches(name, read, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ValueError(
+                    f"template.arguments has {name!r}, which the chat template does not read{hint}"
+                )
 
 
 def continuation_ids(tokenizer: Any, text: str, *, special_tokens: bool = False) -> list[int]:

@@ -239,6 +239,40 @@ def test_a_model_that_does_not_exist(model: Path):
     assert f"did you mean {str(model)!r}?" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("models/nope", ""),
+        ("models/polcy", "; did you mean 'models/policy'?"),
+        ("models/deep/er/nope", ""),
+        ("./nope", ""),
+        ("../nope", ""),
+        ("~/nope", ""),
+        ("/nope", ""),
+        ("models/file", ""),
+    ],
+)
+def test_a_missing_folder_before_it_is_a_hub_id(
+    path: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "models" / "policy").mkdir(parents=True)
+    (tmp_path / "models" / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError) as caught:
+        load_tokenizer(path)
+    assert str(caught.value).startswith(
+        f"model.path is {path!r}, and there is no such folder{hint}"
+    )
+    assert "loaded" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["nope", "owner/nope"])
+def test_a_hub_id_is_a_folder_that_is_missing_too(path: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="there is no such folder, and from the hub it cannot be"):
+        load_tokenizer(path)
+
+
 @pytest.mark.parametrize("token", ["pad_token", "eos_token"])
 def test_a_tokenizer_without_a_needed_token(token: str, model: Path, tmp_path: Path):
     assert load_tokenizer(str(model)).eos_token_id == 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,9 @@ import pytest
 
 from rlstep.interfaces import PromptSet, Task, Tokenizer, Verifier
 from rlstep.running.run import load_prompts
-from rlstep.tasks.arithmetic import AnswerLine, arithmetic_tokenizer
+from rlstep.tasks.arithmetic import AnswerLine, Arithmetic, arithmetic_tokenizer
+from rlstep.tasks.jsonl import Jsonl
+from rlstep.tasks.logic import Logic, logic_tokenizer
 from rlstep.testing.small import small_config, small_prompts
 from rlstep.types import OutcomeScore, Verdict
 
@@ -55,3 +59,62 @@ def test_a_row_that_cannot_be_sent_is_refused_by_name(value: object, named: str)
 def test_a_verifier_that_does_not_read_the_row_minds_nothing_in_it() -> None:
     assert len(loaded(AnswerLine(), extra=np.arange(3)).evaluation) == 1
     assert len(loaded(ReadsRow(), extra=[1, {"a": None}]).evaluation) == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlyCounts(Task):
+    def load(self, tokenizer: Tokenizer, max_prompt_tokens: int) -> PromptSet:
+        return PromptSet(train=[], evaluation=[], dropped={"odd": 3})
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (
+            Arithmetic(operations=4, train=8, evaluation=2),
+            r"max_prompt_tokens is 2, and every prompt is longer: the shortest has \d+ tokens, the"
+            r" longest \d+; dropped \{'too_long': 10\}",
+        ),
+        (
+            Logic(train=8, evaluation=2),
+            r"is 2, and every prompt is longer: the shortest has \d+ tokens",
+        ),
+        (OnlyCounts(), r"OnlyCounts has no training problem left; dropped \{'odd': 3\}"),
+    ],
+)
+def test_no_problem_left(task: Task, message: str) -> None:
+    tokenizer = arithmetic_tokenizer() if isinstance(task, Arithmetic) else logic_tokenizer()
+    with pytest.raises(ValueError, match=message):
+        load_prompts(small_config(task=task, max_prompt_tokens=2), tokenizer)
+
+
+def test_all_rows_of_a_file_too_long(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [{"prompt": "1+" * i + "1", "answer": "1"} for i in (9, 5, 7)]
+    rows.append({"prompt": "1", "answer": None})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for held_out in (0, 2):
+        task = Jsonl(path=str(path), held_out=held_out)
+        with pytest.raises(ValueError) as caught:
+            load_prompts(small_config(task=task, max_prompt_tokens=4), arithmetic_tokenizer())
+        assert str(caught.value) == (
+            "max_prompt_tokens is 4, and every prompt is longer: the shortest has 11 tokens, the"
+            " longest 19; dropped {'no_answer': 1, 'too_long': 3}"
+        )
+
+
+def test_no_evaluation_problem_left(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "1", "answer": "1"}')
+    for row in ('{"prompt": "1+1+1+1", "answer": "4"}', '{"prompt": "2", "answer": null}'):
+        (tmp_path / "b.jsonl").write_text(row)
+        task = Jsonl(path=str(tmp_path / "a.jsonl"), evaluation=str(tmp_path / "b.jsonl"))
+        with pytest.raises(ValueError, match=r"task.evaluation is '.*b.jsonl', and none of its"):
+            task.load(arithmetic_tokenizer(), 4)
+
+
+def test_too_few_problems_say_what_was_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "1", "answer": "1"}\n{"prompt": "2", "answer": null}\n')
+    task = Jsonl(path=str(path))
+    with pytest.raises(ValueError, match=r"only 1 training .* dropped \{'no_answer': 1\}"):
+        load_prompts(small_config(task=task), arithmetic_tokenizer())

@@ -59,7 +59,10 @@ def _check_folder(path: str) -> Any:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:  # no such id or file, no network, an unknown format
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"model.path is {path!r}, and it cannot be loaded: {reason}") from error
+        missing = "" if Path(path).is_dir() else "there is no such folder, and from the hub "
+        raise ValueError(
+            f"model.path is {path!r}, and {missing}it cannot be loaded: {reason}"
+        ) from error
     embeddings = config.get_text_config().vocab_size
     if len(tokenizer) > embeddings:
         raise ValueError(
@@ -106,8 +109,10 @@ def _check_reads(config: LearnerConfig, loss: Loss) -> None:
 
 
 def _looks_local(path: str) -> bool:
-    """Hub ids are 'name' or 'owner/name'."""
-    return path.startswith(("/", ".", "~")) or path.count("/") > 1
+    """Hub ids are 'name' or 'owner/name'; a folder that is named like the owner is meant first."""
+    if path.startswith(("/", ".", "~")) or path.count("/") > 1:
+        return True
+    return "/" in path and Path(path).parent.is_dir()
 
 
 def load_model(
