@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import indent
 
@@ -28,7 +29,7 @@ from rlstep.scoring.programs.sandbox import (
     run,
 )
 from rlstep.scoring.programs.sandbox_inside import decode, encode
-from tests.waiting import descendants, gone, wait_for
+from tests.waiting import descendants, gone, state_and_ticks, wait_for
 
 ROOT = Path(__file__).parents[3]
 CANARY = "canary-73a1"
@@ -565,7 +566,7 @@ def test_without_isolation_it_ends_with_who_asked_for_it():
     program += "attack(LINGERING + 'time.sleep(600)', Isolation.NONE)"
     before = programs()
     with started(program) as parent:
-        wait_for(lambda: programs() - before, "program")
+        wait_for(asleep_below(parent.pid), "program")
         parent.kill()
     wait_for(lambda: programs() <= before, "end of the program")
 
@@ -618,7 +619,7 @@ class TestIsolated:
         program = "import json, os, sys\nfrom tests.scoring.programs.test_sandbox import attack\n"
         program += "attack('time.sleep(60)')"
         with started(program) as parent:
-            inner = wait_for(lambda: innermost(parent.pid), "program")
+            inner = wait_for(asleep_below(parent.pid), "program")
             own = os.getpid()
             kinds = ("user", "pid", "mnt", "net", "ipc", "uts")
             shared = [kind for kind in kinds if namespace(inner, kind) == namespace(own, kind)]
@@ -630,7 +631,7 @@ class TestIsolated:
         program += "attack('time.sleep(600)')"
         before = sandboxed_processes()
         with started(program) as parent:
-            inner = wait_for(lambda: innermost(parent.pid), "program")
+            inner = wait_for(asleep_below(parent.pid), "program")
             parent.send_signal(signal.SIGKILL)
             parent.wait()
         wait_for(gone([inner]), "end of the program")
@@ -690,10 +691,18 @@ def programs() -> set[int]:
     return found
 
 
-def innermost(pid: int) -> int | None:
-    """The program's process, under the asker, the monitor and the tests' process."""
-    found = programs() & set(descendants(pid))
-    return found.pop() if found else None
+def asleep_below(pid: int) -> Callable[[], int]:
+    """The program's process, under the asker, the monitor and the tests' process, once it sleeps
+    through a row of looks: the probe's program, which is there before it, does not."""
+    looks: list[tuple[int, str, int]] = []
+
+    def look() -> int:
+        found = programs() & set(descendants(pid))
+        looks.extend((one, *state_and_ticks(one)) for one in found)
+        same = len(looks) > 25 and len(set(looks[-25:])) == 1 and looks[-1][1] == "S"
+        return looks[-1][0] if same else 0
+
+    return look
 
 
 def started(program: str) -> subprocess.Popen[bytes]:
