@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 from rlstep.config import Config, LearnerConfig, ModelConfig
 from rlstep.interfaces import StepModel
@@ -109,26 +108,17 @@ def parameters(model: ModelConfig) -> tuple[int, int] | None:
 
     None where the model is not at hand: no such folder, or a hub model that was never downloaded.
     """
-    from accelerate import init_empty_weights
-    from torch.nn import Linear
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from rlstep.actors.learner.adapters import with_adapters
+    from rlstep.actors.learner.models import empty_model
 
     try:
-        config: Any = AutoConfig.from_pretrained(model.path)
+        empty = empty_model(model.path)
     except (OSError, ValueError):
         return None
-    with init_empty_weights():
-        empty = AutoModelForCausalLM.from_config(config)
-    empty.tie_weights()  # building on no device leaves a tied head apart
-    size = sum(parameter.numel() for parameter in empty.parameters())
-    if not model.lora.rank:
-        return size, size
-    adapters = sum(
-        model.lora.rank * (layer.in_features + layer.out_features)
-        for name, layer in empty.named_modules()
-        if isinstance(layer, Linear) and name.rpartition(".")[2] in model.lora.target_modules
-    )
-    return size + adapters, adapters
+    if model.lora.rank:
+        empty = with_adapters(empty, model.lora)
+    sizes = [(p.numel(), p.requires_grad) for p in empty.parameters()]
+    return sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
 
 
 def _all(model: ModelConfig) -> int | None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlstep.checks import json_able, parts
-from rlstep.config import Config, LearnerConfig
-from rlstep.interfaces import JudgeModel, Loss, PromptSet, RolloutContext, StepOracle, Tokenizer
+from rlstep.config import Config
+from rlstep.interfaces import JudgeModel, PromptSet, RolloutContext, StepOracle, Tokenizer
 from rlstep.measuring.evaluation import evaluate_prm, tells_apart
 from rlstep.measuring.metrics import Record, rollout_metrics
 from rlstep.measuring.monitors import alarms, tell
@@ -27,6 +27,7 @@ from rlstep.rollouts.held_out import sample_greedily, sample_probe
 from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
 from rlstep.running.loop import train
 from rlstep.scoring.judges.routing import check_routes
+from rlstep.tensors.tokenizers import read_tokenizer
 from rlstep.types import Group, Prompt, Rollout, Sampling
 
 if TYPE_CHECKING:
@@ -44,20 +45,8 @@ def prepare(config: Config, recipe: Config | None = None) -> Run:
     Raises:
         ValueError: the configuration, the data, a model, the run's name or its checkpoints.
     """
-    from rlstep.actors.learner.models import check_learner
-    from rlstep.actors.learner.positions import check_positions
-
     config.verifier.check(config.scorer.deadline_s)
-    learners: dict[str, tuple[LearnerConfig, Loss | None]] = {
-        "policy": (config.policy, config.loss)
-    }
-    learners |= {f"step_models ({m.source})": (m.learner, m.loss) for m in config.step_models}
-    for name, (learner, loss) in learners.items():
-        try:
-            check_learner(learner, loss)
-            check_positions(learner.model.path, config.generator.context)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+    check_models(config)
     for model in parts(config, JudgeModel):
         model.check()
     tokenizer = load_tokenizer(config.policy.model.path)
@@ -74,14 +63,38 @@ def prepare(config: Config, recipe: Config | None = None) -> Run:
     return Run(config, tokenizer, prompts, directory, checkpoints, saved, recipe)
 
 
+def check_models(config: Config) -> None:
+    """Refuse models that could not be trained or served.
+
+    Raises:
+        ValueError: names the role, and what is wrong with its model.
+    """
+    from rlstep.actors.generator.served import check_heads, check_policy
+    from rlstep.actors.learner.models import check_learner
+    from rlstep.actors.learner.positions import check_positions
+
+    place = config.placement
+    try:
+        name = "policy"
+        check_learner(config.policy, config.loss)
+        check_positions(config.policy.model.path, config.generator.context)
+        check_policy(config.policy.model.path, on_cpu=not place.generator_gpus)
+        for model in config.step_models:
+            name = f"step_models ({model.source})"
+            check_learner(model.learner, model.loss)
+            check_positions(model.learner.model.path, config.generator.context)
+            if model.engine is not None:
+                check_heads(model.learner.model.path, on_cpu=not place.step_model_gpus)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
 def load_tokenizer(path: str) -> Tokenizer:
     """Raises: ValueError: no such model, or a tokenizer without a pad or end-of-sequence token."""
     from rlstep.actors.learner.models import check_model
 
     check_model(path)
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(path)
+    return read_tokenizer(path)
 
 
 def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:

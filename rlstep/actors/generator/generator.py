@@ -13,6 +13,7 @@ import numpy as np
 
 from rlstep.config import GeneratorConfig
 from rlstep.tensors.text import decode_with_ends
+from rlstep.tensors.tokenizers import read_tokenizer
 from rlstep.types import Completion, Failure, Request, Sampling, VersionSpan
 
 Answer = tuple[str, tuple[Completion, ...] | Failure]
@@ -59,11 +60,10 @@ class GeneratorWorker:
 
     async def start(self) -> None:
         """Start the engine with the model's weights on disk, labelled version 0."""
-        from transformers import AutoTokenizer
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self._tokenizer = AutoTokenizer.from_pretrained(self._model_path)
+        self._tokenizer = read_tokenizer(self._model_path)
         self._sockets = own_sockets()
         self._engine = AsyncLLM.from_engine_args(
             AsyncEngineArgs(**engine_arguments(self._config, self._model_path))

@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from rlstep.config import LearnerConfig
-from rlstep.scoring.step_models.prm_text import load_tokenizer, one_token
+from rlstep.scoring.step_models.prm_text import one_token
 from rlstep.tensors.logprobs import token_logprobs
+from rlstep.tensors.tokenizers import read_tokenizer
 
 Read: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Logits [N, L, V] and token ids int64 [N, L] to float32 [N, L], or [N, L, outputs]."""
@@ -72,7 +73,7 @@ def label_token_ids(config: LearnerConfig) -> tuple[int, int]:
     Raises:
         ValueError: a text is not one token.
     """
-    tokenizer = load_tokenizer(config.model.path)
+    tokenizer = read_tokenizer(config.model.path)
     good, bad = (one_token("learner.label_tokens", tokenizer, t) for t in config.label_tokens)
     return good, bad
 

@@ -12,7 +12,8 @@ from rlstep.actors.generator.generator import engine_environment, own_sockets
 from rlstep.actors.learner.heads import label_token_ids
 from rlstep.actors.learner.models import check_learner
 from rlstep.config import GeneratorConfig, LearnerConfig, PoolingConfig
-from rlstep.scoring.step_models.prm_text import context_of, load_tokenizer
+from rlstep.scoring.step_models.prm_text import context_of
+from rlstep.tensors.tokenizers import read_tokenizer
 from rlstep.types import Floats, TokenIds
 
 
@@ -201,7 +202,7 @@ def engine_arguments(config: LearnerConfig, engine: PoolingConfig) -> dict[str, 
         # The rows of the vocabulary's head that stand for the two tokens become a head of one
         # label, the good one's minus the bad one's.
         good, bad = label_token_ids(config)
-        tokenizer = load_tokenizer(config.model.path)
+        tokenizer = read_tokenizer(config.model.path)
         arguments["convert"] = "classify"
         arguments["hf_overrides"] = {
             "method": "from_2_way_softmax",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rlstep.actors.weights.merged import base_model, merged_weights
+from rlstep.actors.weights.merged import checkpoint_weights
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,6 @@ class LearnerWeights:
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
         self._module = module
         self._dtype = dtype
-        self._tied = base_model(module).config.tie_word_embeddings
         self._metadata = [WeightMeta(name, dtype, tuple(value.shape)) for name, value in self]
 
     def metadata(self) -> list[WeightMeta]:
@@ -47,14 +46,5 @@ class LearnerWeights:
         Each tensor is a copy, since ZeRO-3 frees the gathered storage while a receiver may still
         read.
         """
-        embedding = None
-        for name, value in merged_weights(self._module):
-            tensor = value.to(self._dtype, copy=True)
-            if name.endswith("embed_tokens.weight"):
-                embedding = tensor
-            yield name, tensor
-        if self._tied:
-            # The tied head is no parameter of its own, and the CPU build of vLLM 0.32 keeps a
-            # packed copy of it that stays stale, silently, unless it is sent by name.
-            assert embedding is not None, "tied embeddings without an embed_tokens.weight"
-            yield "lm_head.weight", embedding
+        for name, value in checkpoint_weights(self._module):
+            yield name, value.to(self._dtype, copy=True)

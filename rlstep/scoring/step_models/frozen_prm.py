@@ -12,10 +12,10 @@ from rlstep.scoring.step_models.prm import sigmoid_at_steps
 from rlstep.scoring.step_models.prm_text import (
     bounded,
     context_of,
-    load_tokenizer,
     needs_vocabulary,
 )
 from rlstep.tensors.inputs import own_inputs
+from rlstep.tensors.tokenizers import read_tokenizer
 from rlstep.types import Floats, LabelSamples, Rollout, Samples, Score
 
 
@@ -50,7 +50,7 @@ class FrozenPrm(StepModel):
         if self.layout is None:
             needs_vocabulary("step_models (FrozenPrm)", tokenizer, path)
             return bounded(own_inputs, most)
-        return bounded(self.layout.reader(tokenizer, load_tokenizer(path)), most)
+        return bounded(self.layout.reader(tokenizer, read_tokenizer(path)), most)
 
     def samples(self, rollouts: Sequence[Rollout]) -> Samples:
         """None: it is never trained."""

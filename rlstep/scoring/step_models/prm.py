@@ -14,12 +14,12 @@ from rlstep.interfaces import LabelView, Loss, Reader, StepLayout, StepModel
 from rlstep.scoring.step_models.prm_text import (
     bounded,
     context_of,
-    load_tokenizer,
     needs_vocabulary,
 )
 from rlstep.tensors.inputs import own_inputs
 from rlstep.tensors.labels import Soft, step_labels
 from rlstep.tensors.sequences import last_tokens
+from rlstep.tensors.tokenizers import read_tokenizer
 from rlstep.types import Failure, Floats, LabelSamples, Rollout, Score, StepScores
 
 
@@ -54,7 +54,7 @@ class Prm(StepModel):
         if self.layout is None:
             needs_vocabulary("step_models (Prm)", tokenizer, path)
             return bounded(own_inputs, context_of(path))
-        return bounded(self.layout.reader(tokenizer, load_tokenizer(path)), context_of(path))
+        return bounded(self.layout.reader(tokenizer, read_tokenizer(path)), context_of(path))
 
     def samples(self, rollouts: Sequence[Rollout]) -> LabelSamples:
         return step_labels(rollouts, self.view)

@@ -9,14 +9,8 @@ from typing import Any
 
 from rlstep.interfaces import Reader, StepInputs
 from rlstep.tensors.templates import continuation_ids
+from rlstep.tensors.tokenizers import read_tokenizer
 from rlstep.types import Failure, Rollout
-
-
-def load_tokenizer(path: str) -> Any:
-    """The tokenizer of a model; none of the model's own code is run."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
 
 
 def context_of(path: str) -> int:
@@ -53,7 +47,7 @@ def needs_vocabulary(name: str, policy: Any, path: str) -> None:
     Raises:
         ValueError: its tokenizer has other ids.
     """
-    if not shares_ids(policy, load_tokenizer(path)):
+    if not shares_ids(policy, read_tokenizer(path)):
         raise ValueError(
             f"{name}.learner.model.path is {path!r}, whose tokenizer has other ids than the"
             " policy's, and it reads the policy's tokens; a PRM can be given a layout, for instance"

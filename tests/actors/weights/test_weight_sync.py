@@ -61,38 +61,6 @@ async def test_after_a_sync_generators_and_learner_agree(
         assert np.abs(old.logprobs[0] - new.logprobs[0]) > 1e-2
 
 
-async def test_without_the_tied_head_the_probe_sees_a_stale_head(
-    engines: dict[bool, GeneratorGroup],
-    models: dict[bool, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from rlstep.actors.weights import weight_source
-
-    group = part_of(engines[True], 1)
-    with local_learner(models[True]) as learner:
-        await asyncio.to_thread(
-            learner.join_generators, group.actors, "rlstep_gloo", "float32", 1, 60.0
-        )
-        update(learner)
-        source = learner._transfer.source  # type: ignore[union-attr]
-        assert isinstance(source, weight_source.LearnerWeights)
-        whole = source._metadata
-        monkeypatch.setattr(source, "_tied", False)  # takes out the cure
-        monkeypatch.setattr(source, "_metadata", whole[:-1])
-        await group.pause()
-        await asyncio.to_thread(learner.publish, 1)
-        await group.resume()
-        [answer] = await group.probe(PROBE, 8, "stale head")
-        assert parity_error(learner, PROBE, answer) > 1e-2
-
-        monkeypatch.undo()
-        await group.pause()
-        await asyncio.to_thread(learner.publish, 2)
-        await group.resume()
-        [answer] = await group.probe(PROBE, 8, "fresh head")
-        assert parity_error(learner, PROBE, answer) <= 1e-4
-
-
 async def test_without_the_cache_reset_the_probe_sees_old_keys_and_values(
     engines: dict[bool, GeneratorGroup], models: dict[bool, str]
 ) -> None:

@@ -1,0 +1,63 @@
+"""What vLLM's engines cannot serve, refused before one is started."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlstep.actors.learner.models import empty_model
+from rlstep.actors.weights.merged import check_conversion
+
+CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+"""Of the CPU engine's attention (vLLM 0.32)."""
+TIED_ONLY = ("gemma2", "gemma3n_text")
+"""Models that vLLM (0.32) gives no head of their own: the embeddings are it."""
+
+
+def check_policy(path: str, *, on_cpu: bool) -> None:
+    """Refuse a policy that generators could not serve, or not be sent.
+
+    Args:
+        path: a folder, or a Hugging Face hub id, that `check_model` has let through.
+
+    Raises:
+        ValueError: its head size (see `check_heads`), an output head of its own where the engine
+            has none, or weights that cannot be sent (see `check_conversion`).
+    """
+    check_heads(path, on_cpu=on_cpu)
+    model = empty_model(path)
+    check_conversion(model)
+    config = model.config.get_text_config()
+    if config.model_type in TIED_ONLY and not config.tie_word_embeddings:
+        raise ValueError(
+            f"model.path is {path!r}, a {config.model_type} model with an output head of its own,"
+            " which vLLM 0.32 has no place for; the nearest valid value of tie_word_embeddings in"
+            " its config.json is true"
+        )
+
+
+def check_heads(path: str, *, on_cpu: bool) -> None:
+    """Refuse a model that the CPU engine cannot serve.
+
+    Raises:
+        ValueError: the size of its attention heads.
+    """
+    from transformers import AutoConfig
+
+    whole: Any = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    size = head_size(whole.get_text_config())
+    if on_cpu and size and size not in CPU_HEAD_SIZES:
+        near = min(CPU_HEAD_SIZES, key=lambda valid: abs(valid - size))
+        raise ValueError(
+            f"model.path is {path!r}, whose attention heads have size {size}: on a CPU vLLM 0.32"
+            f" serves {', '.join(map(str, CPU_HEAD_SIZES))}; the nearest valid value is {near}"
+        )
+
+
+def head_size(config: Any) -> int:
+    """Numbers of one attention head's keys; 0 where the configuration does not say it."""
+    if getattr(config, "kv_lora_rank", None):  # latent attention: the engine joins heads
+        return 0
+    if size := getattr(config, "head_dim", None):
+        return size
+    heads = getattr(config, "num_attention_heads", 0)
+    return config.hidden_size // heads if heads else 0

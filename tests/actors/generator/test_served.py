@@ -1,0 +1,82 @@
+"""What no engine serves is refused before one starts."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from rlstep.actors.generator.served import (
+    CPU_HEAD_SIZES,
+    TIED_ONLY,
+    check_heads,
+    check_policy,
+    head_size,
+)
+from tests.actors.families import FAMILIES, make_family
+
+
+def vllm_source(file: str) -> str:
+    """Of the installed version; importing it takes seconds."""
+    spec = importlib.util.find_spec("vllm")
+    assert spec is not None and spec.origin is not None
+    return (Path(spec.origin).parent / file).read_text()
+
+
+def test_the_head_sizes_are_those_of_the_installed_engine() -> None:
+    [found] = [
+        ast.literal_eval(node.body[-1].value)
+        for node in ast.walk(ast.parse(vllm_source("v1/attention/backends/cpu_attn.py")))
+        if isinstance(node, ast.FunctionDef) and node.name == "get_supported_head_sizes"
+        if isinstance(node.body[-1], ast.Return) and node.body[-1].value is not None
+    ]
+    assert tuple(found) == CPU_HEAD_SIZES
+
+
+@pytest.mark.parametrize("family", ["gemma", "gemma2", "gemma3", "gemma3n", "llama", "qwen3"])
+def test_the_models_without_a_head_are_those_of_the_installed_engine(family: str) -> None:
+    without = "logits_processor(self.model.embed_tokens" in vllm_source(
+        f"model_executor/models/{family}.py"
+    )
+    assert without is (family in TIED_ONLY or f"{family}_text" in TIED_ONLY)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_served_but_an_untied_gemma2(
+    tmp_path: Path, family: str, tied: bool
+) -> None:
+    path = make_family(tmp_path, family, tied=tied)
+    if family == "Gemma2" and not tied:
+        with pytest.raises(ValueError, match=r"output head of its own.*tie_word_embeddings"):
+            check_policy(path, on_cpu=True)
+    else:
+        check_policy(path, on_cpu=True)
+
+
+@pytest.mark.parametrize("family", ["Llama", "Qwen2", "Phi3", "GPT2", "Falcon", "Olmo"])
+@pytest.mark.parametrize(("heads", "size"), [(8, 16), (16, 8)])
+def test_a_head_size_that_the_cpu_engine_lacks_is_refused(
+    tmp_path: Path, family: str, heads: int, size: int
+) -> None:
+    path = make_family(tmp_path, family, num_attention_heads=heads)
+    with pytest.raises(ValueError, match=rf"have size {size}:.*nearest valid value is 32$"):
+        check_heads(path, on_cpu=True)
+    check_heads(path, on_cpu=False)
+    check_heads(make_family(tmp_path, family, num_attention_heads=2), on_cpu=True)  # of size 64
+
+
+@pytest.mark.parametrize("family", ["Qwen3", "Gemma3", "Mistral"])
+def test_a_head_size_of_its_own_counts(tmp_path: Path, family: str) -> None:
+    path = make_family(tmp_path, family, head_dim=48)
+    with pytest.raises(ValueError, match="have size 48"):
+        check_heads(path, on_cpu=True)
+    check_heads(path, on_cpu=False)
+
+
+def test_latent_and_no_attention_say_nothing_of_heads() -> None:
+    assert head_size(SimpleNamespace(kv_lora_rank=512, head_dim=24)) == 0
+    assert head_size(SimpleNamespace(hidden_size=128)) == 0
