@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rlstep.actors.learner.models import empty_model
-from rlstep.actors.weights.merged import check_conversion
+from rlstep.actors.weights.merged import check_conversion, joined_names
 
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 """Of the CPU engine's attention (vLLM 0.32)."""
@@ -20,12 +20,17 @@ def check_policy(path: str, *, on_cpu: bool) -> None:
         path: a folder, or a Hugging Face hub id, that `check_model` has let through.
 
     Raises:
-        ValueError: its head size (see `check_heads`), an output head of its own where the engine
+        ValueError: its head size (see `check_heads`), experts on a CPU, an output head of its own where the engine
             has none, or weights that cannot be sent (see `check_conversion`).
     """
     check_heads(path, on_cpu=on_cpu)
     model = empty_model(path)
     check_conversion(model)
+    if on_cpu and joined_names(model):
+        raise ValueError(
+            f"model.path is {path!r}, a mixture of experts: on a CPU vLLM 0.32 serves other experts"
+            " after a weight update than it was sent; the nearest valid value is a dense model"
+        )
     config = model.config.get_text_config()
     if config.model_type in TIED_ONLY and not config.tie_word_embeddings:
         raise ValueError(

@@ -16,7 +16,7 @@ from rlstep.actors.generator.served import (
     check_policy,
     head_size,
 )
-from tests.actors.families import FAMILIES, make_family
+from tests.actors.families import FAMILIES, MIXTURES, make_family
 
 
 def vllm_source(file: str) -> str:
@@ -46,13 +46,15 @@ def test_the_models_without_a_head_are_those_of_the_installed_engine(family: str
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_is_served_but_an_untied_gemma2(
-    tmp_path: Path, family: str, tied: bool
-) -> None:
+def test_what_is_served_of_every_family(tmp_path: Path, family: str, tied: bool) -> None:
     path = make_family(tmp_path, family, tied=tied)
     if family == "Gemma2" and not tied:
         with pytest.raises(ValueError, match=r"output head of its own.*tie_word_embeddings"):
             check_policy(path, on_cpu=True)
+    elif family in MIXTURES:
+        with pytest.raises(ValueError, match="a mixture of experts: on a CPU"):
+            check_policy(path, on_cpu=True)
+        check_policy(path, on_cpu=False)
     else:
         check_policy(path, on_cpu=True)
 
