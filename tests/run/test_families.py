@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SERVED = Path(__file__).with_name("served_export.py")
 CASES: list[tuple[str, dict[str, object], tuple[str, ...]]] = [
-    *[(family, {}, ()) for family in FAMILIES if family not in MIXTURES],  # as released, float32
+    *[(f, {}, ()) for f in FAMILIES if f not in MIXTURES],  # as released, float32
     ("Llama", {"tied": True}, ()),
     *[(family, {"tied": False}, ()) for family in ("GPT2", "Falcon")],
     *[(family, {"dtype": "bfloat16"}, ()) for family in ("Qwen2", "GPT2")],
