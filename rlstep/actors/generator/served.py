@@ -20,9 +20,9 @@ def check_policy(path: str, *, on_cpu: bool) -> None:
         path: a folder, or a Hugging Face hub id, that `check_model` has let through.
 
     Raises:
-        ValueError: its head size (see `check_heads`), experts on a CPU, an output head of its own where
-            the engine
-            has none, or weights that cannot be sent (see `check_conversion`).
+        ValueError: its head size (see `check_heads`), experts on a CPU, an output head of
+            its own where the engine has none, or weights that cannot be sent (see
+            `check_conversion`).
     """
     check_heads(path, on_cpu=on_cpu)
     model = empty_model(path)
