@@ -276,10 +276,51 @@ class Config:
                 f"rollouts {type(self.rollouts).__name__} samples under other prompts than it"
                 " trains, whose logprobs no policy gradient can use; it needs a builder of pairs"
             )
-        if samples.makes is AdvantageSamples and self.rollouts.sampling.truncated:
+        if samples.makes is AdvantageSamples:
+            self._check_sampling()
+            self._check_reference()
+
+    @property
+    def train_temperature(self) -> float:
+        """What the policy's logits are divided by where it is trained.
+
+        Of a policy gradient the sampler's temperature, so that its ratios are of the distribution
+        that was sampled; of losses on pairs and labels 1, the distribution that their papers mean.
+        """
+        gradient = self.samples.makes is AdvantageSamples
+        return self.rollouts.sampling.temperature if gradient else 1.0
+
+    def _check_sampling(self) -> None:
+        """A policy gradient needs the logprobs of the distribution that it was sampled from."""
+        sampling = self.rollouts.sampling
+        if sampling.truncated:
+            # vLLM (0.32) returns the sampled support only from its GPU runner, so not on a CPU.
             raise ValueError(
-                "rollouts.sampling cuts the support (top_p < 1 or top_k > 0), where the sampler's"
-                " logprobs are another distribution's; a policy gradient needs top_p = 1, top_k = 0"
+                "rollouts.sampling cuts the support (top_p < 1, top_k > 0 or min_tokens > 0), where"
+                " the sampler's logprobs are another distribution's; a policy gradient needs top_p"
+                " = 1, top_k = 0, min_tokens = 0"
+            )
+        if sampling.temperature == 0.0:
+            raise ValueError(
+                "rollouts.sampling.temperature is 0 (greedy), where a policy gradient has nothing"
+                " to prefer; it must be positive, usually 1.0"
+            )
+        if self.splitter.reads_logprobs and sampling.temperature != 1.0:
+            raise ValueError(
+                f"rollouts.sampling.temperature is {sampling.temperature}, and splitter"
+                f" {type(self.splitter).__name__} reads logprobs of temperature 1, which a policy"
+                " gradient's sampler does not give; the nearest valid value is 1.0"
+            )
+
+    def _check_reference(self) -> None:
+        """Before its first update the policy is its own reference of this iteration."""
+        policy, loss = self.policy, type(self.loss).__name__
+        one_update = policy.epochs * policy.mini_batches == 1
+        if "ref_logprobs" in self.loss.reads and policy.reference == "iteration" and one_update:
+            raise ValueError(
+                f"policy.reference is 'iteration', and with one update an iteration (policy.epochs"
+                f" x policy.mini_batches is 1) the KL of loss {loss} is always 0; policy.reference"
+                " 'initial' holds the policy to its start, loss.kl.coefficient 0 goes without a KL"
             )
 
     def _check_labellers(self) -> None:

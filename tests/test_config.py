@@ -25,8 +25,14 @@ from rlstep.config import (
     PoolingConfig,
     ScorerConfig,
 )
+from rlstep.interfaces import Loss
+from rlstep.losses.cross_entropy import CrossEntropy
+from rlstep.losses.dapo import Dapo
 from rlstep.losses.dpo import Dpo
+from rlstep.losses.dr_grpo import DrGrpo
 from rlstep.losses.grpo import Grpo
+from rlstep.losses.kl import Kl
+from rlstep.losses.ppo import Ppo
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.measuring.monitors import Monitors
 from rlstep.pairs.first_error import FirstErrorPairs
@@ -39,6 +45,8 @@ from rlstep.scoring.rewards.soft_overlong import SoftOverlong
 from rlstep.scoring.rewards.weighted_sum import WeightedSum
 from rlstep.scoring.step_models.frozen_prm import FrozenPrm
 from rlstep.scoring.step_models.prm import Prm
+from rlstep.steps.adaptive import AdaptiveStepSplitter
+from rlstep.tensors.labels import CorrectOnly
 from rlstep.testing.small import small_config
 from rlstep.types import Sampling
 
@@ -266,6 +274,31 @@ def test_unknown_choices(policy: LearnerConfig, message: str):
             "a policy gradient needs top_p = 1, top_k = 0",
         ),
         (
+            {
+                "samples": GroupAdvantages(),
+                "loss": DrGrpo(),
+                "rollouts": sampled(min_tokens=8),
+            },
+            "a policy gradient needs top_p = 1, top_k = 0, min_tokens = 0",
+        ),
+        (
+            {
+                "samples": GroupAdvantages(),
+                "loss": DrGrpo(),
+                "rollouts": sampled(temperature=0.0),
+            },
+            "rollouts.sampling.temperature is 0 (greedy), where a policy gradient has nothing",
+        ),
+        (
+            {
+                "samples": GroupAdvantages(),
+                "loss": DrGrpo(),
+                "rollouts": sampled(temperature=0.7),
+                "splitter": AdaptiveStepSplitter(),
+            },
+            "AdaptiveStepSplitter reads logprobs of temperature 1, which a policy gradient's",
+        ),
+        (
             {"step_models": (prm(), prm())},
             "make scores named ['prm', 'prm']; every name must be there once",
         ),
@@ -317,6 +350,43 @@ def test_what_fits_just_so():
     assert len(ensemble.step_models) == 2
     assert config.rollouts.sampling.truncated
     assert small_config(prompts_per_iteration=8, policy=learner(mini_batches=4)).iterations == 3
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        Grpo(),
+        DrGrpo(kl=Kl(coefficient=0.1)),
+        Ppo(kl=Kl(coefficient=0.01, estimator="k1", place="reward")),
+    ],
+)
+def test_a_kl_to_what_the_policy_is_itself_is_refused(loss: Loss):
+    advantages = GroupAdvantages()
+    with pytest.raises(ValueError, match="'initial' holds the policy to its start"):
+        small_config(samples=advantages, loss=loss, policy=learner())
+    for policy in (
+        learner(reference="initial"),
+        learner(mini_batches=2),
+        learner(epochs=2),
+    ):
+        small_config(samples=advantages, loss=loss, policy=policy)
+    small_config(samples=advantages, loss=Dapo(), policy=learner())  # without a KL
+    small_config(loss=Dpo(), policy=learner())  # a margin has a gradient where it is 0
+
+
+@pytest.mark.parametrize("temperature", [0.3, 0.7, 1.0, 1.2, 2.0])
+def test_a_policy_gradient_is_trained_at_the_samplers_temperature(temperature: float):
+    rollouts = sampled(temperature=temperature)
+    gradient = small_config(samples=GroupAdvantages(), loss=DrGrpo(), rollouts=rollouts)
+    assert gradient.train_temperature == temperature
+    assert small_config(rollouts=rollouts).train_temperature == 1.0  # pairs
+    labels = small_config(samples=CorrectOnly(), loss=CrossEntropy(), rollouts=rollouts)
+    assert labels.train_temperature == 1.0
+    # Pairs may be sampled greedily, cut, and split where the model was unsure.
+    small_config(rollouts=sampled(temperature=0.0))
+    small_config(rollouts=rollouts, splitter=AdaptiveStepSplitter())
+    exactly = sampled(min_tokens=64, max_tokens=64)  # nothing is banned
+    small_config(samples=GroupAdvantages(), loss=DrGrpo(), rollouts=exactly)
 
 
 def test_a_reward_may_be_the_sum_of_what_came_before():

@@ -47,12 +47,21 @@ class RunRoles:
         config = self._config
         options = await self._place()
         self.generators = GeneratorGroup(
-            config.generator, config.policy.model.path, options["generator"]
+            config.generator,
+            config.policy.model.path,
+            options["generator"],
+            tempered=config.train_temperature != 1.0,
         )
         self._started.append(self.generators)
         _, self.policy, self.step_models = await asyncio.gather(
             self.generators.start(),
-            self._learner("policy", config.policy, config.loss, options["policy"]),
+            self._learner(
+                "policy",
+                config.policy,
+                config.loss,
+                options["policy"],
+                temperature=config.train_temperature,
+            ),
             asyncio.gather(
                 *(self._step_model(model, options["step_models"]) for model in config.step_models)
             ),
@@ -85,7 +94,12 @@ class RunRoles:
         return StepModelRole(model, pooling, read)
 
     async def _learner(
-        self, name: str, config: LearnerConfig, loss: Loss | None, options: dict[str, Any]
+        self,
+        name: str,
+        config: LearnerConfig,
+        loss: Loss | None,
+        options: dict[str, Any],
+        temperature: float = 1.0,
     ) -> LearnerGroup:
         group = await LearnerGroup.start(
             config,
@@ -94,6 +108,7 @@ class RunRoles:
             seed=self._config.seed,
             deadline_s=self._config.deadline_s,
             actor_options=options,
+            temperature=temperature,
         )
         self._started.append(group)
         return group

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 from rlstep.types import Completion, Step
 
 
 class StepSplitter(ABC):
     """Cuts a completion into steps."""
+
+    reads_logprobs: ClassVar[bool] = False
+    """Whether it looks at the sampler's logprobs, which must then be those of temperature 1."""
 
     @abstractmethod
     def split(self, completion: Completion) -> tuple[Step, ...]:

@@ -14,7 +14,10 @@ from rlstep.types import Counts, LabelSamples
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy(Loss):
-    """-weight log pi(token), averaged by weight over the trained tokens of a language model."""
+    """-weight log pi(token), averaged by weight over the trained tokens of a language model.
+
+    pi is the model at temperature 1, whatever the completions were sampled at.
+    """
 
     takes: ClassVar[type] = LabelSamples
     separable: ClassVar[bool] = True

@@ -1,7 +1,8 @@
 """The KL divergence of the policy from the reference, estimated from the sampled tokens.
 
 With d = ref_logprobs - policy_logprobs of a token that the policy drew (Schulman 2020,
-http://joschu.net/blog/kl-approx.html), and f differentiated by the policy's logprob:
+http://joschu.net/blog/kl-approx.html), both at the temperature that it was drawn at, and f
+differentiated by the policy's logprob:
 
 | estimator | f(d)        | mean of f   | mean gradient of f, in the loss | f in the reward   |
 |-----------|-------------|-------------|---------------------------------|-------------------|
@@ -53,7 +54,8 @@ def suffix_sums(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Kl:
-    """Keeps the policy near the reference (`policy.reference`: this iteration's, or the first)."""
+    """Keeps the policy near the reference (`policy.reference`): 'initial' holds it to its start,
+    'iteration' only to where the iteration began, which takes several updates to matter."""
 
     coefficient: float = 0.0
     """0 turns it off, and no ref_logprobs are computed."""

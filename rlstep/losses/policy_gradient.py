@@ -76,6 +76,9 @@ class PolicyGradient(Loss):
     """A policy gradient of freely chosen parts: -w gain(rho, A) + KL - entropy, averaged.
 
     rho = exp(policy_logprobs - old_logprobs), `gain` is the surrogate's and w the correction's.
+    Everything is of the distribution that was sampled, softmax(logits / temperature) with the
+    rollouts' own temperature: the policy's logprobs, the old policy's and the reference's, and so
+    ratios, KL, correction and entropy.
     The parts' defaults are PPO's (arXiv:1707.06347). A group of equal outcomes has advantages of 0
     and so no part in the gain.
     """

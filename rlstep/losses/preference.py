@@ -1,4 +1,9 @@
-"""What the pairwise losses share. N sequences, L tokens, P pairs."""
+"""What the pairwise losses share. N sequences, L tokens, P pairs.
+
+Their logprobs are the model's at temperature 1, whatever the samples were drawn at: pi of DPO and
+of what came from it is the policy itself, and pairs may come from any sampler. (A policy gradient's
+are those of the distribution that it was sampled from: `losses.policy_gradient`.)
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,8 @@ class AdaptiveStepSplitter(StepSplitter):
     pools a data set, here it is the completions of one prompt. Cuts fall inside words and formulas
     too.
     """
+
+    reads_logprobs: ClassVar[bool] = True
 
     quantile: float = 0.02
     """Share of the pool's tokens to cut at; 0 takes the fixed `threshold` instead."""

@@ -52,11 +52,15 @@ class GeneratorWorker:
 
     Everything outstanding, from however many `generate` calls, is batched continuously by the
     engine. The weight-transfer verbs are vLLM's own, passed through.
+
+    Args:
+        tempered: see `engine_arguments`.
     """
 
-    def __init__(self, config: GeneratorConfig, model_path: str) -> None:
+    def __init__(self, config: GeneratorConfig, model_path: str, tempered: bool = False) -> None:
         self._config = config
         self._model_path = model_path
+        self._tempered = tempered
 
     async def start(self) -> None:
         """Start the engine with the model's weights on disk, labelled version 0."""
@@ -66,7 +70,7 @@ class GeneratorWorker:
         self._tokenizer = read_tokenizer(self._model_path)
         self._sockets = own_sockets()
         self._engine = AsyncLLM.from_engine_args(
-            AsyncEngineArgs(**engine_arguments(self._config, self._model_path))
+            AsyncEngineArgs(**engine_arguments(self._config, self._model_path, self._tempered))
         )
         await self._engine.update_weight_version("0")
 
@@ -185,6 +189,7 @@ def sampling_parameters(request: Request) -> Any:
     from vllm.sampling_params import RequestOutputKind
 
     sampling = request.sampling
+    exactly = sampling.min_tokens == sampling.max_tokens  # nothing is banned, and nothing stops it
     return SamplingParams(
         n=request.n,
         seed=request.seed if sampling.temperature > 0 else None,
@@ -192,20 +197,31 @@ def sampling_parameters(request: Request) -> Any:
         top_p=sampling.top_p,
         top_k=sampling.top_k,
         max_tokens=sampling.max_tokens,
-        min_tokens=sampling.min_tokens,
-        stop=list(sampling.stop),
+        ignore_eos=exactly,
+        min_tokens=0 if exactly else sampling.min_tokens,
+        stop=[] if exactly else list(sampling.stop),
         include_stop_str_in_output=True,
-        stop_token_ids=list(sampling.stop_token_ids),
-        detokenize=bool(sampling.stop),  # the engine reads text only to find stop strings
+        stop_token_ids=[] if exactly else list(sampling.stop_token_ids),
+        # The engine reads text only to find stop strings.
+        detokenize=bool(sampling.stop) and not exactly,
         logprobs=0,  # the sampled token's alone
         flat_logprobs=True,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
 
-def engine_arguments(config: GeneratorConfig, model_path: str) -> dict[str, Any]:
-    """Keyword arguments of vLLM's engine; benchmarks start a bare engine with the same."""
+def engine_arguments(
+    config: GeneratorConfig, model_path: str, tempered: bool = False
+) -> dict[str, Any]:
+    """Keyword arguments of vLLM's engine; benchmarks start a bare engine with the same.
+
+    Args:
+        tempered: whether a completion's logprobs are those of the distribution that it was drawn
+            from, softmax(logits / temperature), and not the model's at temperature 1. Of greedy
+            decoding they are the model's either way.
+    """
     arguments: dict[str, Any] = {
+        "logprobs_mode": "processed_logprobs" if tempered else "raw_logprobs",
         "model": model_path,
         "dtype": config.dtype,
         "tensor_parallel_size": config.tensor_parallel_size,

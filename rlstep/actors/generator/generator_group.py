@@ -33,9 +33,15 @@ class GeneratorGroup:
     """
 
     def __init__(
-        self, config: GeneratorConfig, model_path: str, actor_options: dict[str, Any]
+        self,
+        config: GeneratorConfig,
+        model_path: str,
+        actor_options: dict[str, Any],
+        *,
+        tempered: bool = False,
     ) -> None:
         self.config = config
+        self._tempered = tempered
         self.actors: list[Any] = []
         self.recoveries = 0
         self.on_recreated: Callable[[], Awaitable[None]] | None = None
@@ -55,7 +61,8 @@ class GeneratorGroup:
             "runtime_env": {"env_vars": engine_environment(self.config)},
             **self._options,
         }
-        return ray.remote(GeneratorWorker).options(**options).remote(self.config, self._model_path)
+        worker = ray.remote(GeneratorWorker).options(**options)
+        return worker.remote(self.config, self._model_path, self._tempered)
 
     async def generate(self, requests: Sequence[Request]) -> AsyncIterator[Item]:
         """Answers in the order in which they finish, each request exactly once."""

@@ -125,7 +125,8 @@ class LearnerWorker(LearnerRank):
         for part in self.parts(lengths):
             packed = self.pack(token_ids, part)
             positions = list(chain(*part))
-            predictions = self.forward(self.engine, packed, "entropies" in self.loss.reads)
+            entropies = "entropies" in self.loss.reads
+            predictions = self.forward(self.engine, packed, entropies, self.temperature)
             value = objective(predictions, positions) if positions else predictions.sum() * 0.0
             if not torch.isfinite(value):
                 value = predictions.sum() * math.nan  # so that the step sees it, on every rank

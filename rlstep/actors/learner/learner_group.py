@@ -42,6 +42,7 @@ class LearnerGroup:
         seed: int,
         deadline_s: float,
         actor_options: Mapping[str, Any] | None = None,
+        temperature: float = 1.0,
     ) -> LearnerGroup:
         """Start every rank and load the model.
 
@@ -50,6 +51,7 @@ class LearnerGroup:
             name: the role's name, for messages: 'policy', 'prm', 'critic'.
             deadline_s: the longest any verb may take, the start included.
             actor_options: Ray options of each rank (GPUs, placement).
+            temperature: of the distribution that `train` works on, see `LearnerRank`.
 
         Raises:
             ValueError: see `check_learner`.
@@ -58,7 +60,7 @@ class LearnerGroup:
         check_learner(config, loss)
         options = {"num_cpus": 0, **(actor_options or {})}
         variables = {"OMP_NUM_THREADS": str(config.threads), "TOKENIZERS_PARALLELISM": "false"}
-        arguments = (config,) if loss is None else (config, loss)
+        arguments = (config,) if loss is None else (config, loss, temperature)
         kind: Any = ray.remote(FrozenRank if loss is None else PublishingLearner)
         kind = kind.options(runtime_env={"env_vars": variables}, **options)
         device = "cuda" if options.get("num_gpus") else "cpu"

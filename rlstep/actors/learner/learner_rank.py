@@ -130,10 +130,12 @@ class ModelRank:
             rows = [[position for row in rows for position in row]] if rows else []
         return pack(token_ids, rows).to(self.device)
 
-    def forward(self, model: Any, batch: PackedBatch, entropies: bool = False) -> Tensor:
+    def forward(
+        self, model: Any, batch: PackedBatch, entropies: bool = False, temperature: float = 1.0
+    ) -> Tensor:
         """float32 [n, longest], with entropies [n, longest, 2], of a wider head [n, longest,
         outputs] (see `interfaces.Loss`)."""
-        return models.predict_tokens(model, batch, self._head, entropies)
+        return models.predict_tokens(model, batch, self._head, entropies, temperature)
 
     def parts(self, lengths: Sequence[int]) -> list[Rows]:
         """This rank's micro-batches."""
@@ -142,23 +144,38 @@ class ModelRank:
         )[self.rank]
 
     @torch.no_grad()
-    def own_rows(self, token_ids: Sequence[TokenIds], model: Any) -> dict[int, Tensor]:
+    def own_rows(
+        self, token_ids: Sequence[TokenIds], model: Any, temperature: float = 1.0
+    ) -> dict[int, Tensor]:
         """Predictions of the sequences that fall to this rank, by position."""
         lengths = [len(row) for row in token_ids]
         rows: dict[int, Tensor] = {}
         for part in self.parts(lengths):
-            values = self.forward(model, self.pack(token_ids, part))
+            values = self.forward(model, self.pack(token_ids, part), temperature=temperature)
             rows |= {p: row[: lengths[p]] for p, row in zip(chain(*part), values, strict=False)}
         return rows
 
 
 class LearnerRank(ModelRank):
     """One rank under DeepSpeed. Every verb but `predict` and `address` is collective: all ranks
-    call it alike."""
+    call it alike.
 
-    def __init__(self, config: LearnerConfig, loss: Loss, **place: Unpack[Place]) -> None:
+    Args:
+        temperature: what a language model's logits are divided by in `train`, for the policy's own
+            logprobs, those of old policy and reference, and entropies. What is predicted elsewhere
+            (the parity probe, log-ratios) is of temperature 1.
+    """
+
+    def __init__(
+        self,
+        config: LearnerConfig,
+        loss: Loss,
+        temperature: float = 1.0,
+        **place: Unpack[Place],
+    ) -> None:
         super().__init__(config, loss.outputs, **place)
         self.loss = loss
+        self.temperature = temperature
         self.updates = 0
         self.skipped_in_a_row = 0
         self.frozen: nn.Module | None = None
@@ -232,10 +249,10 @@ class LearnerRank(ModelRank):
                 yield self.engine
 
     def all_rows(self, token_ids: Sequence[TokenIds], model: Any) -> list[Floats]:
-        """Predictions of all sequences, on every rank."""
+        """Predictions of all sequences, on every rank, at the temperature of `train`."""
         ends = np.cumsum([0] + [len(row) for row in token_ids])
         flat = torch.zeros(int(ends[-1]), device=self.device)
-        for position, row in self.own_rows(token_ids, model).items():
+        for position, row in self.own_rows(token_ids, model, self.temperature).items():
             flat[ends[position] : ends[position + 1]] = row
         dist.all_reduce(flat)  # one rank wrote each entry, the others add 0
         return np.split(flat.cpu().numpy(), ends[1:-1])

@@ -22,7 +22,7 @@ from rlstep.actors.weights.merged import base_model, keep_conversion
 from rlstep.config import LearnerConfig, ModelConfig
 from rlstep.interfaces import Loss
 from rlstep.tensors.batching import PackedBatch, Rows
-from rlstep.tensors.logprobs import token_logprobs_and_entropies
+from rlstep.tensors.logprobs import token_logprobs, token_logprobs_and_entropies
 from rlstep.tensors.tokenizers import read_tokenizer
 from rlstep.types import TokenIds
 
@@ -257,7 +257,11 @@ def check_packing(model: nn.Module, lay_out: Callable[[Seq[TokenIds], Rows], Pac
 
 
 def predict_tokens(
-    model: nn.Module, batch: PackedBatch, head: Head, entropies: bool = False
+    model: nn.Module,
+    batch: PackedBatch,
+    head: Head,
+    entropies: bool = False,
+    temperature: float = 1.0,
 ) -> Tensor:
     """One number a token: its logprob, or what the head says there (of a wider head, all that it
     says); two with entropies.
@@ -267,6 +271,7 @@ def predict_tokens(
         batch: n sequences, the longest of L tokens.
         head: what the model was loaded with.
         entropies: whether a language model's entropies (see `interfaces.Loss`) are wanted as well.
+        temperature: what a language model's logits are divided by; other heads have none.
 
     Returns:
         float32 [n, L], [n, L, 2] or, of a head with more than one, [n, L, outputs]; what stands in
@@ -275,7 +280,9 @@ def predict_tokens(
     ids = batch.token_ids
     logits = model(**model_inputs(batch)).logits
     if entropies:
-        numbers = torch.stack(token_logprobs_and_entropies(logits, ids), -1)
+        numbers = torch.stack(token_logprobs_and_entropies(logits, ids, temperature), -1)
+    elif head.of_next:
+        numbers = token_logprobs(logits, ids, temperature)
     else:
         numbers = head.read(logits, ids)
     numbers = batch.unpack(numbers)
