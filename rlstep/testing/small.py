@@ -19,7 +19,7 @@ def small_config(**fields: Any) -> Config:
     defaults: dict[str, Any] = {
         "name": "small",
         "task": Arithmetic(operations=2, train=8, evaluation=2),
-        "policy": LearnerConfig(model=ModelConfig(path="/nowhere")),
+        "policy": LearnerConfig(model=ModelConfig(path="/nowhere"), reference="initial"),
         "samples": OutcomePairs(),
         "loss": Dpo(),
         "rollouts": Independent(samples_per_prompt=2, sampling=Sampling(max_tokens=64)),
