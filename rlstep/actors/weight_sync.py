@@ -47,13 +47,19 @@ class WeightSync:
             self._probes.append((np.resize(probe, longest - DEEP_TOKENS), DEEP_TOKENS))
         self._deep_at = 0
         """The version from which on the deep probe is due."""
-        self._lock = asyncio.Lock()
+        self._verified = False
+        """Whether any sync has succeeded."""
         generators.on_recreated = self._resync
 
     async def start(self, version: int) -> float:
-        """Connect all replicas and send the first weights. Returns the parity error, in nats."""
+        """Connect all replicas and send the first weights. Returns the parity error, in nats.
+
+        Raises:
+            RuntimeError: the sync failed. The first one is not tried again: what stops it is wrong
+                from the start.
+        """
         self.version = version
-        async with self._lock:
+        async with self._generators.changing:
             await self._connect()
             return await self._until_verified()
 
@@ -66,7 +72,7 @@ class WeightSync:
         Raises:
             RuntimeError: the recoveries are used up; names the generator that failed last.
         """
-        async with self._lock:
+        async with self._generators.changing:
             metrics = await self._learner.train(samples)
             self.version += 1
             started = time.monotonic()
@@ -75,10 +81,12 @@ class WeightSync:
             return {**metrics, "sync/parity_error": error, "sync/seconds": seconds}
 
     async def _resync(self) -> None:
-        """Give recreated replicas (and, the group being one, all others) the current version."""
-        async with self._lock:
-            await self._connect()
-            await self._until_verified()
+        """Give recreated replicas (and, the group being one, all others) the current version.
+
+        Whoever recreated them holds `changing`.
+        """
+        await self._connect()
+        await self._until_verified()
 
     async def _connect(self) -> None:
         self._deep_at = self.version
@@ -95,8 +103,12 @@ class WeightSync:
         """One sync; a failed one poisons the engines (vLLM 0.32), so they are recreated."""
         while True:
             try:
-                return await self._once()
+                worst = await self._once()
+                self._verified = True
+                return worst
             except (RayError, RuntimeError, TimeoutError) as error:
+                if not self._verified:
+                    raise RuntimeError(f"the first weight sync failed: {error}") from error
                 self._generators.spend_recovery(f"weight sync {self.version} failed: {error}")
                 logger.warning("weight sync %d failed, retrying: %s", self.version, error)
                 await self._generators.recreate(range(len(self._generators.actors)))

@@ -91,7 +91,7 @@ class ConsoleSink(Sink):
         now = self.clock()
         seconds, self._last = now - self._last, now
         if "rollout/rollouts" in record and seconds > 0:
-            rates = record["rollout/rollouts"] / seconds, record["rollout/tokens"] / seconds
+            rates = record["rollout/rollouts"] / seconds, record.get("rollout/tokens", 0) / seconds
             self._known["rates"] = f"{rates[0]:.1f} rollouts/s  {rates[1]:.0f} tokens/s"
         for name, (metric, style) in _SHOWN.items():
             if metric in record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -11,11 +12,22 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from rlstep.reporting.disk import as_disk_full
+
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file in one rename, so that a reader sees the old or the new one."""
+    """Write a JSON file in one rename, so that a reader sees the old or the new one.
+
+    Raises:
+        DiskFull: there is no room; the old one stays.
+    """
     temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+    text = json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"
+    try:
+        temporary.write_text(text)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise as_disk_full(error, path, len(text)) or error from error
     os.replace(temporary, path)
 
 
@@ -34,12 +46,20 @@ class JsonLines:
 
         Raises:
             TypeError: a value is no string, number, boolean, None, array, list or mapping.
+            DiskFull: there is no room; no row of these is in the file.
         """
         text = "".join(
             json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows
         )
-        with self.path.open("ab") as file:
-            file.write(text.encode("utf-8", "backslashreplace"))
+        data = text.encode("utf-8", "backslashreplace")
+        with self.path.open("ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                if file.write(data) < len(data):  # the disk ended in the middle
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            except OSError as error:
+                file.truncate(end)
+                raise as_disk_full(error, self.path, len(data)) or error from error
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (row for row, _ in self._rows())

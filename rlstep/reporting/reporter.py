@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -11,12 +12,15 @@ from rlstep.interfaces import StepOracle
 from rlstep.measuring.metrics import Record
 from rlstep.reporting.console import ConsoleSink
 from rlstep.reporting.describe import describe_config, describe_versions
+from rlstep.reporting.disk import as_disk_full
 from rlstep.reporting.files import write_json
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.reporting.sinks import FileSink, PageSink, RunStart, Sink
 from rlstep.reporting.summary import summarize
 from rlstep.reporting.wandb_sink import WandbSink
 from rlstep.types import Group
+
+logger = logging.getLogger(__name__)
 
 
 class Reporter:
@@ -99,14 +103,20 @@ class Reporter:
         sink.close(self._summary)
 
     def iteration(self, record: Record, groups: Sequence[Group] = ()) -> None:
-        """Report an iteration, or more about one.
+        """Report an iteration, or more about one. A full disk is named, and the run goes on.
 
         Args:
             record: metrics by name, and the iteration under 'iteration'.
             groups: what was trained on, sorted by prompt_id.
         """
         for sink in self._sinks:
-            sink.iteration(record, groups)
+            try:
+                sink.iteration(record, groups)
+            except Exception as error:
+                full = as_disk_full(error, self._start.directory.path, 0)
+                if full is None:
+                    raise
+                logger.error("iteration %d: %s: %s", record["iteration"], type(sink).__name__, full)
 
     def add_to_summary(self, **values: Any) -> None:
         """Further entries of summary.json."""

@@ -5,6 +5,7 @@
               versions.json    Python, packages, git commit
               metrics.jsonl    one line an iteration
               rollouts.jsonl   one line a rollout, to be read by people
+              evaluations.jsonl  one line a completion of an evaluation, as in rollouts.jsonl
               probe.jsonl      the frozen rollouts that measure the PRM
               checkpoints/     see rlstep/running/checkpoint.py
               export/          the trained model
@@ -85,6 +86,10 @@ class RunDirectory:
         return JsonLines(self.path / "rollouts.jsonl")
 
     @property
+    def evaluations(self) -> JsonLines:
+        return JsonLines(self.path / "evaluations.jsonl")
+
+    @property
     def probe(self) -> Path:
         return self.path / "probe.jsonl"
 
@@ -109,12 +114,13 @@ class RunDirectory:
         return self.path / "report.html"
 
     def truncate_after(self, iteration: int) -> None:
-        """Cut metrics and rollouts back to what had happened at the end of an iteration.
+        """Cut back metrics, rollouts and evaluations to what there was at an iteration's end.
 
         Called when a run resumes from that iteration's checkpoint; the rest happens again.
         """
         self.metrics.truncate_after(iteration)
         self.rollouts.truncate_after(iteration)
+        self.evaluations.truncate_after(iteration)
 
 
 def default_root() -> Path:

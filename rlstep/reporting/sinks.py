@@ -83,14 +83,21 @@ class FileSink(Sink):
 
     def open(self, start: RunStart) -> None:
         self._directory, self._oracle = start.directory, start.oracle
+        self._rollouts: list[Mapping[str, Any]] = []
+        self._records: list[Record] = []
         if start.resumed is not None:
             start.directory.truncate_after(start.resumed)
 
     def iteration(self, record: Record, groups: Sequence[Group]) -> None:
         iteration = int(record["iteration"])
-        # Rollouts first: a crash in between leaves no iteration whose rollouts are missing.
-        self._directory.rollouts.append(*rollout_rows(iteration, groups, self._oracle))
-        self._directory.metrics.append(record)
+        self._rollouts += rollout_rows(iteration, groups, self._oracle)
+        self._records.append(record)
+        # What a full disk does not take is tried again with the next iteration. Rollouts first: a
+        # crash in between leaves no iteration whose rollouts are missing.
+        self._directory.rollouts.append(*self._rollouts)
+        self._rollouts.clear()
+        self._directory.metrics.append(*self._records)
+        self._records.clear()
 
     def close(self, summary: Mapping[str, Any]) -> None:
         plot_accuracy(self._directory.metrics, self._directory.accuracy_plot)

@@ -24,6 +24,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rlstep.reporting.disk import as_disk_full
+
 MANIFEST = "manifest.json"
 STATE = "state.json"
 _NAME = "iteration-"
@@ -78,17 +80,19 @@ class Checkpoints:
 
         Raises:
             ValueError: this iteration already has a valid checkpoint.
-            OSError: the disk is full or not writable.
+            DiskFull: there is no room; says how much it takes.
+            OSError: the disk is not writable.
         """
         temporary = await asyncio.to_thread(self._begin, state.iteration)
         try:
             yield temporary
             await asyncio.to_thread(self._commit, temporary, state)
-        except Exception:
+        except Exception as error:
+            full = as_disk_full(error, temporary, self._size(temporary))
             # A full disk must not stay full. What a straggling rank still writes, or a cancelled
             # save leaves, goes when the next save begins.
             shutil.rmtree(temporary, ignore_errors=True)
-            raise
+            raise full or error from error
 
     def latest_valid(self) -> Checkpoint | None:
         """The newest checkpoint whose every file is what the manifest says, None if none was saved.
@@ -111,6 +115,11 @@ class Checkpoints:
                 f"{self.directory} has no valid checkpoint: {'; '.join(damage)}"
             )
         return None
+
+    def _size(self, temporary: Path) -> int:
+        """Bytes of a checkpoint: those of the last one, or if more of what was written."""
+        folders = [temporary, *self._saved()[-1:]]
+        return max(sum((at / name).stat().st_size for name in _files(at)) for at in folders)
 
     def _saved(self) -> list[Path]:
         """Checkpoints, valid or not, oldest first."""

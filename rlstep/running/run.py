@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,12 +21,16 @@ from rlstep.interfaces import JudgeModel, PromptSet, RolloutContext, StepOracle,
 from rlstep.measuring.evaluation import evaluate_prm, tells_apart
 from rlstep.measuring.metrics import Record, rollout_metrics
 from rlstep.measuring.monitors import alarms, tell
+from rlstep.reporting.describe import describe_config
+from rlstep.reporting.disk import DiskFull
 from rlstep.reporting.probe import read_probe, write_probe
 from rlstep.reporting.reporter import Reporter
+from rlstep.reporting.rows import rollout_rows
 from rlstep.reporting.run_directory import RunDirectory, default_root
 from rlstep.rollouts.held_out import sample_greedily, sample_probe
 from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
 from rlstep.running.loop import train
+from rlstep.running.resuming import check_resume
 from rlstep.scoring.judges.routing import check_routes
 from rlstep.tensors.tokenizers import read_tokenizer
 from rlstep.types import Group, Prompt, Rollout, Sampling
@@ -60,6 +65,8 @@ def prepare(config: Config, recipe: Config | None = None) -> Run:
         read_probe(directory.probe, prompts.evaluation)  # refuses another task's
     checkpoints = Checkpoints(directory.checkpoints)
     saved = checkpoints.latest_valid() if config.resume else None
+    if saved and directory.config.exists():
+        check_resume(json.loads(directory.config.read_text()), describe_config(config))
     return Run(config, tokenizer, prompts, directory, checkpoints, saved, recipe)
 
 
@@ -226,29 +233,34 @@ class Run:
 
     async def _train(self, state: RunState) -> RunState:
         """The loop until its last iteration, or until the run is stopped."""
-        if not state.iteration:
-            await self._evaluate(0)
+        self.state, self.saved_at = state, state.iteration
         self.seconds = float(state.counters.get("train_seconds", 0))
-        started = time.monotonic() - self.seconds
-        work = asyncio.create_task(self._iterate(state, started))
-        stop = asyncio.create_task(self.stopped.wait())
-        await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            # Learners finish what they are at, so that the checkpoint holds whole iterations.
-            await self.roles.between_updates.wait()
-            work.cancel()
-        stop.cancel()
-        try:
-            await work
-        except asyncio.CancelledError:
-            logger.warning("stopped after %d iterations", self.state.iteration)
-        self.seconds = time.monotonic() - started
+        if state.iteration or await self._until_stopped(self._evaluate(0)):
+            started = time.monotonic() - self.seconds
+            await self._until_stopped(self._iterate(state, started))
+            self.seconds = time.monotonic() - started
         if self.state.iteration > self.saved_at:
             await self._save()
         return self.state
 
+    async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Whether the work was done to its end. A stop ends evaluations at once, and iterations
+        when their update is done, so that the checkpoint holds whole ones."""
+        doing = asyncio.create_task(work)
+        stop = asyncio.create_task(self.stopped.wait())
+        await asyncio.wait({doing, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            await self.roles.between_updates.wait()
+            doing.cancel()
+        stop.cancel()
+        try:
+            await doing
+        except asyncio.CancelledError:
+            logger.warning("stopped after %d iterations", self.state.iteration)
+            return False
+        return True
+
     async def _iterate(self, state: RunState, started: float) -> None:
-        self.state, self.saved_at = state, state.iteration
         config = self.config
         done = train(config, self.roles, self.prompts.train, self._report, state.iteration)
         async with aclosing(done):
@@ -282,9 +294,13 @@ class Run:
         )
 
     async def _save(self) -> None:
-        async with self.checkpoints.writing(self.state) as folder:
-            await self.roles.save(folder)
-        self.saved_at = self.state.iteration
+        try:
+            async with self.checkpoints.writing(self.state) as folder:
+                await self.roles.save(folder)
+        except DiskFull as error:
+            logger.error("%s; the run goes on, and the next checkpoint is tried again", error)
+        else:
+            self.saved_at = self.state.iteration
 
     async def _evaluate(self, iteration: int) -> None:
         config = self.config.evaluation
@@ -302,6 +318,12 @@ class Run:
             probed = problems[: config.prm_problems]
             metrics |= await self._evaluate_prm(iteration, probed, sampling)
         metrics["time/evaluation"] = time.monotonic() - started
+        oracle = self.config.task if isinstance(self.config.task, StepOracle) else None
+        rows = rollout_rows(iteration, groups, oracle)
+        try:
+            self.directory.evaluations.append(*rows)
+        except DiskFull as error:
+            logger.error("%s; the run goes on without these completions", error)
         self.reporter.iteration({"iteration": iteration, **metrics})
 
     async def _evaluate_prm(
@@ -332,7 +354,8 @@ class Run:
         """The last evaluation and the export; a run that was stopped keeps only its checkpoint."""
         complete = not self.stopped.is_set()
         if complete and state.iteration:
-            await self._evaluate(state.iteration)
+            complete = await self._until_stopped(self._evaluate(state.iteration))
+        if complete and state.iteration:
             await self.roles.policy.export(str(self.directory.export))
         summary = {
             "complete": complete,

@@ -69,3 +69,13 @@ def test_on_a_terminal_there_is_a_bar(tmp_path: Path):
 def test_the_closing_table(tmp_path: Path, terminal: bool):
     text = show(tmp_path, terminal=terminal)
     assert "run ended" in text and "eval_accuracy_end" in text and "0.5" in text
+
+
+def test_an_iteration_without_rollouts_has_a_line(tmp_path: Path):
+    """As after the loss of a replica: every request of a batch may have failed."""
+    text, clock = io.StringIO(), Clock()
+    sink = ConsoleSink(console=Console(file=text, width=160), clock=clock)
+    sink.open(RunStart(directory=RunDirectory.create(tmp_path, "demo"), config={}, iterations=2))
+    clock.now += 4.0
+    sink.iteration({"iteration": 1, "rollout/rollouts": 0, "rollout/failures": 4}, [])
+    assert "iteration 1/2  0.0 rollouts/s  0 tokens/s" in text.getvalue()

@@ -1,8 +1,12 @@
-"""What a run keeps between its evaluations: the frozen probe of the PRM."""
+"""What a run keeps of its evaluations (completions, the frozen probe of the PRM), and stops in
+them."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,12 +16,13 @@ from rlstep.losses.step_label import StepLabelLoss
 from rlstep.measuring.monitors import Monitors, Thresholds
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.rollouts.monte_carlo import MonteCarlo
-from rlstep.running.checkpoint import Checkpoints
+from rlstep.running.checkpoint import Checkpoints, RunState
 from rlstep.running.run import Run
 from rlstep.scoring.step_models.prm import Prm
 from rlstep.tasks.arithmetic import Arithmetic
 from rlstep.testing.roles import TOKENIZER, FakeGenerator, FakeRoles, FakeScorer
 from rlstep.testing.small import small_config
+from rlstep.types import Request
 
 TASK = Arithmetic(operations=2, train=4, evaluation=8)
 PROMPTS = TASK.load(TOKENIZER, 64)
@@ -37,7 +42,7 @@ class Records:
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
 
-    def iteration(self, record: dict[str, Any]) -> None:
+    def iteration(self, record: dict[str, Any], groups: Any = ()) -> None:
         self.records.append(record)
 
 
@@ -92,3 +97,96 @@ async def test_a_run_without_a_prm_has_no_probe(tmp_path: Path):
     await run._evaluate(0)
     assert not directory.probe.exists()
     assert {r.request_id.partition("/")[0] for r in generator.asked} == {"eval0"}
+
+
+# --- a stop during an evaluation -----------------------------------------------------------------
+
+
+class Held(FakeGenerator):
+    """Answers nothing in the evaluation of one iteration, and tells that it was asked."""
+
+    def __init__(self, iteration: int | None) -> None:
+        super().__init__(lambda prefix, child, seed: f"2+3=5\n#{child}")
+        self.iteration, self.held = iteration, asyncio.Event()
+
+    async def generate(self, requests: Sequence[Request]) -> AsyncIterator[Any]:
+        if any(r.request_id.startswith(f"eval{self.iteration}/") for r in requests):
+            self.held.set()
+            await asyncio.Event().wait()
+        async for answer in super().generate(requests):
+            yield answer
+
+
+async def lived(
+    directory: RunDirectory, held: int | None, state: RunState, **fields: Any
+) -> tuple[Run, dict[str, Any]]:
+    """A run of three iterations with an evaluation after each; stopped in the held one."""
+    config = small_config(task=TASK, evaluation=EvaluationConfig(every=1), **fields)
+    generator = Held(held)
+    run = Run(config, TOKENIZER, PROMPTS, directory, Checkpoints(directory.checkpoints), None)
+    roles: Any = FakeRoles(config, generator, FakeScorer())
+    roles.between_updates = asyncio.Event()
+    roles.between_updates.set()
+    roles.save = lambda folder: asyncio.sleep(0, (folder / "weights").write_text("w"))
+    roles.policy = SimpleNamespace(export=lambda path: asyncio.sleep(0, exported.append(path)))
+    roles.scorer.versions = {}
+    roles.sync = SimpleNamespace(max_parity_error=0.0)
+    roles.generators = SimpleNamespace(recoveries=0)
+    exported: list[str] = []
+    run.roles = roles
+    reporter: Any = Records()
+    reporter.add_to_summary = lambda **_: None
+    run.reporter = reporter
+
+    async def live() -> dict[str, Any]:
+        return await run._finish(await run._train(state))
+
+    living = asyncio.create_task(live())
+    holding = asyncio.create_task(generator.held.wait())
+    await asyncio.wait({living, holding}, return_when=asyncio.FIRST_COMPLETED)
+    holding.cancel()
+    run.stopped.set() if held is not None else None
+    summary = await living
+    assert bool(exported) == summary["complete"]
+    return run, summary
+
+
+@pytest.mark.parametrize(
+    ("held", "saved"),
+    [(0, []), (1, [1]), (2, [2]), (3, [3])],
+    ids=["first", "second", "third", "last"],
+)
+async def test_a_stop_counts_in_every_evaluation(held: int, saved: list[int], tmp_path: Path):
+    """No checkpoint of nothing; the last evaluation of a run that was stopped in it is still to
+    come when it is resumed."""
+    directory = RunDirectory.create(tmp_path, "run")
+    run, summary = await lived(directory, held, RunState(iteration=0))
+    assert not summary["complete"]
+    found = run.checkpoints.latest_valid()
+    assert ([found.state.iteration] if found else []) == saved
+    state = found.state if found else RunState(iteration=0)
+    again, summary = await lived(directory, None, state)
+    assert summary["complete"] and again.state.iteration == 3
+
+
+async def test_a_stop_before_the_first_evaluation_counts(tmp_path: Path):
+    directory = RunDirectory.create(tmp_path, "run")
+    run, _ = started(directory, 0.5, 0.5)
+    cast(Any, run.roles).between_updates = asyncio.Event()
+    cast(Any, run.roles).between_updates.set()
+    run.stopped.set()
+    assert (await run._train(RunState(iteration=0))).iteration == 0
+
+
+async def test_evaluated_completions_are_written(tmp_path: Path):
+    directory = RunDirectory.create(tmp_path, "run")
+    run, _ = started(directory, 0.25, 0.75)
+    for iteration in (0, 4):
+        await run._evaluate(iteration)
+    rows = list(directory.evaluations)
+    assert [row["iteration"] for row in rows] == [0] * 6 + [4] * 6
+    assert {row["prompt_id"] for row in rows} == {p.prompt_id for p in PROMPTS.evaluation[:6]}
+    wanted = {"rollout_id", "prompt", "steps", "answer", "reference", "verdict", "first_error"}
+    assert wanted <= set(rows[0]) and rows[0]["first_error"] == 0
+    directory.truncate_after(0)
+    assert len(list(directory.evaluations)) == 6

@@ -24,7 +24,8 @@ class GeneratorGroup:
     """Every replica of the generator role (implements `interfaces.GenerateRole`).
 
     A request's replica is fixed by its affinity. A replica that dies, or does not answer within the
-    deadline, is recreated and synced; its unanswered requests are asked once more.
+    deadline, is recreated and synced; its unanswered requests are asked once more. One that dies
+    before its first answer is not: what ended it would end the next one too.
 
     Args:
         config: the generators' configuration.
@@ -46,13 +47,15 @@ class GeneratorGroup:
         self.recoveries = 0
         self.on_recreated: Callable[[], Awaitable[None]] | None = None
         """Set by the weight sync: gives recreated replicas the current weights."""
+        self.changing = asyncio.Lock()
+        """Held by whoever recreates replicas or sends weights: of one death two may hear, a stream
+        and a sync, and only the first to come may act on it."""
         self._model_path = model_path
         self._options = actor_options
-        self._recovering = asyncio.Lock()
 
     async def start(self) -> None:
         self.actors = [self._create() for _ in range(self.config.replicas)]
-        await self._each("start", range(self.config.replicas))
+        await self._begin(range(self.config.replicas))
 
     def _create(self) -> Any:
         options = {
@@ -91,11 +94,13 @@ class GeneratorGroup:
     ) -> None:
         """One replica's share; what a lost replica left unanswered is asked once more."""
         pending = {request.request_id: request for request in requests}
+        actor = self.actors[replica]
         try:
             try:
                 await self._stream(replica, pending, answers)
             except (RayError, TimeoutError) as error:
-                await self.recover(replica, self.actors[replica], error)
+                # The actor that was asked: by now another stream may have put a new one there.
+                await self.recover(replica, actor, error)
                 await self._stream(replica, pending, answers)
         except (RayError, TimeoutError):
             for request in pending.values():
@@ -137,16 +142,21 @@ class GeneratorGroup:
     async def recover(self, replica: int, lost: Any, cause: BaseException) -> None:
         """Recreate one replica and give it the current weights.
 
+        Args:
+            lost: the actor that did not answer; nothing is done where it was replaced meanwhile.
+
         Raises:
-            RuntimeError: more than `max_recoveries` replicas were lost; names the last one.
+            RuntimeError: more than `max_recoveries` replicas were lost, or this one before its
+                first answer; names the replica and the cause.
         """
-        async with self._recovering:
+        async with self.changing:
             if self.actors[replica] is not lost:
-                return  # another stream of the same replica was here first
+                return  # another stream, or a sync that failed, was here first
+            if self.on_recreated is None:
+                raise RuntimeError(_stillborn(replica, cause)) from cause
             self.spend_recovery(f"generator {replica} was lost: {cause}")
             logger.warning("generator %d is lost and recreated: %s", replica, cause)
             await self.recreate([replica])
-            assert self.on_recreated is not None, "a replica was lost before the first sync"
             await self.on_recreated()
 
     def spend_recovery(self, cause: str) -> None:
@@ -162,11 +172,24 @@ class GeneratorGroup:
             )
 
     async def recreate(self, replicas: Sequence[int]) -> None:
-        """Kill some replicas and start new ones; they serve once they are synced."""
+        """Kill some replicas and start new ones; they serve once they are synced.
+
+        Raises:
+            RuntimeError: a new one does not start; names it and the cause.
+        """
         for replica in replicas:
             ray.kill(self.actors[replica], no_restart=True)
             self.actors[replica] = self._create()
-        await self._each("start", replicas)
+        await self._begin(replicas)
+
+    async def _begin(self, replicas: Sequence[int]) -> None:
+        async def begin(replica: int) -> None:
+            try:
+                await self._each("start", [replica])
+            except (RayError, TimeoutError) as error:
+                raise RuntimeError(_stillborn(replica, error)) from error
+
+        await asyncio.gather(*map(begin, replicas))
 
     async def probe(self, prompt: TokenIds, tokens: int, name: str) -> list[Completion]:
         """Each replica's greedy completion of exactly `tokens` tokens; no recovery is tried."""
@@ -194,8 +217,15 @@ class GeneratorGroup:
         return await self._each("weight_version", range(len(self.actors)))
 
     async def close(self) -> None:
-        """End the engines and their actors."""
-        await self._each("close", range(len(self.actors)))
-        for actor in self.actors:
+        """End the engines and their actors; of a replica that is lost nothing is left to end."""
+        for replica, actor in enumerate(self.actors):
+            try:
+                await self._each("close", [replica])
+            except (RayError, TimeoutError) as error:
+                logger.warning("generator %d was lost before it was closed: %s", replica, error)
             ray.kill(actor, no_restart=True)
         self.actors = []
+
+
+def _stillborn(replica: int, cause: BaseException) -> str:
+    return f"generator {replica} died before its first answer, so none is started again: {cause}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -100,6 +100,18 @@ def make_optimizer(config: LearnerConfig, module: nn.Module) -> torch.optim.Adam
 
 def make_scheduler(config: LearnerConfig, optimizer: torch.optim.Optimizer) -> LambdaLR:
     return LambdaLR(optimizer, lambda update: learning_rate_factor(config.optimizer, update))
+
+
+def set_optimizer(optimizer: Any, scheduler: Any, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Give an optimizer that was loaded the settings of each of its groups, its moments and the
+    number of updates as they are; the learning rate is what the schedule makes of it now."""
+    rates = [settings["initial_lr"] for settings in groups]
+    scheduler.base_lrs = rates
+    for group, settings, rate, factor in zip(
+        optimizer.param_groups, groups, rates, scheduler.lr_lambdas, strict=True
+    ):
+        group.update(settings)
+        group["lr"] = rate * factor(scheduler.last_epoch)
 
 
 def learning_rate_factor(config: OptimizerConfig, update: int) -> float:

@@ -26,6 +26,7 @@ from rlstep.actors.learner.deepspeed_config import (
     frozen_config,
     make_optimizer,
     make_scheduler,
+    set_optimizer,
     zero_stage,
 )
 from rlstep.actors.learner.heads import make_head
@@ -272,12 +273,19 @@ class LearnerRank(ModelRank):
     def restore(self, directory: str) -> None:
         """Continue from what `save` wrote. Pickled: only from a directory that is trusted.
 
+        Learning rate, betas, weight decay and schedule are the configuration's, as it is now.
+
         Raises:
             FileNotFoundError: the directory holds no checkpoint of a learner.
         """
         if not (Path(directory) / TAG).is_dir():
             raise FileNotFoundError(f"learner {self.name!r}: no checkpoint in {directory!r}")
+        configured = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in self.engine.optimizer.param_groups
+        ]
         state: Any = self.engine.load_checkpoint(directory, tag=TAG)[1]
+        set_optimizer(self.engine.optimizer, self.engine.lr_scheduler, configured)
         self.updates = state["updates"]
         self.skipped_in_a_row = state["skipped_in_a_row"]
         torch.set_rng_state(state["random_state"])

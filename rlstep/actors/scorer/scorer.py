@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 
 from rlstep.actors.scorer.step_models import StepModelRole
 from rlstep.config import ScorerConfig
 from rlstep.interfaces import Item, Verifier
 from rlstep.scoring.processes.verifier_pool import Outcome, VerifierPool
-from rlstep.types import Rollout
+from rlstep.types import Failure, Rollout
+
+logger = logging.getLogger(__name__)
+
+_START_S = 180.0
+"""Longest time for an actor and its verifier processes to start."""
 
 
 class ScorerWorker:
@@ -31,6 +38,8 @@ class ScorerWorker:
 class ScorerGroup:
     """Every replica of the scorer role (implements `interfaces.ScoreRole`).
 
+    A replica has no state: one that dies, or does not answer, is started again and asked once more.
+
     Args:
         verifier: judges final answers.
         models: every step model with what computes its predictions.
@@ -44,41 +53,66 @@ class ScorerGroup:
         models: Sequence[StepModelRole],
         actor_options: dict[str, Any],
     ) -> None:
-        options = {"num_cpus": 0, "max_concurrency": 100, **actor_options}
-        kind = ray.remote(ScorerWorker).options(**options)
         self.versions = {role.model.source: 0 for role in models}
         """Updates each step model has made; travels with every score."""
         self._config = config
         self._verifier = verifier
         self._models = models
-        self._actors: list[Any] = [kind.remote(config, verifier) for _ in range(config.replicas)]
+        self._options = actor_options
+        self._actors: list[Any] = [self._create() for _ in range(config.replicas)]
         self._free: asyncio.Queue[int] = asyncio.Queue()
         """Replicas with nothing to do: each verifies one batch at a time, so that the deadline of a
         batch is its own."""
         for replica in range(config.replicas):
             self._free.put_nowait(replica)
 
+    def _create(self) -> Any:
+        options = {"num_cpus": 0, "max_concurrency": 100, **self._options}
+        return ray.remote(ScorerWorker).options(**options).remote(self._config, self._verifier)
+
     async def verify(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """See `interfaces.ScoreRole.verify`.
+        """See `interfaces.ScoreRole.verify`. A batch that two replicas were lost on has the
+        Failure 'scorer_lost' for its outcomes.
 
         Raises:
-            TimeoutError: a replica did not answer; names it.
+            RuntimeError: a replica does not start; names it and the cause.
         """
         if not rollouts:
             return []
         items = [self._verifier.item(rollout) for rollout in rollouts]
         replica = await self._free.get()
-        # Every item has a deadline of its own in the pool; this one is for a lost replica.
-        deadline = 60.0 + self._config.deadline_s * len(items)
         try:
-            outcomes = await asyncio.wait_for(self._actors[replica].verify.remote(items), deadline)
-        except TimeoutError as error:
-            raise TimeoutError(
-                f"scorer {replica}: verify did not finish within {deadline:.0f} s"
-            ) from error
+            outcomes = await self._outcomes(replica, items)
         finally:
             self._free.put_nowait(replica)
         return [r.with_scores(outcome=o) for r, o in zip(rollouts, outcomes, strict=True)]
+
+    async def _outcomes(self, replica: int, items: list[Item]) -> list[Outcome]:
+        # Every item has a deadline of its own in the pool; this one is for a lost replica.
+        deadline = 60.0 + self._config.deadline_s * len(items)
+        lost = ""
+        for _ in range(2):
+            try:
+                return await self._ask(replica, items, deadline)
+            except (RayActorError, TimeoutError) as error:
+                lost = f"scorer {replica}: {error}"
+                logger.warning("scorer %d is lost and started again: %s", replica, error)
+            await self._restart(replica)
+        return [Failure(reason="scorer_lost", detail=lost)] * len(items)
+
+    async def _ask(self, replica: int, items: list[Item], deadline: float) -> list[Outcome]:
+        try:
+            return await asyncio.wait_for(self._actors[replica].verify.remote(items), deadline)
+        except TimeoutError as error:
+            raise TimeoutError(f"no answer within {deadline:.0f} s") from error
+
+    async def _restart(self, replica: int) -> None:
+        ray.kill(self._actors[replica])
+        self._actors[replica] = self._create()
+        try:
+            await self._ask(replica, [], _START_S)
+        except (RayActorError, TimeoutError) as error:
+            raise RuntimeError(f"scorer {replica} does not start: {error}") from error
 
     async def score_steps(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """See `interfaces.ScoreRole.score_steps`; unchanged where the run has no step model."""
@@ -94,6 +128,10 @@ class ScorerGroup:
         return scored
 
     async def close(self) -> None:
-        for actor in self._actors:
-            await actor.close.remote()
+        """End the actors; of one that is lost nothing is left to end."""
+        for replica, actor in enumerate(self._actors):
+            try:
+                await actor.close.remote()
+            except RayActorError as error:
+                logger.warning("scorer %d was lost before it was closed: %s", replica, error)
             ray.kill(actor)

@@ -474,6 +474,27 @@ def test_schedule_values():
     assert [learning_rate_factor(cosine, u) for u in range(5)] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_a_resumed_optimizer_has_the_settings_of_today(tiny_model, tmp_path, stage):
+    """Its moments and its number of updates are the saved ones."""
+    before = OptimizerConfig(learning_rate=1e-3, warmup_updates=4)
+    with running(config(tiny_model, zero_stage=stage, optimizer=before), RatioLoss()) as worker:
+        worker.train(advantage_samples())
+        worker.save(str(tmp_path))
+    now = OptimizerConfig(
+        learning_rate=5e-4, warmup_updates=8, betas=(0.5, 0.75), weight_decay=0.25
+    )
+    with running(config(tiny_model, zero_stage=stage, optimizer=now), RatioLoss()) as worker:
+        worker.restore(str(tmp_path))
+        groups = worker.engine.optimizer.param_groups
+        assert [group["betas"] for group in groups] == [(0.5, 0.75)] * 2
+        assert [group["weight_decay"] for group in groups] == [0.25, 0.0]
+        # The second and the third of 8 updates of warm-up.
+        rates = [worker.train(advantage_samples())["learning_rate"] for _ in range(2)]
+        assert worker.updates == 3
+    assert rates == pytest.approx([5e-4 * 2 / 8, 5e-4 * 3 / 8])
+
+
 def test_schedule_is_counted_in_updates(tiny_model):
     optimizer = OptimizerConfig(learning_rate=RATE, warmup_updates=4)
     with running(config(tiny_model, optimizer=optimizer), RatioLoss()) as worker:

@@ -1,0 +1,87 @@
+"""What a resumed run may change, and what it may not.
+
+A checkpoint holds the learners' weights and optimizers, and the iteration, which stands for the
+place in the data. What says how they are to be read must stay; everything else is the new
+configuration's, also the optimizer's rates, betas, decay and schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_RUN = ("task", "seed", "prompts_per_iteration", "max_prompt_tokens")
+"""The order of the problems."""
+_LEARNER = (
+    "model.path",
+    "model.dtype",
+    "model.lora.rank",
+    "model.lora.target_modules",
+    "head",
+    "label_tokens",
+    "world_size",
+    "zero_stage",
+    "offload_optimizer",
+)
+"""The weights, and how they and the optimizer are spread over ranks."""
+
+
+def check_resume(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse a configuration that does not fit the run's checkpoints.
+
+    Args:
+        before: what the run was started with, as `describe_config` writes it. A field that it does
+            not have, since it was written by an earlier version, is not compared.
+        now: what it is to go on with.
+
+    Raises:
+        ValueError: names every field that may not change, with its value before.
+    """
+    changed = []
+    for name in _fixed(before):
+        old, new = _at(before, name), _at(now, name)
+        changed += [
+            f"{field} is {b!r}, and was {a!r}" for field, a, b in _differences(name, old, new)
+        ]
+    if changed:
+        raise ValueError(
+            f"resume: {'; '.join(changed)}; the checkpoints hold weights, optimizers and a place in"
+            " the data that go with the earlier value: keep it, or begin another run"
+        )
+
+
+def _fixed(before: Mapping[str, Any]) -> Iterator[str]:
+    yield from _RUN
+    learners = ["policy"]
+    for number, model in enumerate(before.get("step_models", ())):
+        yield f"step_models.{number}.class"
+        if "learner" in model:
+            learners.append(f"step_models.{number}.learner")
+    for learner in learners:
+        yield from (f"{learner}.{name}" for name in _LEARNER)
+
+
+_ABSENT = object()
+
+
+def _at(values: Any, name: str) -> Any:
+    for part in name.split("."):
+        if isinstance(values, list):
+            values = values[int(part)] if int(part) < len(values) else _ABSENT
+        elif isinstance(values, Mapping):
+            values = values.get(part, _ABSENT)
+        else:
+            return _ABSENT
+    return values
+
+
+def _differences(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Leaves that differ, by their full names."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in old:
+            yield from _differences(f"{name}.{key}", old[key], new.get(key, _ABSENT))
+    elif old is not _ABSENT and new is _ABSENT and name.startswith("step_models"):
+        if name.endswith(".class"):
+            yield name.removesuffix(".class"), old, None
+    elif old is not _ABSENT and new is not _ABSENT and old != new:
+        yield name, old, new

@@ -1,0 +1,103 @@
+"""What may change where a run is resumed, and what is refused, by name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from rlstep.config import Config, LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
+from rlstep.losses.step_label import StepLabelLoss
+from rlstep.reporting.describe import describe_config
+from rlstep.rollouts.independent import Independent
+from rlstep.rollouts.monte_carlo import MonteCarlo
+from rlstep.running.resuming import check_resume
+from rlstep.scoring.step_models.prm import Prm
+from rlstep.tasks.arithmetic import Arithmetic
+from rlstep.testing.small import small_config
+from rlstep.types import Sampling
+
+PRM = LearnerConfig(model=ModelConfig(path="/prm"), head="token_classification")
+CONFIG = small_config(
+    labellers=(MonteCarlo(),), step_models=(Prm(learner=PRM, loss=StepLabelLoss()),)
+)
+
+
+def learner(**fields: Any) -> dict[str, Any]:
+    return {"policy": replace(CONFIG.policy, **fields)}
+
+
+def model(**fields: Any) -> dict[str, Any]:
+    return learner(model=replace(CONFIG.policy.model, **fields))
+
+
+def prm(**fields: Any) -> dict[str, Any]:
+    return {"step_models": (Prm(learner=replace(PRM, **fields), loss=StepLabelLoss()),)}
+
+
+def resume(config: Config) -> None:
+    written = json.loads(json.dumps(describe_config(CONFIG)))  # as config.json has it
+    check_resume(written, describe_config(config))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"iterations": 900, "train_seconds": 60.0, "checkpoint_every": 3, "resume": True},
+        {"run_dir": "/elsewhere", "name": "moved"},
+        learner(optimizer=OptimizerConfig(learning_rate=5e-4)),
+        learner(optimizer=OptimizerConfig(betas=(0.8, 0.95), weight_decay=0.1)),
+        learner(
+            optimizer=OptimizerConfig(schedule="linear", total_updates=50, warmup_updates=3)
+        ),
+        learner(optimizer=OptimizerConfig(gradient_clip=0.5)),
+        learner(token_budget=1 << 12, threads=1, mini_batches=2, epochs=3),
+        learner(reference="none", skipped_updates_limit=9),
+        model(attention="eager", gradient_checkpointing=True),
+        model(lora=LoraConfig(alpha=32.0)),
+        prm(optimizer=OptimizerConfig(learning_rate=1e-3)),
+        {"rollouts": Independent(samples_per_prompt=4, sampling=Sampling(max_tokens=32))},
+        {"generator": replace(CONFIG.generator, replicas=2, context=256)},
+        {"max_policy_lag": 1, "deadline_s": 60.0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_may_change(fields: dict[str, Any]):
+    resume(replace(CONFIG, **fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"seed": 3}, "seed is 3, and was 0"),
+        ({"prompts_per_iteration": 4}, "prompts_per_iteration is 4, and was 2"),
+        ({"max_prompt_tokens": 8}, "max_prompt_tokens is 8, and was 16"),
+        ({"task": Arithmetic(operations=3, train=8, evaluation=2)}, "task.operations is 3, and"),
+        ({"task": Arithmetic(operations=2, train=9, evaluation=2)}, "task.train is 9, and was 8"),
+        (model(path="/other"), "policy.model.path is '/other', and was '/nowhere'"),
+        (model(dtype="bfloat16"), "policy.model.dtype is 'bfloat16', and was 'float32'"),
+        (model(lora=LoraConfig(rank=4)), "policy.model.lora.rank is 4, and was 0"),
+        (model(lora=LoraConfig(target_modules=("q",))), "policy.model.lora.target_modules is"),
+        (learner(world_size=2), "policy.world_size is 2, and was 1"),
+        (learner(zero_stage=2), "policy.zero_stage is 2, and was 0"),
+        (learner(zero_stage=1, offload_optimizer=True), "policy.offload_optimizer is True"),
+        (prm(world_size=2), "step_models.0.learner.world_size is 2, and was 1"),
+        (prm(model=ModelConfig(path="/b")), "step_models.0.learner.model.path is '/b', and was"),
+        ({"step_models": (), "labellers": ()}, "step_models.0 is None, and was 'rlstep.scoring"),
+        ({"seed": 3, "max_prompt_tokens": 8}, "seed is 3, and was 0; max_prompt_tokens is 8"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_may_not_is_named_with_what_it_was(fields: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match="resume: ") as caught:
+        resume(replace(CONFIG, **fields))
+    assert message in str(caught.value)
+
+
+def test_a_field_that_the_earlier_version_did_not_have_is_not_compared():
+    before = describe_config(CONFIG)
+    del before["max_prompt_tokens"], before["policy"]["offload_optimizer"]
+    check_resume(before, describe_config(replace(CONFIG, max_prompt_tokens=8)))
