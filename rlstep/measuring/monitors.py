@@ -19,6 +19,7 @@ from rlstep.measuring.aggregate import Aggregate, chain_score
 from rlstep.measuring.metrics import roc_auc
 from rlstep.measuring.ties import tied
 from rlstep.tensors.sequences import is_correct, labelled_scores
+from rlstep.thoughts import ThoughtTags
 from rlstep.types import Group, Rollout, Verdict
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,9 @@ class Monitors:
     """A chain with a higher score is called good, with a lower one bad. Of one that is exactly
     here nothing is said: a PRM that was never trained says 1/2 of everything."""
     thresholds: Thresholds = Thresholds()
+    thoughts: ThoughtTags = ThoughtTags()
+    """Of a thought's tags nothing is said: with them a repeated step reads as without. 'unfinished'
+    is the share of completions whose thought never ended."""
 
     def __post_init__(self) -> None:
         named("monitors.source", self.source)
@@ -89,7 +93,8 @@ def figures(groups: Sequence[Group], monitors: Monitors) -> dict[str, float]:
     """What a batch looks like to someone who expects to be cheated. No figure of nothing.
 
     'false_good', 'false_bad', 'length_correlation', 'repeated_steps' and 'unparsable' as in
-    `Thresholds`; 'outcome_auc', how well chain scores order correct above other chains; and
+    `Thresholds`; 'unfinished', the share of thoughts that never ended, where there is one;
+    'outcome_auc', how well chain scores order correct above other chains; and
     'step_score/<position>', the mean score of the steps at one position. Branches are left out:
     they were drawn because of what their parents did.
     """
@@ -101,7 +106,11 @@ def figures(groups: Sequence[Group], monitors: Monitors) -> dict[str, float]:
     if len(chains) >= FEWEST_CHAINS:
         found["length_correlation"] = _correlation(chains, lengths)
     steps = [_step_scores(rollout, monitors.source) for rollout in rollouts]
-    return found | _texts(rollouts) | _by_position([each for each in steps if each is not None])
+    return (
+        found
+        | _texts(rollouts, monitors.thoughts)
+        | _by_position([each for each in steps if each is not None])
+    )
 
 
 def alarms(found: Mapping[str, float], thresholds: Thresholds) -> list[Alarm]:
@@ -171,11 +180,16 @@ def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def _texts(rollouts: Sequence[Rollout]) -> dict[str, float]:
+def _texts(rollouts: Sequence[Rollout], thoughts: ThoughtTags) -> dict[str, float]:
     found = {}
-    texts = [[_plain(r.step_text(i)) for i in range(len(r.steps))] for r in rollouts]
+    texts = [
+        [_plain(thoughts.blanked(r.step_text(i))) for i in range(len(r.steps))] for r in rollouts
+    ]
     if steps := sum(map(len, texts)):
         found["repeated_steps"] = sum(len(each) - len(set(each)) for each in texts) / steps
+    said = [thoughts.after(rollout.completion.text) for rollout in rollouts]
+    if None in said:
+        found["unfinished"] = float(np.mean([text is None for text in said]))
     verdicts = [rollout.outcome.verdict for rollout in rollouts if rollout.outcome is not None]
     if verdicts:
         found["unparsable"] = float(np.mean([v is Verdict.UNPARSABLE for v in verdicts]))

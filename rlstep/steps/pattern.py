@@ -9,6 +9,7 @@ import numpy as np
 
 from rlstep.interfaces import StepSplitter
 from rlstep.steps.partition import partition
+from rlstep.thoughts import ThoughtTags
 from rlstep.types import Completion, Step
 
 
@@ -20,12 +21,15 @@ class PatternSplitter(StepSplitter):
     step. On tokens:
 
     - a token that straddles a boundary goes wholly to the earlier step: `.\\n\\n` may be one;
-    - a piece of white space alone joins the step before it, at the very start the one after it;
+    - a piece of white space or of thought tags alone joins the step before it, at the very start
+      the one after it;
     - end-of-sequence and other tokens without text at the end belong to the last step.
     """
 
     pattern: str
     """Python regular expression, searched in the completion's text."""
+    thoughts: ThoughtTags = ThoughtTags()
+    """Tags that are no step of their own."""
 
     def __post_init__(self) -> None:
         try:
@@ -41,7 +45,7 @@ class PatternSplitter(StepSplitter):
             return ()
         starts = np.concatenate([[0], completion.ends])  # [T + 1]: token t writes from starts[t] on
         boundaries = [match.end() for match in re.finditer(self.pattern, text)]
-        bounds = [tokens]
+        bounds, text = [tokens], self.thoughts.blanked(text)
         for cut in np.unique(np.searchsorted(starts, boundaries))[::-1]:
             if text[starts[cut] : starts[bounds[-1]]].strip():
                 bounds.append(int(cut))

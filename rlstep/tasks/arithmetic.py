@@ -182,11 +182,14 @@ def _split(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerLine(Verifier):
-    """Reads `#14` from the last line and compares it with the reference, as text."""
+    """Reads `#14` from the last line and compares it with the reference, as text.
 
-    def verify(self, text: str, answer: str) -> OutcomeScore:
+    An answer at which `max_tokens` cut the completion off is unparsable.
+    """
+
+    def verify(self, text: str, answer: str, finish_reason: str = "stop") -> OutcomeScore:
         match = re.fullmatch(rf"{ANSWER}(\d+)", text.rpartition("\n")[2])
-        if match is None:
+        if match is None or finish_reason == "length":
             return OutcomeScore(value=0.0, verdict=Verdict.UNPARSABLE, extracted="")
         correct = match[1] == answer
         verdict = Verdict.CORRECT if correct else Verdict.WRONG

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rlstep.scoring.answers.math_answer import last_boxed
+from rlstep.scoring.answers.extraction import last_boxed
 from rlstep.tasks.jsonl import Jsonl
 from rlstep.tasks.rows import Row
 

@@ -70,7 +70,11 @@ class PromptEncoder:
         )
 
     def conversation(self, messages: Seq[Mapping[str, str]]) -> list[int]:
-        """Token ids of the prompt for a conversation whose last message asks for an answer."""
+        """Token ids of the prompt for a conversation whose last message asks for an answer.
+
+        Raises:
+            ValueError: the chat template refuses the conversation, or drops its system prompt.
+        """
         if self._template.system and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": self._template.system}, *messages]
         everything = "".join(m["content"] for m in messages) + self._template.suffix
@@ -85,7 +89,9 @@ class PromptEncoder:
 
         shielded = [{**m, "content": self._special.sub(stand_in, m["content"])} for m in messages]
         suffix = self._special.sub(stand_in, self._template.suffix)
-        parts = re.split(f"{mark}([0-9]+){mark}", self._rendered(shielded) + suffix)
+        rendered = self._rendered(shielded)
+        _check_system(shielded, rendered)
+        parts = re.split(f"{mark}([0-9]+){mark}", rendered + suffix)
         ids = [] if self.chats else list(self._leading)
         ids += self._tokenizer.encode(parts[0], add_special_tokens=False)
         for number, text in zip(parts[1::2], parts[2::2], strict=True):
@@ -99,12 +105,21 @@ class PromptEncoder:
 
     def _rendered(self, messages: Seq[Mapping[str, str]]) -> str:
         if self.chats:
-            return self._tokenizer.apply_chat_template(
-                list(messages),
-                tokenize=False,
-                add_generation_prompt=True,
-                **self._template.arguments,
-            )
+            from jinja2 import TemplateError
+
+            try:
+                return self._tokenizer.apply_chat_template(
+                    list(messages),
+                    tokenize=False,
+                    add_generation_prompt=True,
+                    **self._template.arguments,
+                )
+            except TemplateError as error:
+                roles = [message["role"] for message in messages]
+                raise ValueError(
+                    f"the tokenizer's chat template refuses a conversation of {roles}: {error};"
+                    " what template.system says can stand in template.text"
+                ) from error
         return "\n\n".join(m["content"] for m in messages)
 
     def _check_arguments(self) -> None:
@@ -123,6 +138,19 @@ class PromptEncoder:
                 raise ValueError(
                     f"template.arguments has {name!r}, which the chat template does not read{hint}"
                 )
+
+
+def _check_system(messages: Seq[Mapping[str, str]], rendered: str) -> None:
+    """Refuse a chat template that leaves a system prompt out, as some do without a word."""
+    shown = " ".join(rendered.split())
+    for message in messages:
+        text = " ".join(message["content"].split())
+        if message["role"] == "system" and text not in shown:
+            raise ValueError(
+                f"template.system (or a conversation's own) is {message['content'][:80]!r}, which"
+                " the tokenizer's chat template leaves out; put it into template.text, before"
+                f" {PROBLEM}"
+            )
 
 
 def continuation_ids(tokenizer: Any, text: str, *, special_tokens: bool = False) -> list[int]:

@@ -204,3 +204,20 @@ def test_ten_thousand_steps():
 def test_a_broken_pattern_is_refused():
     with pytest.raises(ValueError, match=r"splitter\.pattern is '\(', no regular expression"):
         PatternSplitter(pattern="(")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "steps"),
+    [
+        (
+            ["<think>", "\n", "a\n", "b\n", "</think>", "\n", "c"],
+            ["<think>\na\n", "b\n</think>\n", "c"],
+        ),
+        (["<think>\n", "a\n", "</think>\n", "c"], ["<think>\na\n</think>\n", "c"]),
+        (["a\n", "</think>\n", "c"], ["a\n</think>\n", "c"]),
+        (["<think>\n", "</think>\n", "c"], ["<think>\n</think>\nc"]),
+        (["[T]\n", "c"], ["[T]\n", "c"]),
+    ],
+)
+def test_a_tag_alone_is_no_step(pieces, steps):
+    assert texts(NewlineSplitter(), completion(pieces)) == steps

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from rlstep.interfaces import Verifier
 from rlstep.scoring.answers.answer_text import number, plain, same_text
+from rlstep.scoring.answers.extraction import cut_off
+from rlstep.thoughts import ThoughtTags
 from rlstep.types import OutcomeScore, Verdict
 
 
@@ -19,6 +21,8 @@ class ExactAnswer(Verifier):
 
     pattern: str
     """One group, the answer: r'#(-?[0-9]+)' reads '7' from '3+4=7 #7'."""
+    thoughts: ThoughtTags = ThoughtTags()
+    """Only what stands after the last thought is read; an unfinished one is unparsable."""
 
     def __post_init__(self) -> None:
         try:
@@ -30,10 +34,14 @@ class ExactAnswer(Verifier):
         if groups != 1:
             raise ValueError(f"exact_answer.pattern has {groups} groups; it needs exactly 1")
 
-    def verify(self, text: str, answer: str) -> OutcomeScore:
-        found = re.findall(self.pattern, text)
+    def verify(self, text: str, answer: str, finish_reason: str = "stop") -> OutcomeScore:
+        """Score one completion; an answer at which `max_tokens` cut it off is unparsable."""
+        said = self.thoughts.after(text)
+        found = re.findall(self.pattern, said) if said is not None else []
         if not found:
             return OutcomeScore(value=0.0, verdict=Verdict.UNPARSABLE, extracted="")
+        if finish_reason == "length" and cut_off(text, found[-1]):
+            return OutcomeScore(value=0.0, verdict=Verdict.UNPARSABLE, extracted=found[-1])
         extracted, reference = plain(found[-1]), plain(answer)
         value = number(extracted)
         equal = same_text(extracted, reference) or (

@@ -24,6 +24,8 @@ from typing import Any
 
 from rlstep.interfaces import Verifier
 from rlstep.scoring.answers.answer_text import MIXED, NUMBER, number, plain, same_text, unwrapped
+from rlstep.scoring.answers.extraction import RULES, cut_off, extract
+from rlstep.thoughts import ThoughtTags
 from rlstep.types import OutcomeScore, Verdict
 
 _LONGEST = 1000  # characters; a longer "answer" is compared as text only
@@ -32,13 +34,6 @@ _DECIMALS = 6  # to which numbers are rounded where one is a decimal, as by Math
 _APART = Fraction(1, 10_000)  # of the larger: numbers farther apart are two, whatever they round to
 _MATHEMATICS = re.compile(r"(?:(?!__|\.[a-zA-Z_])[\sa-zA-Z0-9+\-*/^_=<>!|()\[\]{}.,;:%&\\])*")
 
-_HASHES = re.compile(r"####[ \t]*(?=[-+.$\\({\[0-9])(.*)")  # not a Markdown heading of words
-_PHRASE = re.compile(
-    r"(?:^[ \t>*_]*(?:the |final |my )*(?:answer|a)[ \t*_]*:|\banswer(?:[ \t]+is\b|:))"
-    r"[ \t:*]*(?=\S)(.*?)(?:\.(?:\s|$)|$)",
-    re.IGNORECASE | re.MULTILINE,
-)
-_NUMBERS = re.compile(rf"(?<![0-9a-zA-Z)]){NUMBER}(?<=[0-9])|[0-9]+")
 _EQUALS = re.compile(r"(?<![\\<>!=])=")
 _OPERATION = re.compile(r"\\(?:frac|sqrt|cdot|times|div|pm)(?![a-zA-Z])")
 _NAME = re.compile(r"(?![0-9])(?:\^\{-1\}|[^-+*/^<>])+")
@@ -59,33 +54,6 @@ _MIXED = re.compile(r"(^|[-+=<>,(\[{]) ?([0-9]+) ([0-9]+/[0-9]+)(?![0-9])")
 _ROW = re.compile(r"[-+]?[0-9.,/]*[0-9](?: [-+]?[0-9.,/]*[0-9])+")  # of numbers
 
 
-def _last(pattern: re.Pattern[str], text: str) -> str | None:
-    found = pattern.findall(text)
-    return found[-1] if found else None
-
-
-def last_boxed(text: str) -> str | None:
-    r"""What the last `\boxed{}` or `\fbox{}` holds, '' where its brace never closes."""
-    start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
-    if start < 0:
-        return None
-    start = text.index("{", start) + 1
-    depth = 1
-    for token in re.finditer(r"\\.|[{}]", text[start:], re.DOTALL):
-        depth += {"{": 1, "}": -1}.get(token.group(), 0)
-        if depth == 0:
-            return text[start : start + token.start()]
-    return ""
-
-
-_RULES = {
-    "hashes": lambda text: _last(_HASHES, text),
-    "boxed": last_boxed,
-    "phrase": lambda text: _last(_PHRASE, text),
-    "number": lambda text: _last(_NUMBERS, text),
-}
-
-
 @dataclass(frozen=True, kw_only=True)
 class MathAnswer(Verifier):
     r"""Finds the final answer by the first rule that applies, and compares it with the reference.
@@ -99,21 +67,27 @@ class MathAnswer(Verifier):
     number ('18 dollars') are dropped, words that change its value ('18 million') are not.
     """
 
-    rules: tuple[str, ...] = ("hashes", "boxed", "phrase", "number")
-    r"""In order of precedence, each reading its last occurrence: 'hashes' is `#### 18` (GSM8K),
-    'boxed' is `\boxed{18}`, 'phrase' is 'The answer is 18', 'Answer: 18' or, at the start of a
-    line, 'A: 18'; 'number' is the last number of the text."""
+    rules: tuple[str, ...] = ("answer|hashes|boxed", "phrase", "number")
+    r"""In order of precedence, each reading its last occurrence; of rules joined by '|' the one
+    that stands later in the text counts. 'answer' is `<answer>18</answer>`; 'hashes' is `#### 18`
+    (GSM8K) where a value, with or without a unit, is all that the line holds; 'boxed' is
+    `\boxed{18}`, the last that is not empty, or all that 'or', 'and' or a comma joins to it;
+    'phrase' is 'The answer is 18', 'Answer: 18' or, at the start of a line, 'A: 18', without the
+    reason that follows; 'number' is the last number of the text."""
+    thoughts: ThoughtTags = ThoughtTags()
+    """Only what stands after the last thought is read; an unfinished one is unparsable."""
 
     def __post_init__(self) -> None:
         if not self.rules:
-            raise ValueError(f"math_answer.rules is empty; it takes some of {list(_RULES)}")
-        for rule in self.rules:
-            if rule not in _RULES:
-                nearest = difflib.get_close_matches(rule, _RULES, n=1, cutoff=0.0)[0]
+            raise ValueError(f"math_answer.rules is empty; it takes some of {list(RULES)}")
+        for rule in (name for names in self.rules for name in names.split("|")):
+            if rule not in RULES:
+                nearest = difflib.get_close_matches(rule, RULES, n=1, cutoff=0.0)[0]
                 raise ValueError(f"math_answer.rules has {rule!r}; did you mean {nearest!r}?")
 
-    def verify(self, text: str, answer: str) -> OutcomeScore:
-        """Score one solution.
+    def verify(self, text: str, answer: str, finish_reason: str = "stop") -> OutcomeScore:
+        """Score one solution; an answer at which `max_tokens` cut it off is unparsable, since
+        nobody knows how it went on.
 
         Raises:
             ValueError: the reference answer is empty.
@@ -121,13 +95,15 @@ class MathAnswer(Verifier):
         _load()
         extracted = self.extract(text)
         verdict = compare(extracted, answer)
+        if finish_reason == "length" and cut_off(text, extracted):
+            verdict = Verdict.UNPARSABLE
         value = float(verdict is Verdict.CORRECT)
         return OutcomeScore(value=value, verdict=verdict, extracted=extracted)
 
     def extract(self, text: str) -> str:
         """The final answer as it stands in the text, '' if there is none."""
-        found = (_RULES[rule](text) for rule in self.rules)
-        return next((answer.strip() for answer in found if answer is not None), "")
+        said = self.thoughts.after(text)
+        return "" if said is None else extract(said, self.rules)
 
 
 def compare(extracted: str, answer: str) -> Verdict:

@@ -30,21 +30,29 @@ from rlstep.types import OutcomeScore, Verdict
 _PR_SET_PDEATHSIG = 1
 
 
-def encode(verifier: Verifier) -> dict[str, Any]:
-    """A verifier's class and fields, as `decode` takes them."""
+def encode(verifier: Any) -> dict[str, Any]:
+    """A verifier's class and fields, as `decode` takes them; a field may be a dataclass as well."""
     kind = type(verifier)
-    fields = {field.name: getattr(verifier, field.name) for field in dataclasses.fields(verifier)}  # type: ignore[arg-type]
+    fields = {f.name: _entry(getattr(verifier, f.name)) for f in dataclasses.fields(verifier)}
     return {"module": kind.__module__, "name": kind.__qualname__, "fields": fields}
 
 
-def decode(spec: dict[str, Any]) -> Verifier:
+def _entry(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {"dataclass": encode(value)}
+    return [_entry(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def decode(spec: dict[str, Any]) -> Any:
     """The verifier that a spec read from JSON describes; lists are tuples again."""
     kind = getattr(importlib.import_module(spec["module"]), spec["name"])
-    return kind(**{name: _tuples(value) for name, value in spec["fields"].items()})
+    return kind(**{name: _value(entry) for name, entry in spec["fields"].items()})
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+def _value(entry: Any) -> Any:
+    if isinstance(entry, dict) and entry.keys() == {"dataclass"}:
+        return decode(entry["dataclass"])
+    return tuple(_value(item) for item in entry) if isinstance(entry, list) else entry
 
 
 def _confine(parent: int, memory_mb: int) -> None:

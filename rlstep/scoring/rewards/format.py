@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from rlstep.checks import at_least, named
 from rlstep.scoring.rewards.each_rollout import EachRollout
+from rlstep.thoughts import ThoughtTags
 from rlstep.types import Failure, Rollout, RolloutScore
 
 
@@ -19,7 +21,11 @@ class Format(EachRollout):
     exceeds it is a Failure('timeout'), no 0: whether the form was kept is not known.
     """
 
-    pattern: str = r"<think>(?:(?!</?think>).)*</think>\s*<answer>(?:(?!</?answer>).)*</answer>"
+    pattern: str = ""
+    """'' asks for one thought in the tags of `thoughts`, then one <answer>."""
+    thoughts: ThoughtTags = ThoughtTags()
+    """With `opened` the start that stands in the prompt is put before the text, whatever the
+    pattern."""
     source: str = "format"
     deadline_s: float = 0.25
     """Longest time for one completion."""
@@ -30,18 +36,24 @@ class Format(EachRollout):
         import regex
 
         try:
-            regex.compile(self.pattern, regex.DOTALL)
+            regex.compile(self._form, regex.DOTALL)
         except regex.error as error:
             raise ValueError(
                 f"format.pattern is {self.pattern!r}, no regular expression: {error}"
             ) from error
 
+    @property
+    def _form(self) -> str:
+        start, end = re.escape(self.thoughts.start), re.escape(self.thoughts.end)
+        thought = rf"{start}(?:(?!{start}|{end}).)*{end}"
+        return self.pattern or rf"{thought}\s*<answer>(?:(?!</?answer>).)*</answer>"
+
     def score(self, rollout: Rollout) -> RolloutScore | Failure:
         import regex  # the standard library's re takes no deadline
 
-        text = rollout.completion.text.strip()
+        text = self.thoughts.whole(rollout.completion.text.strip())
         try:
-            found = regex.fullmatch(self.pattern, text, regex.DOTALL, timeout=self.deadline_s)
+            found = regex.fullmatch(self._form, text, regex.DOTALL, timeout=self.deadline_s)
         except TimeoutError:
             detail = f"{self.source}: no match within {self.deadline_s} s"
             return Failure(reason="timeout", detail=detail)

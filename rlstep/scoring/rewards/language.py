@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from rlstep.checks import named
 from rlstep.scoring.rewards.each_rollout import EachRollout
+from rlstep.thoughts import ThoughtTags
 from rlstep.types import Rollout, RolloutScore
 
 SCRIPTS = tuple(
@@ -40,6 +41,8 @@ class Language(EachRollout):
     scripts: tuple[str, ...] = ("LATIN",)
     """First words of letters' Unicode names; Japanese is ('CJK', 'HIRAGANA', 'KATAKANA')."""
     source: str = "language"
+    thoughts: ThoughtTags = ThoughtTags()
+    """Tags are no letters; what stands between them counts as any text."""
 
     def __post_init__(self) -> None:
         named("language.source", self.source)
@@ -54,7 +57,8 @@ class Language(EachRollout):
                 )
 
     def score(self, rollout: Rollout) -> RolloutScore:
-        text = _UNITS.sub(" ", _COMMAND.sub(" ", rollout.completion.text))
+        text = self.thoughts.blanked(rollout.completion.text)
+        text = _UNITS.sub(" ", _COMMAND.sub(" ", text))
         text = unicodedata.normalize("NFKC", text)
         scripts = [_script(character) for character in text if character.isalpha()]
         letters = [script for script in scripts if script not in _SHARED]

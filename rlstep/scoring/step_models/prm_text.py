@@ -123,7 +123,7 @@ def step_texts(rollout: Rollout) -> list[str]:
 
 
 def numbered(number: int, text: str) -> str:
-    """A step that says which one it is: 'Step 2: ...'."""
-    if re.search(rf"^Step {number}\b", text, re.MULTILINE):
+    """A step that says which one it is: 'Step 2: ...', with Markdown's marks or without."""
+    if re.search(rf"^[ \t#*_>-]*step[ \t]*{number}\b", text, re.MULTILINE | re.IGNORECASE):
         return text
     return f"Step {number}: {text}"

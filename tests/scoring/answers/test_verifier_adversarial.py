@@ -14,7 +14,8 @@ import pytest
 
 from rlstep.scoring.answers import math_answer
 from rlstep.scoring.answers.answer_text import plain
-from rlstep.scoring.answers.math_answer import MathAnswer, compare, last_boxed
+from rlstep.scoring.answers.extraction import last_boxed
+from rlstep.scoring.answers.math_answer import MathAnswer, compare
 from rlstep.scoring.processes.verifier_pool import VerifierPool
 from rlstep.types import Failure, OutcomeScore, Verdict
 from tests.scoring.answers.mathematics import random_latex

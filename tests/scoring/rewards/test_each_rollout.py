@@ -21,6 +21,7 @@ from rlstep.scoring.rewards.repeated_steps import RepeatedSteps
 from rlstep.scoring.rewards.soft_overlong import SoftOverlong
 from rlstep.scoring.rewards.weighted_sum import WeightedSum
 from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_context
+from rlstep.thoughts import ThoughtTags
 from rlstep.types import Failure, Rollout, RolloutScore
 from tests.builders import make_rollout
 
@@ -204,6 +205,31 @@ def test_language(text: str, scripts: tuple[str, ...], value: float):
 )
 def test_format(text: str, value: float):
     assert Format().score(with_text(text)) == RolloutScore(value=value)
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "text", "value"),
+    [
+        (ThoughtTags(opened=True), "a</think><answer>5</answer>", 1.0),
+        (ThoughtTags(opened=True), "<think>a</think><answer>5</answer>", 1.0),
+        (ThoughtTags(opened=True), "a<answer>5</answer>", 0.0),
+        (ThoughtTags(opened=True), "a<think>b</think><answer>5</answer>", 0.0),
+        (ThoughtTags(), "a</think><answer>5</answer>", 0.0),
+        (ThoughtTags(start="[T]", end="[/T]"), "[T]a[/T]<answer>5</answer>", 1.0),
+        (ThoughtTags(start="[T]", end="[/T]"), "<think>a</think><answer>5</answer>", 0.0),
+        (ThoughtTags(start="(", end=")"), "(a)<answer>5</answer>", 1.0),
+    ],
+)
+def test_the_form_of_thoughts_is_a_setting(thoughts: ThoughtTags, text: str, value: float):
+    assert Format(thoughts=thoughts).score(with_text(text)) == RolloutScore(value=value)
+
+
+def test_tags_are_of_no_language():
+    chinese = Language(scripts=("CJK",))
+    assert chinese.score(with_text("<think>\u6211</think>\u6211")).value == 1.0
+    assert chinese.score(with_text("<thunk>\u6211")).value == 1 / 6
+    other = Language(scripts=("CJK",), thoughts=ThoughtTags(start="<thunk>", end="</thunk>"))
+    assert other.score(with_text("<thunk>\u6211")).value == 1.0
 
 
 def test_a_form_that_takes_forever_is_a_failure(monkeypatch: pytest.MonkeyPatch):

@@ -85,6 +85,9 @@ def test_a_step_says_its_number_once():
     for text in ("Step 2: 2+3=5", "Let's think.\nStep 2. So", "Step 2"):
         assert numbered(2, text) == text
     assert numbered(1, "Step 12: no") == "Step 1: Step 12: no"
+    for mark in ("**Step 1:** a", "### Step 1: a", "> Step 1. a", "- **Step 1**: a", "step 1: a"):
+        assert numbered(1, mark) == mark
+        assert numbered(2, mark) == f"Step 2: {mark}"
 
 
 def test_the_first_step_begins_with_what_the_template_wrote_of_it():
