@@ -36,7 +36,8 @@ _ADVERBS = re.compile(
 _EMPHASIS = re.compile(r"(\*\*|__|\*|`)[ \t]*(?=\S)(.+?)[ \t]*\1")
 _REASON = re.compile(
     r"[ \t]*[,;]?[ \t]+(?:[-(\N{EN DASH}\N{EM DASH}]+[ \t]*)?\b(?:because|since|as|so|which|due"
-    r"|hence|thus|therefore|see|given that|according|after|i\.e|that is|this is|we|rounded|obtained)\b.*"
+    r"|hence|thus|therefore|see|given that|according|after|i\.e|that is|this is|we|rounded"
+    r"|obtained)\b.*"
     r"|[ \t]+\((?!mod\b)[a-zA-Z]{2}.*",
     re.IGNORECASE,
 )
