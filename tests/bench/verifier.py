@@ -1,6 +1,7 @@
 """Plain verdicts/s through the verifier pool, on solutions that models and people wrote.
 
     python tests/bench/verifier.py [--processes 2] [--rounds 3] [--json FILE]
+    python tests/bench/verifier.py --families
 
 Needs GSM8K and MATH500 in ../shared/data. A verdict is plain where the answer is compared as text
 or as a number, which is every item here but some of MATH500's. Every round has a fresh pool, so
@@ -23,9 +24,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # `tests`, when run as a plain script
 
-from rlstep.scoring.answers.math_answer import MathAnswer
+from rlstep.scoring.answers.math_answer import MathAnswer, compare
 from rlstep.scoring.processes.verifier_pool import VerifierPool
-from rlstep.types import Failure
+from rlstep.types import Failure, Verdict
+from tests.scoring.answers.families import BEFORE, FAMILIES, counts
 from tests.scoring.answers.mathematics import DATA, read_rows
 
 GOAL = 2000.0
@@ -74,12 +76,26 @@ async def measure(items: list[Item], processes: int) -> tuple[float, float]:
     return len(items) / took, spent / len(items)
 
 
+def print_families() -> None:
+    """Counts of what is wrong on each family of answers, before (commit 9d67326) and now."""
+    print(f"{'family':<34} {'different':>9} {'accepted':>13} {'equal':>5} {'refused':>13}")
+    for name, family in FAMILIES.items():
+        accepted, refused = counts(lambda a, b: compare(a, b) is Verdict.CORRECT, family)
+        before = BEFORE[name]
+        wrong, right = f"{before[0]} -> {accepted}", f"{before[1]} -> {refused}"
+        print(f"{name:<34} {len(family[1]):>9} {wrong:>13} {len(family[0]):>5} {right:>13}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--families", action="store_true", help="count verdicts on the families")
     options = parser.parse_args()
+    if options.families:
+        print_families()
+        return
     if not DATA.exists():
         parser.error(f"{DATA} is absent; GSM8K and MATH500 are read from there")
     loads = workloads()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from rlstep.scoring.answers.unicode_text import as_latex
+
 NUMBER = r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)?(?:\.[0-9]+|(?<=[0-9])/[0-9]+)?"
 """An optional sign, digits (thousands may be set off by commas), then decimals or a denominator."""
 
@@ -16,6 +18,8 @@ _THIN_SPACE = r"\\[,;:]\s*"
 _THOUSANDS = re.compile(rf"(?<![0-9])[0-9]{{1,3}}(?:{_THIN_SPACE}[0-9]{{3}})+(?![0-9])")
 _LEADING_THOUSANDS = re.compile(r"[-+]?[0-9]{1,3}(?: [0-9]{3})+(?![0-9/]| [0-9])")
 _BETWEEN_DIGITS = re.compile(rf"(?<=[0-9]){_THIN_SPACE}(?=[0-9])")
+_GROUPED = re.compile(r"(?<=[0-9])(?:,\\!|\{,\\?!?\})\s*(?=[0-9]{3}(?![0-9]))")
+_TIED = re.compile(r"(?<=[0-9}])~(?=\\|[a-zA-Z])")
 _DROPPED = re.compile(r"(?<!\\)(?:\\[!,;:()\[\]]|\\(?:left|right)(?![a-zA-Z]))|\\?\$")
 _FRACTION = re.compile(r"\\[dt]frac(?![a-zA-Z])")
 
@@ -30,8 +34,12 @@ def plain(answer: str) -> str:
     becomes one space, and a thin space between digits does. Of a number in groups of three digits
     the spaces are dropped: thin ones, and others if the answer begins with it.
     """
+    if not answer.isascii():
+        answer = as_latex(answer)
+    answer = _GROUPED.sub("", answer)
     answer = _BETWEEN_DIGITS.sub(" ", _THOUSANDS.sub(_digits, answer))
-    answer = _DROPPED.sub("", answer).replace("{,}", ",").replace("\N{MINUS SIGN}", "-")
+    answer = _DROPPED.sub("", answer).replace("{,}", ",")
+    answer = _TIED.sub(" ", answer)
     answer = " ".join(_FRACTION.sub(r"\\frac", answer).split()).lstrip(" *`:=")
     thousands = _LEADING_THOUSANDS.match(answer)
     if thousands:

@@ -12,7 +12,7 @@ from pathlib import Path
 import math_verify.parser
 import pytest
 
-from rlstep.scoring.answers import math_answer
+from rlstep.scoring.answers import comparison, symbolic
 from rlstep.scoring.answers.answer_text import plain
 from rlstep.scoring.answers.extraction import last_boxed
 from rlstep.scoring.answers.math_answer import MathAnswer, compare
@@ -68,10 +68,11 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(answer)
         return [answer]
 
-    monkeypatch.setattr(math_answer, "_parse", parse)
-    math_answer._compare_values.cache_clear()
+    monkeypatch.setattr(symbolic, "_parse", parse)
+    symbolic.parsed.cache_clear()
+    comparison._compare_values.cache_clear()
     yield seen
-    math_answer._compare_values.cache_clear()
+    comparison._compare_values.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_what_is_too_large_is_not_read(
     bound: str, text: str, longer: str, read: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(math_answer, bound, {"_LONGEST": 10, "_DEEPEST": 2}[bound])
+    monkeypatch.setattr(comparison, bound, {"_LONGEST": 10, "_DEEPEST": 2}[bound])
     assert compare(longer, "y") is Verdict.UNPARSABLE and not read
     assert compare("y", longer) is Verdict.WRONG and not read
     assert compare(longer, longer) is Verdict.CORRECT and not read

@@ -1,0 +1,391 @@
+r"""Compares two answers of mathematics by value.
+
+Model text is never evaluated: numbers are read by a regular expression, and of everything else only
+what is made of listed commands and short names goes on to the LaTeX grammar of Math-Verify.
+Math-Verify's second parser, for bare expressions, is sympy's `parse_expr`, which is Python's
+`eval`; it is not used.
+
+**Typed forms.** Among these equality is an equivalence, symmetric and transitive: exact numbers,
+numbers with a unit, expressions (`R` is not `r`), words and sequences of capitals
+(`HHT` is not `THH`), pairs and open intervals `(a, b)`, other intervals, sets `\{a, b\}`, matrices,
+equations. A pair is no set. An equation is another where it has the same solutions, a unit is
+another by conversion (`units`), a derivative is a variable of its own.
+
+**Bare values** say less, and stand outside that law: a bare number is equal to that number with any
+unit, name or base (`5` to `5 cm`, `x = 5` and `5_8`, while `5 cm` is not `5 m`), and as a percentage
+(`50` and `0.5` to `50\%`); a bare list `1, 2` to the set and to the pair; a decimal to what it is
+the rounding of. A bare value beside an assignment is compared with its value: `x = 5`, `5 = x`,
+`x \approx 5`, `f(3) = 5`, `x \in [0,1)`, never with a constraint (`2x + 3y = 5`).
+
+**Letters.** `i`, `e` and `\pi` are numbers, upright or not; `5e-05` is written by JSON and is a
+number, as with 'E', a decimal mantissa or two digits of a signed exponent; `5e-5` is one beside a
+plain number and `5e - 5` elsewhere. `\sqrt{1/m}` is `1/\sqrt{m}`: letters are real, and two
+expressions equal that have one domain and the same values on it.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache, lru_cache
+
+from rlstep.scoring.answers.answer_text import MIXED, NUMBER, number, plain, same_text
+from rlstep.scoring.answers.notation import formal, listing, stripped, unwrapped, words, written
+from rlstep.scoring.answers.symbolic import parsed, symbols_equal
+from rlstep.scoring.answers.units import Unit, conversion, read_unit
+from rlstep.types import Verdict
+
+_LONGEST = 1000  # characters; a longer "answer" is compared as text only
+_DEEPEST = 50  # brackets inside one another; deeper ones as well
+_DECIMALS = 6  # to which numbers are rounded where one is a decimal, as by Math-Verify
+_APART = Fraction(1, 10_000)  # of the larger: numbers farther apart are two, whatever they round to
+_MATHEMATICS = re.compile(
+    r"(?:(?!__|\.[a-zA-Z_]|(?<![a-zA-Z)'])')[\sa-zA-Z0-9+\-*/^_=<>!|()\[\]{}.,;:%&\\'])*"
+)
+
+_EQUALS = re.compile(r"(?<![\\<>!=])=")
+_RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![a-zA-Z])")
+_OPERATION = re.compile(r"\\(?:frac|sqrt|cdot|times|div|pm)(?![a-zA-Z])")
+_NAME = re.compile(r"(?![0-9])(?:\^\{-1\}|[^-+*/^<>])+")
+_DERIVED = re.compile(
+    r"(?:\\frac\s*\{d[^{}]*\}\s*\{d[^{}]*\}|d[a-z]/d[a-z]|[a-zA-Z]('+|\^\{?(\\prime)+\}?)(\([a-z]\))?)"
+)
+_VARIABLE = re.compile(r"(?:[a-zA-Z]|\\[a-zA-Z]+)(?:_(?:[0-9a-zA-Z]|\{[0-9a-zA-Z]+\}))?")
+_MEMBER = re.compile(r"[a-zA-Z]\s*\\in\s*(?=[(\[]|\\\{|\\mathbb|\\emptyset)")
+_IN_BASE = re.compile(r"([0-9][0-9a-fA-F]*)_\s*\{?([0-9]+)\}?")
+_ROW = re.compile(r"[-+]?[0-9.,/]*[0-9](?: [-+]?[0-9.,/]*[0-9])+")  # of numbers
+_MIXED = re.compile(r"(^|[-+=<>,(\[{]) ?([0-9]+) ([0-9]+/[0-9]+)(?![0-9])")
+_SMALL_E = re.compile(r"([-+]?[0-9]+)[eE]([-+][0-9]{1,3})")
+_CHOICE = re.compile(
+    r"(?:(?:option|choice|answer)\s+)?(?:\(([A-Z])\)|([A-Z])(?=$|[.):]))[.):]*(?:\s+(.+))?",
+    re.IGNORECASE,
+)
+_PERCENT = re.compile(r"\s*(?:\\?%|\b(?:percent|pct|percentage)\b)$")
+_FRACTION = r"\\frac\s*\{[0-9]+\}\s*\{[0-9]+\}"
+_VALUE = rf"(?:{MIXED}|{NUMBER}|[-+]?(?:[0-9]+\s*)?{_FRACTION})"
+_WITH_UNIT = re.compile(rf"({_VALUE})(\s*)([a-zA-Z].*)")
+_WRAPPED_UNIT = re.compile(
+    r"(.*?[^\s\\~])(?:\s|~|\\ )*(\\(?:text(?:rm|bf|it)?|mathrm|mbox)\s*\{.*)"
+)
+_DEGREE = re.compile(
+    r"(?:\s|~)*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree)\s*(?:\\(?:text|mathrm)\{\s*([CF])\s*\}|([CF]))?$"
+)
+_SIGNS = {r"\euro": "euro", r"\pound": "sterling", r"\yen": "yen", r"\rupee": "rupee"}
+_SIGN = re.compile(r"(\\(?:euro|pound|yen|rupee))(?![a-zA-Z])\s*(.*)")
+_SCALE = re.compile(
+    r"(.+?)\s*(?<![a-zA-Z])(dozen|hundred|thousand|million|billion|trillion)s?(?![a-zA-Z])(.*)"
+)
+_SCALES = {
+    "dozen": 12,
+    "hundred": 100,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+}
+
+
+def compare(extracted: str, answer: str) -> Verdict:
+    """Compare an extracted answer with the reference; the verdict depends on nothing else.
+
+    CORRECT is symmetric in the two. What is not is UNPARSABLE: it says that the extracted answer,
+    which does not have the reference's text, is no mathematics and no words.
+
+    Raises:
+        ValueError: the reference answer is empty.
+    """
+    found, reference = plain(extracted), plain(answer)
+    if not reference:
+        raise ValueError("the reference answer is empty")
+    if same_text(found, reference):
+        return Verdict.CORRECT
+    if not found or not _readable(found):
+        return Verdict.UNPARSABLE
+    if not _readable(reference):
+        return Verdict.WRONG
+    return _compare_values(_priced(found, extracted), _priced(reference, answer))
+
+
+def _readable(answer: str) -> bool:
+    """Whether an answer may be read: of bearable size, in the characters of mathematics.
+
+    No quotes, no '__', and no '.' before a letter: nothing that a program needs to reach anything.
+    (A prime is one after a letter or a bracket.)
+    """
+    if len(answer) > _LONGEST or not _MATHEMATICS.fullmatch(answer):
+        return False
+    depth = deepest = 0
+    for bracket in re.findall(r"[(\[{]|[)\]}]", answer):
+        depth += 1 if bracket in "([{" else -1
+        deepest = max(deepest, depth)
+    return deepest <= _DEEPEST
+
+
+def _priced(answer: str, text: str) -> str:
+    r"""With the dollars that `\$5` or a lone '$' names, which `plain` drops."""
+    if "$" not in text or number(answer) is None:
+        return answer
+    return answer + " dollars" if r"\$" in text or text.count("$") == 1 else answer
+
+
+@lru_cache(maxsize=8192)
+def _compare_values(found: str, reference: str) -> Verdict:
+    value, target = number(found), number(reference)
+    if value is not None and target is not None:
+        return Verdict.CORRECT if _equal_numbers(found, reference) else Verdict.WRONG
+    one, other = written(found), written(reference)
+    if same_text(one, other) or _equal(one, other):
+        return Verdict.CORRECT
+    return Verdict.WRONG if _parses(one) else Verdict.UNPARSABLE
+
+
+def _equal_numbers(one: str, other: str) -> bool:
+    value, target = number(one), number(other)
+    assert value is not None and target is not None
+    rounded = "." in one + other and round(value, _DECIMALS) == round(target, _DECIMALS)
+    return value == target or (rounded and near(value, target))
+
+
+def near(value: Fraction, other: Fraction) -> bool:
+    """Whether two numbers are the same but for rounding; 0 is near to 0 only."""
+    return bool(abs(value - other) <= _APART * max(abs(value), abs(other)))
+
+
+def _parses(answer: str) -> bool:
+    """Whether it is words, or mathematics that the grammar takes."""
+    items = listing(answer)
+    if items and items[1]:
+        return all(_parses(item) for item in items[1])
+    value, _ = _amount(_last_side(answer) if _EQUALS.search(answer) else answer)
+    if number(value) is not None or words(value) or _CHOICE.fullmatch(unwrapped(answer).strip()):
+        return True
+    shown = formal(value)
+    return shown is not None and bool(parsed(shown))
+
+
+def _equal(one: str, other: str) -> bool:
+    one, other = _beside(one, other), _beside(other, one)
+    if same_text(one, other):
+        return True
+    choice = _equal_choices(one, other)
+    if choice is not None:
+        return choice
+    (value, unit), (target, target_unit) = _amount(one), _amount(other)
+    if unit and target_unit:
+        return _equal_amounts((value, unit), (target, target_unit))
+    if "%" in (unit, target_unit):
+        percentage, bare = (value, target) if unit else (target, value)
+        return _equal_values(percentage, bare) or _equal_values(_hundredth(percentage), bare)
+    return _equal_values(value, target)
+
+
+def _hundredth(value: str) -> str:
+    exact = number(value)
+    if exact is None:
+        return rf"\frac{{{value}}}{{100}}"
+    return str(Decimal(value.replace(",", "")).scaleb(-2)) if "." in value else str(exact / 100)
+
+
+def _beside(answer: str, other: str) -> str:
+    """What an answer says where the other is a bare value."""
+    answer = re.sub(r"^\\approx(?![a-zA-Z])\s*", "", answer)
+    answer = re.sub(r"\\approx(?![a-zA-Z])", "=", answer)
+    answer = _MEMBER.sub("", answer, count=1)
+    if number(other) is not None and (small := _SMALL_E.fullmatch(answer)):
+        return str(Fraction(small[1]) * Fraction(10) ** int(small[2]))
+    if _EQUALS.search(answer) and not re.search(r"(?<![\\<>!=])=|\\approx", other):
+        answer = _last_side(answer)
+    return stripped(answer)
+
+
+def _last_side(equation: str) -> str:
+    """'5' of 'x = 5', '5 = x', 'f(3) = 5', '2 + 3 = 5' or 'A = 2 + 3 = 5'; all of one that
+    constrains its letters ('2x = 5', 'x^2 + y = 5'), or of several equations."""
+    first, *others = (side.strip() for side in _EQUALS.split(equation))
+    several = len(others) > 1 and re.search(r"[,;]|\b(?:and|or)\b", equation)
+    if several or _RELATION.search(equation):
+        return equation
+    items = listing(equation)
+    if items and sum(bool(_EQUALS.search(item)) for item in items[1]) > 1:
+        return equation
+    if _DERIVED.fullmatch(first):
+        return others[-1]
+    bare = _OPERATION.sub("", first)
+    arithmetic = not re.search(r"[a-zA-Z]", bare)
+    if arithmetic and _VARIABLE.fullmatch(others[-1]) and others[-1] not in ("e", "i", r"\pi"):
+        return [first, *others][-2]
+    named = _NAME.fullmatch(first) and not _OPERATION.search(first)
+    return others[-1] if arithmetic or named else equation
+
+
+def _equal_choices(one: str, other: str) -> bool | None:
+    r"""Of '(B)', 'B', 'Option B' and `\textbf{(B)}\ 12`: by letter, and by value where both have
+    one; None where one is no choice, or both are a letter of algebra."""
+    first, second = (
+        _CHOICE.fullmatch(" ".join(unwrapped(answer).split())) for answer in (one, other)
+    )
+    if not first or not second:
+        return None
+    if (first[1] or first[2]) != (second[1] or second[2]):
+        return False
+    return not (first[3] and second[3]) or _equal(first[3], second[3])
+
+
+# --- units ---------------------------------------------------------------------------------------
+
+
+def _amount(answer: str) -> tuple[str, Unit | str | None]:
+    """(value, unit): a unit, '%', or None; a number word is part of the value."""
+    if "%" in answer or "p" in answer:
+        bare = _PERCENT.sub("", unwrapped(answer).rstrip() if "text" in answer else answer)
+        if bare != (unwrapped(answer).rstrip() if "text" in answer else answer) and bare.strip():
+            return stripped(bare.strip()), "%"
+    if sign := _SIGN.fullmatch(answer):
+        return sign[2], read_unit(_SIGNS[sign[1]])
+    if degree := _DEGREE.search(answer):
+        value = answer[: degree.start()].strip()
+        if value and not re.search(r"(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])", value):
+            return value, read_unit(degree[1] or degree[2] or "degree")
+    match = _WRAPPED_UNIT.fullmatch(answer)
+    wrapped = match and not match[1].endswith(("^", "_", "{", "="))
+    if match and wrapped and (found := _scaled_unit(match[1], unwrapped(match[2]))):
+        return found
+    if match := _WITH_UNIT.fullmatch(" ".join(unwrapped(answer).replace("~", " ").split())):
+        spaced = bool(match[2])
+        if (spaced or re.match(r"[a-zA-Z]{2}", match[3])) and (
+            found := _scaled_unit(match[1], match[3])
+        ):
+            return found
+    return answer, None
+
+
+def _scaled_unit(value: str, unit: str) -> tuple[str, Unit | None] | None:
+    unit = " ".join(unit.replace("\\ ", " ").split())
+    scale = _SCALE.fullmatch("1 " + unit)
+    if scale and scale[1] == "1":
+        value = f"({value}) \\cdot {_SCALES[scale[2]]}"
+        exact = number(value.split(")")[0][1:])
+        value = str(exact * _SCALES[scale[2]]) if exact is not None else value
+        unit = scale[3].strip()
+        if not unit or unit.startswith("of "):
+            return value, None
+    found = read_unit(unit)
+    return (value, found) if found else None
+
+
+def _equal_amounts(one: tuple[str, Unit | str], other: tuple[str, Unit | str]) -> bool:
+    units = one[1], other[1]
+    if isinstance(units[0], str) or isinstance(units[1], str):
+        return units[0] == units[1] and _equal_values(one[0], other[0])
+    factors = conversion(*units)  # type: ignore[arg-type]
+    if factors is None:
+        return False
+    return _equal_values(
+        *(_times(value, *f) for (value, _), f in zip((one, other), factors, strict=True))
+    )
+
+
+def _times(value: str, summand: str, factor: str) -> str:
+    if (summand, factor) == ("0", "1"):
+        return value
+    exact = number(value)
+    if exact is not None and "\\" not in factor:
+        changed = (exact + Fraction(summand)) * Fraction(factor)
+        return str(changed)
+    return rf"(({value}) + {summand}) \cdot ({factor})"
+
+
+# --- values --------------------------------------------------------------------------------------
+
+
+def _equal_values(one: str, other: str) -> bool:
+    one, other = stripped(one.strip()), stripped(other.strip())
+    if same_text(one, other):
+        return True
+    if number(one) is not None and number(other) is not None:
+        return _equal_numbers(one, other)
+    items, others = _listed(one), _listed(other)
+    if items and others:
+        return _equal_lists(items, others)
+    single = items or others
+    if single and single[0] == "{}" and len(single[1]) == 1:
+        return _equal(single[1][0], other if items else one)
+    if (
+        bool(items) != bool(others)
+        and not _RELATION.search(one + other)
+        and not re.search(r"\\(?:cup|cap|setminus|pm|emptyset|mathbb)", one + other)
+    ):
+        return False
+    return _equal_scalars(one, other)
+
+
+def _listed(answer: str) -> tuple[str, tuple[str, ...]] | None:
+    r"""`listing`, with `a \pm b` as the bare list of both, and 'x = 1, 2' as that of the values."""
+    if answer.count(r"\pm") == 1 and not re.search(r"[,;{]", answer.split(r"\pm")[0][-2:]):
+        plus, minus = re.sub(r"\\pm", "+", answer), re.sub(r"\\pm", "-", answer)
+        if listing(answer) is None:
+            return "", (plus.strip().lstrip("+ "), minus.strip())
+    items = listing(answer)
+    if not items or items[0] or len(items[1]) < 2:
+        return items
+    names = [item.partition("=")[0].strip() if _EQUALS.search(item) else "" for item in items[1]]
+    named = names[0] and set(names) <= {names[0], ""}
+    if named:
+        return "", tuple(
+            item.partition("=")[2].strip() if name else item
+            for name, item in zip(names, items[1], strict=True)
+        )
+    return items
+
+
+def _equal_lists(one: tuple[str, tuple[str, ...]], other: tuple[str, tuple[str, ...]]) -> bool:
+    (kind, items), (other_kind, others) = one, other
+    if kind != other_kind and "" not in (kind, other_kind):
+        return False
+    if len(items) != len(others) and not kind == other_kind == "{}":
+        return False
+    if kind in ("", "{}") and other_kind in ("", "{}"):
+        return _all_found(items, others) and _all_found(others, items)
+    if {kind, other_kind} - {"", "()", "[]"} and kind != other_kind:
+        return False
+    return all(_equal(a, b) for a, b in zip(items, others, strict=True))
+
+
+def _all_found(items: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    return all(any(_equal(item, other) for other in others) for item in items)
+
+
+def _equal_scalars(one: str, other: str) -> bool:
+    said, also = words(one), words(other)
+    if said is not None or also is not None:
+        return said == also
+    based, target = _IN_BASE.fullmatch(one), _IN_BASE.fullmatch(other)
+    if based and target:
+        return based.groups() == target.groups()
+    if based or target:
+        digits, bare = (based, other) if based else (target, one)
+        return bool(digits and digits[1] == bare)
+    one, other = (_MIXED.sub(r"\1(\2+\3)", answer) for answer in (one, other))
+    if _ROW.fullmatch(one) or _ROW.fullmatch(other):  # of which the grammar takes the sum
+        return False
+    first, second = formal(one), formal(other)
+    if first is None or second is None or _constrains(one, other):
+        return False
+    return symbols_equal(first, second)
+
+
+def _constrains(one: str, other: str) -> bool:
+    """Whether one is an equation that is no assignment, and the other a single value.
+
+    Math-Verify takes 'x + y' for a name, and so 'x + y = 1' for 1. (A set may be an equation's.)
+    """
+    one_is, other_is = bool(_EQUALS.search(one)), bool(_EQUALS.search(other))
+    value = other if one_is else one
+    return one_is != other_is and not re.search(r",|\\\{|\\cup", value)
+
+
+@cache
+def load() -> None:
+    """Compare once: Math-Verify's imports and first use take a second, which no item should pay."""
+    symbols_equal("x + 1", "1 + x")
