@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -123,7 +124,7 @@ def test_too_few_problems_say_what_was_dropped(tmp_path: Path) -> None:
 
 
 def special(*texts: str) -> Tokenizer:
-    tokenizer = byte_level_tokenizer()
+    tokenizer = copy.deepcopy(byte_level_tokenizer())  # which is one for all tests
     tokenizer.add_special_tokens({"additional_special_tokens": list(texts)})
     return tokenizer
 

@@ -11,11 +11,11 @@ numbers with a unit, expressions (`R` is not `r`), words and sequences of capita
 equations. A pair is no set. An equation is another where it has the same solutions, a unit is
 another by conversion (`units`), a derivative is a variable of its own.
 
-**Bare values** say less, and stand outside that law: a bare number is equal to that number with any
-unit, name or base (`5` to `5 cm`, `x = 5` and `5_8`, while `5 cm` is not `5 m`), and as a percentage
-(`50` and `0.5` to `50\%`); a bare list `1, 2` to the set and to the pair; a decimal to what it is
-the rounding of. A bare value beside an assignment is compared with its value: `x = 5`, `5 = x`,
-`x \approx 5`, `f(3) = 5`, `x \in [0,1)`, never with a constraint (`2x + 3y = 5`).
+**Bare values** say less, and stand outside that law: a bare number is equal to that number with
+any unit, name or base (`5` to `5 cm`, `x = 5` and `5_8`, while `5 cm` is not `5 m`), and as a
+percentage (`50` and `0.5` to `50\%`); a bare list `1, 2` to the set and to the pair; a decimal to
+what it is the rounding of. A bare value beside an assignment is compared with its value:
+`x = 5`, `5 = x`, `x \approx 5`, `f(3) = 5`, `x \in [0,1)`, never with a constraint (`2x + 3y = 5`).
 
 **Letters.** `i`, `e` and `\pi` are numbers, upright or not; `5e-05` is written by JSON and is a
 number, as with 'E', a decimal mantissa or two digits of a signed exponent; `5e-5` is one beside a

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 
 from rlstep.scoring.answers.answer_text import NUMBER
+from rlstep.scoring.answers.comparison import compare
+from rlstep.types import Verdict
 
 Found = tuple[int, str]
 """Where an answer stands, and the answer."""
@@ -78,7 +80,8 @@ def _boxes(text: str) -> Iterator[tuple[int, int, str | None]]:
 
 
 def _boxed(text: str) -> Found | None:
-    """The last box that holds something; or all of the last disjunction, in order."""
+    """The last box that holds something; or all of the last disjunction, in order. Where two of it
+    are equal, one value written twice ('15 39/40 or 639/40'), the last of them stands for both."""
     empty, last, values, at = None, 0, [], 0
     for start, end, content in _boxes(text):
         if content is None:
@@ -93,16 +96,25 @@ def _boxed(text: str) -> Found | None:
             break
         last, at = (last if values else start), start
         values.append(content.strip())
-    if len(values) == 1:
-        return last, values[0]
-    return (last, ", ".join(dict.fromkeys(reversed(values)))) if values else empty
+    return (last, ", ".join(reversed(_different(values)))) if values else empty
+
+
+def _different(values: list[str]) -> list[str]:
+    """Without those that equal one before them."""
+    kept: list[str] = []
+    for value in values:
+        if not any(compare(value, other) is Verdict.CORRECT for other in kept):
+            kept.append(value)
+    return kept
 
 
 def last_boxed(text: str) -> str | None:
     r"""What the last `\boxed{}` or `\fbox{}` that is not empty holds, '' where its brace never
-    closes or all are empty; of 'x=\boxed{3} or x=\boxed{5}' it is '3, 5'."""
-    found = _boxed(text)
-    return None if found is None else found[1]
+    closes or all are empty, None where there is none."""
+    contents = [content for _, _, content in _boxes(text)]
+    if not contents:
+        return None
+    return next((content or "" for content in contents if content is None or content.strip()), "")
 
 
 def _tagged(text: str) -> Found | None:

@@ -1,6 +1,7 @@
 r"""The verifier of mathematics: finds the final answer of a solution and compares it by value.
 
-How an answer is found says `extraction`; how two are compared, and what is never read, `comparison`.
+How an answer is found says `extraction`; how two are compared, and what is never read, says
+`comparison`.
 """
 
 from __future__ import annotations

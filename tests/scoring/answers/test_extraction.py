@@ -31,8 +31,8 @@ OTHER = ThoughtTags(start="[THINK]", end="[/THINK]")
         ("#### 1,000", "1,000"),
         ("#### $\\frac{1}{2}$", "$\\frac{1}{2}$"),
         ("#### (2, 3)", "(2, 3)"),
-        ("#### \N{MINUS SIGN}3", "\N{MINUS SIGN}3"),
-        ("it is \N{MINUS SIGN}3", "\N{MINUS SIGN}3"),
+        ("#### \N{MINUS SIGN}3", "-3"),
+        ("it is \N{MINUS SIGN}3", "-3"),
         # of box and line the later
         ("\\boxed{4}\n#### 5", "5"),
         ("#### 5\n\\boxed{4}", "4"),
