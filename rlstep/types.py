@@ -54,8 +54,7 @@ class Sampling:
     """End-of-sequence is not sampled before this many tokens. Where it is `max_tokens`, exactly so
     many are drawn from the whole vocabulary and nothing stops them."""
     temperature: float = 1.0
-    """0 is greedy decoding. A policy gradient is trained at the temperature that it was sampled at:
-    its logprobs, ratios, KL and entropy are those of softmax(logits / temperature)."""
+    """0 is greedy decoding. A policy gradient is trained at the temperature it was sampled at."""
     top_p: float = 1.0
     top_k: int = 0
     """0 keeps the whole vocabulary."""
@@ -74,8 +73,7 @@ class Sampling:
     @property
     def truncated(self) -> bool:
         """Whether the support is cut, so that sampler logprobs live on another distribution."""
-        no_end = 0 < self.min_tokens < self.max_tokens
-        return self.top_p < 1.0 or self.top_k > 0 or no_end
+        return self.top_p < 1.0 or self.top_k > 0 or 0 < self.min_tokens < self.max_tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -89,7 +89,7 @@ async def test_at_a_temperature_sampler_and_learner_agree(
     path = models[False]
     async with tempered_engine(path) as group:
         async with learner(path, TEMPERATURE, mini_batches=2) as policy:
-            sync = WeightSync(policy, group, PROBE)
+            sync = WeightSync(policy, group, PROBE, 100)
             assert await sync.start(0) <= 1e-4  # greedy, at temperature 1: the probe is what it was
             drawn = [
                 (
