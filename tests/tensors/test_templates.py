@@ -1,5 +1,7 @@
 """System prompts that a chat template does not show."""
 
+from copy import deepcopy
+
 import pytest
 
 from rlstep.tensors.templates import PromptEncoder, PromptTemplate
@@ -11,7 +13,7 @@ STRIPS = "{% for m in messages %}{{ m.content | trim }}{% endfor %}"
 
 
 def encoder(chat_template, **fields):
-    tokenizer = byte_level_tokenizer()
+    tokenizer = deepcopy(byte_level_tokenizer())  # which others share
     tokenizer.chat_template = chat_template
     return PromptEncoder(PromptTemplate(**fields), tokenizer)
 
