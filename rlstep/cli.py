@@ -123,7 +123,13 @@ def run_recipe(
     except ValueError as error:
         print(f"rlstep: {error}", file=sys.stderr)
         return 2
-    summary = asyncio.run(run.run())
+    from rlstep.plugins import PlugInError
+
+    try:
+        summary = asyncio.run(run.run())
+    except PlugInError as error:
+        print(f"rlstep: {error}", file=sys.stderr)
+        return 1
     return 0 if summary["complete"] else 130
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from rlstep.checks import at_least, check_types
+from rlstep.checks import at_least, between, check_types
 from rlstep.interfaces import (
     Judge,
     Labeller,
@@ -208,6 +208,8 @@ class Config:
     prompts_per_iteration: int = 64
     max_prompt_tokens: int = 512
     """Longer prompts are dropped when the task is loaded, and counted."""
+    max_failed_scores: float = 0.5
+    """Largest share of one source's scores in a batch that may fail; above it the run ends."""
     max_policy_lag: int = 0
     """How many versions older than the policy a trained sample may be. 0 is synchronous."""
     checkpoint_every: int = 0
@@ -224,6 +226,7 @@ class Config:
         check_types(self, "")
         for name in ("iterations", "max_policy_lag", "train_seconds", "checkpoint_every", "seed"):
             at_least(name, getattr(self, name), 0)
+        between("max_failed_scores", self.max_failed_scores, 0.0, 1.0)
         at_least("prompts_per_iteration", self.prompts_per_iteration, 1)
         at_least("max_prompt_tokens", self.max_prompt_tokens, 1)
         at_least("deadline_s", self.deadline_s, 1.0)

@@ -63,7 +63,8 @@ async def test_a_reward_of_the_text_the_answer_and_the_row(rewards: Any) -> None
             [verifier.item(rollout_of(t, p)) for t, p in zip(texts, prompts, strict=True)]
         )
     assert [o.value for o in found if isinstance(o, OutcomeScore)] == [1.0, 0.0]
-    assert found[2] == Failure(reason="crashed", detail="KeyError: 'unit'")
+    assert isinstance(found[2], Failure) and found[2].reason == "crashed"
+    assert found[2].detail.startswith("KeyError: 'unit' (") and "rewards.py" in found[2].detail
 
 
 async def test_a_reward_with_state(rewards: Any, tmp_path: Path) -> None:

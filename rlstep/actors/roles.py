@@ -20,6 +20,7 @@ from rlstep.actors.scorer.step_models import StepModelRole
 from rlstep.actors.weight_sync import WeightSync
 from rlstep.config import Config, LearnerConfig
 from rlstep.interfaces import AskContext, Loss, RolloutContext, StepModel, Tokenizer
+from rlstep.plugins import ask_labellers
 from rlstep.scoring.judges.routing import RoutedScorer
 from rlstep.types import Rollout, Samples, TokenIds
 
@@ -158,9 +159,7 @@ class RunRoles:
         )
 
     async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
-        for labeller in self._config.labellers:
-            rollouts = await labeller.label(rollouts, context)
-        return list(rollouts)
+        return await ask_labellers(self._config.labellers, rollouts, context)
 
     async def train(
         self, samples: Samples, rollouts: Sequence[Rollout], iteration: int

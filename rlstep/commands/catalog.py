@@ -11,10 +11,9 @@ import importlib
 import inspect
 import pkgutil
 import re
-from abc import ABC
 from collections.abc import Iterator, Sequence
 
-from rlstep import interfaces
+from rlstep.plugins import PLUG_POINTS as PLUG_POINTS
 
 ROOMS = (
     "tasks",
@@ -31,14 +30,6 @@ ROOMS = (
 
 _PLACES = {"labels": "rlstep.tensors.labels"}
 """Where a room that is a single module stands."""
-
-PLUG_POINTS = tuple(
-    point
-    for point in vars(interfaces).values()
-    if inspect.isclass(point)
-    and ABC in point.__bases__
-    and point.__module__.startswith(interfaces.__name__)
-)
 
 _ARXIV = re.compile(r"\b\d{4}\.\d{5}(?!\d)")
 
@@ -69,7 +60,7 @@ def arxiv_ids(plugin: type) -> list[str]:
 
 
 def catalog(rooms: Sequence[str] = ROOMS) -> str:
-    """A line for every plug-in, by room.
+    """A line for every plug-in, by room, and under it where it is imported from.
 
     Raises:
         ValueError: there is no such room; names the nearest.
@@ -85,7 +76,8 @@ def catalog(rooms: Sequence[str] = ROOMS) -> str:
 
 def _line(plugin: type) -> str:
     ids = ", ".join(arxiv_ids(plugin))
-    return f"  {plugin.__name__:<24} {summary(plugin)}{f' [{ids}]' if ids else ''}"
+    line = f"  {plugin.__name__:<24} {summary(plugin)}{f' [{ids}]' if ids else ''}"
+    return f"{line}\n      from {plugin.__module__} import {plugin.__name__}"
 
 
 def _modules(name: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rlstep.measuring.metrics import Record
+from rlstep.plugins import failed_scores
 from rlstep.reporting.sinks import RunStart, Sink
 from rlstep.types import Group
 
@@ -19,6 +20,19 @@ _SHOWN = {
     "eval": ("eval/accuracy", ".1%"),
     "loss": ("train/loss", ".4f"),
 }
+
+_AFTER = ("updates", "rates", "failed")
+
+
+def _signal(record: Record, groups: Sequence[Group]) -> dict[str, str]:
+    known = {}
+    if "train/updates" in record:
+        without = record.get("rollout/without_signal", 0.0)
+        known["updates"] = f"updates {record['train/updates']:.0f}  no signal {without:.0%}"
+    if record.get("rollout/failures"):
+        told = "; ".join(map(str, failed_scores(groups)))
+        known["failed"] = f"failed {record['rollout/failures']:.0f}{f' ({told})' if told else ''}"
+    return known
 
 
 def _console() -> Console:
@@ -46,7 +60,7 @@ class ConsoleSink(Sink):
         )
 
         self._done = self._first = start.resumed or 0
-        self._total = start.iterations
+        self._total, self._every = start.iterations, start.evaluation_every
         self._started = self._last = self.clock()
         self._known: dict[str, str] = {}
         self._bar = Progress(
@@ -61,6 +75,7 @@ class ConsoleSink(Sink):
             get_time=self.clock,
             disable=not self.console.is_terminal,
         )
+        self._waiting = ""
         self._task = self._bar.add_task(
             start.directory.name, total=self._total, completed=self._done, line=""
         )
@@ -68,17 +83,32 @@ class ConsoleSink(Sink):
         self._bar.start()
 
     def iteration(self, record: Record, groups: Sequence[Group]) -> None:
-        line = self._describe(record)
+        if int(record["iteration"]) != self._done:
+            self._flush()  # it was not evaluated after all
+        line = self._describe(record, groups)
         self._done = int(record["iteration"])
         if self.console.is_terminal:
             self._bar.update(self._task, completed=self._done, line=line)
         else:
             head = f"iteration {self._done}/{self._total}  {line}  left {self._left()}"
-            self.console.print(head, markup=False, highlight=False, soft_wrap=True)
+            self._waiting = head
+            if any(name.startswith("eval/") for name in record) or not self._evaluated(self._done):
+                self._flush()
+
+    def _evaluated(self, iteration: int) -> bool:
+        """Whether an evaluation of it is still to come: one line is printed for both."""
+        every = self._every
+        return iteration >= self._total or (every > 0 and iteration % every == 0)
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self.console.print(self._waiting, markup=False, highlight=False, soft_wrap=True)
+        self._waiting = ""
 
     def close(self, summary: Mapping[str, Any]) -> None:
         from rich.table import Table
 
+        self._flush()
         self._bar.stop()
         table = Table("", "", title="run failed" if summary["failed"] else "run ended")
         table.show_header = False
@@ -86,8 +116,13 @@ class ConsoleSink(Sink):
             table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
         self.console.print(table)
 
-    def _describe(self, record: Record) -> str:
-        """What is known last of each: accuracies, loss, and rates of the last trained iteration."""
+    def _describe(self, record: Record, groups: Sequence[Group]) -> str:
+        """What is known last of each: accuracies, and of the last trained iteration its loss,
+        rates, updates, share of groups without signal, and what failed with the first reason."""
+        if "rollout/groups" in record:  # an iteration without a loss shows no other one's
+            for name in ("train", "loss", "updates", "rates", "failed"):
+                self._known.pop(name, None)
+            self._known |= _signal(record, groups)
         now = self.clock()
         seconds, self._last = now - self._last, now
         if "rollout/rollouts" in record and seconds > 0:
@@ -96,7 +131,7 @@ class ConsoleSink(Sink):
         for name, (metric, style) in _SHOWN.items():
             if metric in record:
                 self._known[name] = f"{name} {record[metric]:{style}}"
-        return "  ".join(self._known[name] for name in (*_SHOWN, "rates") if name in self._known)
+        return "  ".join(self._known[name] for name in (*_SHOWN, *_AFTER) if name in self._known)
 
     def _left(self) -> str:
         """Time to the end at the mean pace so far, h:mm:ss."""

@@ -38,6 +38,7 @@ class Reporter:
         config: Any,
         *,
         iterations: int,
+        evaluation_every: int = 0,
         resumed: int | None = None,
         oracle: StepOracle | None = None,
         recipe: Any = None,
@@ -48,6 +49,7 @@ class Reporter:
             directory: of the run.
             config: its configuration, of nested dataclasses.
             iterations: how many the run will have.
+            evaluation_every: iterations between evaluations, 0 where only the last is evaluated.
             resumed: the iteration whose checkpoint it goes on from, None for a new run.
             oracle: the task, where it knows which steps are right.
             recipe: what the recipe itself returned, before anything was overridden.
@@ -60,6 +62,7 @@ class Reporter:
             directory=directory,
             config=describe_config(config),
             iterations=iterations,
+            evaluation_every=evaluation_every,
             resumed=resumed,
             oracle=oracle,
         )

@@ -28,6 +28,8 @@ class RunStart:
     """The configuration as `describe_config` writes it."""
     iterations: int
     """How many the run will have."""
+    evaluation_every: int = 0
+    """Iterations between evaluations beside that of the last, 0 without any."""
     resumed: int | None = None
     """The iteration whose checkpoint it goes on from, None for a new run."""
     oracle: StepOracle | None = None

@@ -23,6 +23,9 @@ def summarize(records: Iterable[Record]) -> dict[str, Any]:
         "eval_accuracy_end": accuracies[-1] if accuracies else None,
         "eval_problems": int(problems[-1]) if problems else None,
         "train_seconds": sum(_column(rows, "time/iteration")),
+        "updates": int(sum(_column(rows, "train/updates"))),
+        "without_signal": _mean(_column(rows, "rollout/without_signal")),
+        "failures": int(sum(_column(rows, "rollout/failures"))),
         "prm_auc_end": (_column(rows, "prm/auc") or [None])[-1],
         "max_parity_error": max(_column(rows, "sync/parity_error"), default=None),
     }
@@ -52,6 +55,10 @@ def plot_accuracy(records: Iterable[Record], path: Path) -> None:
 
 def _column(rows: Sequence[Record], name: str) -> list[float]:
     return [float(row[name]) for row in rows if name in row]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _points(rows: Sequence[Record], name: str) -> tuple[list[float], list[float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
@@ -12,8 +13,11 @@ from rlstep.config import Config
 from rlstep.interfaces import Roles, RolloutContext
 from rlstep.measuring.metrics import Record, rollout_metrics
 from rlstep.measuring.monitors import watch
+from rlstep.plugins import check_failed_scores
 from rlstep.running.stream import batch_of_prompts, stream
 from rlstep.types import Failure, Group, Prompt, Rollout
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[Record, Sequence[Group]], None]
 
@@ -37,7 +41,7 @@ async def train(
         chosen = batch_of_prompts(prompts, iteration, size, config.seed)
         return config.rollouts.collect(chosen, roles.context(iteration))
 
-    started = time.monotonic()
+    started, idle = time.monotonic(), 0
     async with aclosing(stream(collect, range(first, config.iterations), size, lag)) as batches:
         async for iteration, collected in batches:
             metrics = {"time/collect": time.monotonic() - started}
@@ -46,15 +50,32 @@ async def train(
             rollouts = await score(groups, roles, roles.context(iteration))
             metrics["time/score"] = time.monotonic() - begun
             scored = regroup(groups, rollouts)
+            check_failed_scores(scored, config.max_failed_scores)
             samples = config.samples.samples(scored)
             metrics |= rollout_metrics(scored, roles.version) | watch(scored, config.monitors)
             begun = time.monotonic()
             metrics |= await roles.train(samples, rollouts, iteration)
             metrics["time/train"] = time.monotonic() - begun
+            idle = _idle(idle, metrics)
             metrics["time/iteration"] = time.monotonic() - started
             report({"iteration": iteration + 1, **metrics}, scored)
             yield iteration + 1
             started = time.monotonic()
+
+
+def _idle(idle: int, metrics: Record) -> int:
+    """Iterations in a row without an update of the policy; every third one warns."""
+    if metrics.get("train/updates", 1.0):
+        return 0
+    if (idle + 1) % 3 == 0:
+        logger.warning(
+            "no update for %d iterations: %.0f %% of the last one's groups had no signal (all"
+            " rollouts scored alike), and %d scores or generations failed; draw more samples of a"
+            " prompt, other problems, or at another temperature",
+            *(idle + 1, 100 * metrics.get("rollout/without_signal", 0.0)),
+            metrics.get("rollout/failures", 0),
+        )
+    return idle + 1
 
 
 async def score(groups: Sequence[Group], roles: Roles, context: RolloutContext) -> list[Rollout]:

@@ -21,6 +21,7 @@ from rlstep.interfaces import JudgeModel, PromptSet, RolloutContext, StepOracle,
 from rlstep.measuring.evaluation import evaluate_prm, tells_apart
 from rlstep.measuring.metrics import Record, rollout_metrics
 from rlstep.measuring.monitors import alarms, tell
+from rlstep.plugins import check_failed_scores, naming_plugins
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.disk import DiskFull
 from rlstep.reporting.probe import read_probe, write_probe
@@ -207,16 +208,19 @@ class Run:
         """Train as configured. Returns whether it is complete, and what it took.
 
         Raises:
+            PlugInError: a plug-in failed; names it, its file and line.
             RuntimeError, TimeoutError: a role failed; names the role and what it did.
         """
         saved, resume = self.saved, self.config.resume
         state = saved.state if saved else RunState(iteration=0)
         task = self.config.task
         async with AsyncExitStack() as stack:
+            stack.enter_context(naming_plugins())
             reporter = Reporter(
                 self.directory,
                 self.config,
                 iterations=self.config.iterations,
+                evaluation_every=self.config.evaluation.every,
                 resumed=state.iteration if resume else None,
                 oracle=task if isinstance(task, StepOracle) else None,
                 recipe=self.recipe,
@@ -332,6 +336,7 @@ class Run:
         if config.max_tokens:
             sampling = replace(sampling, max_tokens=config.max_tokens)
         groups = await sample_greedily(problems, sampling, self.roles.context(iteration, "eval"))
+        check_failed_scores(groups, self.config.max_failed_scores)
         metrics = rollout_metrics(groups, prefix="eval")
         with_prm = any(model.source == "prm" for model in self.config.step_models)
         if with_prm and config.prm_problems:

@@ -10,6 +10,7 @@ import numpy as np
 
 from rlstep.config import Config
 from rlstep.interfaces import RolloutContext, StepSplitter, Verifier
+from rlstep.plugins import ask_labellers
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.tasks.arithmetic import AnswerLine
 from rlstep.tensors.text import decode_with_ends
@@ -156,9 +157,7 @@ class FakeRoles:
         )
 
     async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
-        for labeller in self.config.labellers:
-            rollouts = await labeller.label(rollouts, context)
-        return list(rollouts)
+        return await ask_labellers(self.config.labellers, rollouts, context)
 
     async def train(
         self, samples: Samples, rollouts: Sequence[Rollout], iteration: int

@@ -9,6 +9,8 @@ from rich.console import Console
 from rlstep.reporting.console import ConsoleSink
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.reporting.sinks import RunStart
+from rlstep.types import Failure
+from tests.builders import make_group, make_rollout
 
 
 class Clock:
@@ -71,11 +73,65 @@ def test_the_closing_table(tmp_path: Path, terminal: bool):
     assert "run ended" in text and "eval_accuracy_end" in text and "0.5" in text
 
 
-def test_an_iteration_without_rollouts_has_a_line(tmp_path: Path):
-    """As after the loss of a replica: every request of a batch may have failed."""
-    text, clock = io.StringIO(), Clock()
-    sink = ConsoleSink(console=Console(file=text, width=160), clock=clock)
-    sink.open(RunStart(directory=RunDirectory.create(tmp_path, "demo"), config={}, iterations=2))
-    clock.now += 4.0
-    sink.iteration({"iteration": 1, "rollout/rollouts": 0, "rollout/failures": 4}, [])
-    assert "iteration 1/2  0.0 rollouts/s  0 tokens/s" in text.getvalue()
+def lines(tmp_path: Path, every: int, *records: dict[str, float]) -> list[str]:
+    """What a run of 4 iterations prints, without the pace."""
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=False, width=300)
+    sink = ConsoleSink(console=console, clock=lambda: 0.0)
+    directory = RunDirectory.create(tmp_path, "demo")
+    sink.open(RunStart(directory=directory, config={}, iterations=4, evaluation_every=every))
+    for record in records:
+        sink.iteration(record, [])
+    sink.close({"failed": False})
+    return [e.partition("  left")[0] for e in text.getvalue().splitlines() if e[:4] == "iter"]
+
+
+def trained(iteration: int, **more: float) -> dict[str, float]:
+    named = {name.replace("_", "/", 1): value for name, value in more.items()}
+    return {"iteration": iteration, "rollout/groups": 4, "rollout/accuracy": 0.25, **named}
+
+
+def evaluated(iteration: int) -> dict[str, float]:
+    return {"iteration": iteration, "eval/accuracy": 0.5}
+
+
+def test_an_iteration_with_an_evaluation_prints_once(tmp_path: Path):
+    records = [trained(1), trained(2), evaluated(2), trained(3), trained(4), evaluated(4)]
+    assert lines(tmp_path, 2, evaluated(0), *records) == [
+        "iteration 0/4  eval 50.0%",
+        "iteration 1/4  train 25.0%  eval 50.0%",
+        "iteration 2/4  train 25.0%  eval 50.0%",
+        "iteration 3/4  train 25.0%  eval 50.0%",
+        "iteration 4/4  train 25.0%  eval 50.0%",
+    ]
+
+
+def test_an_evaluation_that_never_came_hides_no_iteration(tmp_path: Path):
+    seen = lines(tmp_path, 1, trained(1), trained(2), trained(3))
+    assert seen == [f"iteration {i}/4  train 25.0%" for i in (1, 2, 3)]
+
+
+def test_an_iteration_without_signal_shows_no_other_ones_loss(tmp_path: Path):
+    first = trained(1, train_loss=0.5, train_updates=2, rollout_without_signal=0.25)
+    second = trained(2, train_updates=0, rollout_without_signal=1.0, rollout_failures=3)
+    assert lines(tmp_path, 0, first, second) == [
+        "iteration 1/4  train 25.0%  loss 0.5000  updates 2  no signal 25%",
+        "iteration 2/4  train 25.0%  updates 0  no signal 100%  failed 3",
+    ]
+
+
+def test_an_iteration_without_rollouts_is_a_line(tmp_path: Path):
+    nothing = {"iteration": 1, "rollout/groups": 0, "rollout/rollouts": 0, "train/updates": 0}
+    assert lines(tmp_path, 0, nothing) == ["iteration 1/4  updates 0  no signal 0%"]
+
+
+def test_what_failed_stands_in_the_line_with_the_first_reason(tmp_path: Path):
+    failure = Failure(reason="crashed", detail="Own: KeyError: 'unit' (own.py, line 3, in verify)")
+    group = make_group(make_rollout("a", [[1]], outcome=1.0, scores={"form": failure}))
+    text = io.StringIO()
+    sink = ConsoleSink(console=Console(file=text, width=300), clock=lambda: 0.0)
+    directory = RunDirectory.create(tmp_path, "demo")
+    sink.open(RunStart(directory=directory, config={}, iterations=4))
+    sink.iteration(trained(1, rollout_failures=1), [group])
+    told = "failed 1 (form failed for 1 of 1 (1 crashed); first: Own: KeyError: 'unit' (own.py,"
+    assert told in text.getvalue()

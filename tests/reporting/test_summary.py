@@ -9,9 +9,11 @@ from rlstep.reporting.summary import plot_accuracy, summarize
 RECORDS = [
     {"iteration": 0, "eval/accuracy": 0.2, "eval/problems": 500, "sync/parity_error": 2e-6},
     {"iteration": 1, "rollout/accuracy": 0.3, "time/iteration": 2.5, "sync/parity_error": 5e-6},
-    {"iteration": 2, "eval/accuracy": 0.4, "eval/problems": 500, "prm/auc": 0.7},
+    {"iteration": 2, "eval/accuracy": 0.4, "eval/problems": 500, "prm/auc": 0.7,
+     "train/updates": 2, "rollout/without_signal": 0.25, "rollout/failures": 3},
     {"iteration": 3, "eval/accuracy": 0.6, "eval/accuracy_standard_error": 0.02,
-     "eval/problems": 400, "time/iteration": 1.5, "prm/auc": 0.8},
+     "eval/problems": 400, "time/iteration": 1.5, "prm/auc": 0.8,
+     "train/updates": 1, "rollout/without_signal": 0.75},
 ]  # fmt: skip
 
 
@@ -22,6 +24,9 @@ def test_a_summary_worked_by_hand():
         "eval_accuracy_end": 0.6,
         "eval_problems": 400,
         "train_seconds": 4.0,
+        "updates": 3,
+        "without_signal": 0.5,
+        "failures": 3,
         "prm_auc_end": 0.8,
         "max_parity_error": 5e-6,
     }
@@ -34,6 +39,9 @@ def test_what_was_never_measured_is_none():
         "eval_accuracy_end": None,
         "eval_problems": None,
         "train_seconds": 0,
+        "updates": 0,
+        "without_signal": None,
+        "failures": 0,
         "prm_auc_end": None,
         "max_parity_error": None,
     }

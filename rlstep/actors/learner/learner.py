@@ -20,6 +20,7 @@ from torch import Tensor
 
 from rlstep.actors.learner.learner_rank import LearnerRank
 from rlstep.interfaces import Batch
+from rlstep.plugins import naming_plugins
 from rlstep.tensors.batching import collate, count, mini_batches
 from rlstep.types import Counts, Floats, Samples, TokenIds
 
@@ -177,7 +178,8 @@ class LearnerWorker(LearnerRank):
         return leaf
 
     def _evaluate(self, predictions: Tensor, batch: Batch, counts: Counts, metrics: Sums) -> Tensor:
-        output = self.loss(predictions, batch, counts)
+        with naming_plugins():
+            output = self.loss(predictions, batch, counts)
         metrics["loss"] += output.loss.item()
         for name, number in output.metrics.items():
             metrics[name] += float(number)

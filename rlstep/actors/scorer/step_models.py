@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from rlstep.actors.learner.learner_group import LearnerGroup
 from rlstep.actors.scorer.pooling import PoolingGroup
 from rlstep.interfaces import Reader, StepInputs, StepModel
+from rlstep.plugins import crashed
 from rlstep.tensors.inputs import at_steps, own_inputs, to_model
 from rlstep.types import Failure, Floats, Rollout, Score
 
@@ -37,17 +38,33 @@ class StepModelRole:
             if not isinstance(given, Failure)
         ]
         rows = await self._predict(readable) if readable else []
-        scores = iter(self.model.read_out_all([r for r, _ in readable], rows, version))
+        scores = iter(self._read_out([r for r, _ in readable], rows, version))
         return [given if isinstance(given, Failure) else next(scores) for given in inputs]
+
+    def _read_out(
+        self, rollouts: Sequence[Rollout], rows: Sequence[Floats], version: int
+    ) -> Sequence[Score]:
+        try:
+            return self.model.read_out_all(rollouts, rows, version)
+        except Exception as error:
+            return [crashed(error, self.model)] * len(rollouts)
 
     async def _inputs(self, rollouts: Sequence[Rollout]) -> list[StepInputs | Failure]:
         if (read := self.read) is None:
             return [own_inputs(rollout) for rollout in rollouts]
         # Tokenizing is work, and the loop serves others meanwhile.
         async with self.reading:
-            inputs = await asyncio.to_thread(lambda: [read(rollout) for rollout in rollouts])
+            inputs = await asyncio.to_thread(
+                lambda: [self._given(read, rollout) for rollout in rollouts]
+            )
         self._warn([given for given in inputs if isinstance(given, Failure)], len(rollouts))
         return inputs
+
+    def _given(self, read: Reader, rollout: Rollout) -> StepInputs | Failure:
+        try:
+            return read(rollout)
+        except Exception as error:
+            return crashed(error, self.model)
 
     def _warn(self, failures: Sequence[Failure], rollouts: int) -> None:
         """What cannot be read has no score, which nobody should find out by accident."""

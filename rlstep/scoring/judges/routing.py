@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from rlstep.checks import named
 from rlstep.interfaces import Ask, AskContext, Judge, JudgeModel, PromptSet, ScoreRole
-from rlstep.types import Prompt, Rollout
+from rlstep.plugins import crashed, of_a_role
+from rlstep.types import Prompt, Rollout, Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,13 @@ class RoutedScorer:
         if who is None:
             return await self._scorer.verify(rollouts)
         judge, ask = self._judges[who]
-        outcomes = await judge.judge(rollouts, ask)
+        outcomes: Sequence[Score]
+        try:
+            outcomes = await judge.judge(rollouts, ask)
+        except Exception as error:
+            if of_a_role(error):
+                raise
+            outcomes = [crashed(error, judge)] * len(rollouts)
         return [r.with_scores(outcome=o) for r, o in zip(rollouts, outcomes, strict=True)]
 
 

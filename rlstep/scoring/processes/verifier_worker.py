@@ -5,7 +5,7 @@
 Both directions are JSON lines. In: first the verifier's spec, then chunks, each a list of
 [text, answer] or, where `verify` asks for more, [text, answer, {that by name}]. Out: first {} once
 the verifier is loaded, then one answer an item, each as soon as it is known:
-{"value", "verdict", "extracted"}, or {"error"} where `verify` raised.
+{"value", "verdict", "extracted"}, or {"error"} with its file and line where `verify` raised.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import time
 from typing import Any
 
 from rlstep.interfaces import Verifier
+from rlstep.plugins import described
 from rlstep.types import OutcomeScore, Verdict
 
 _PR_SET_PDEATHSIG = 1
@@ -77,7 +78,7 @@ def _answer(verifier: Verifier, text: str, answer: str, asked: dict[str, Any]) -
     try:
         score = verifier.verify(text, answer, **asked)
     except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}"[:500]}
+        return {"error": described(error, verifier)}
     if not isinstance(score, OutcomeScore):
         return {"error": f"verify returned {type(score).__name__}, not OutcomeScore"}
     number = isinstance(score.value, int | float) and not isinstance(score.value, bool)

