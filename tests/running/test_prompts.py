@@ -93,7 +93,7 @@ def test_no_problem_left(task: Task, message: str) -> None:
 
 def test_all_rows_of_a_file_too_long(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    rows = [{"prompt": "1+" * i + "1", "answer": "1"} for i in (9, 5, 7)]
+    rows: list[dict[str, Any]] = [{"prompt": "1+" * i + "1", "answer": "1"} for i in (9, 5, 7)]
     rows.append({"prompt": "1", "answer": None})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for held_out in (0, 2):
