@@ -103,7 +103,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "bnf": {"samples": PAIRS, "loss": Bnf()},
     "cispo": {"samples": GROUPS, "loss": Cispo()},
     "cross_entropy": {"samples": CorrectOnly(), "loss": CrossEntropy()},
-    "dapo": {"samples": GROUPS, "loss": Dapo()},
+    "dapo": {"samples": GroupAdvantages(without_signal="left_out"), "loss": Dapo()},
     "dpo": {"samples": PAIRS, "loss": Dpo()},
     "dpo_nll": {"samples": PAIRS, "loss": DpoNll()},
     "dr_grpo": {"samples": GROUPS, "loss": DrGrpo(mean=ConstantLength(length=72))},

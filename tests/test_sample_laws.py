@@ -101,6 +101,7 @@ BUILDERS: list[SampleBuilder] = [
     GroupAdvantages(std="leave_one_out"),
     GroupAdvantages(std="none"),
     GroupAdvantages(over="batch"),
+    GroupAdvantages(without_signal="left_out"),
     ProcessAdvantages(std="none"),
     ProcessAdvantages(source="monte_carlo", std="sample"),
     ReinforcePlusPlus(baseline="group"),

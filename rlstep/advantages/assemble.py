@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence as Seq
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from rlstep.types import (
 
 Credit: TypeAlias = list[tuple[Rollout, Wide]]
 """The rollouts of one group that count, each with one advantage a completion token, [T]."""
+
+WithoutSignal: TypeAlias = Literal["kept", "left_out"]
+"""Whether groups without signal are trained, with advantages of 0. See `assemble`."""
 
 
 class AdvantageBuilder(SampleBuilder):
@@ -149,30 +152,47 @@ def has_signal(credit: Credit) -> bool:
     return any(np.abs(column[r.inherited :]).max() > rounding for r, column in credit)
 
 
-def whiten(credits: Seq[Credit]) -> list[Credit]:
-    """(A - mean) / std, both over all trained tokens of the batch's groups with signal.
+def whiten(credits: Seq[Credit], without_signal: WithoutSignal = "left_out") -> list[Credit]:
+    """(A - mean) / std, both over the trained tokens of the batch.
 
-    Groups without signal stay at exactly 0, and in neither mean nor std.
+    Groups without signal that are left out stay at exactly 0, and are in neither mean nor std. Kept
+    ones are in both, and are whitened too: to 0 only where the mean is 0 (but for rounding).
     """
-    loud = [credit for credit in credits if has_signal(credit)]
-    tokens = [column[r.inherited :] for credit in loud for r, column in credit]
+    kept = [without_signal == "kept" or has_signal(credit) for credit in credits]
+    tokens = [
+        column[r.inherited :]
+        for credit, counts in zip(credits, kept, strict=True)
+        if counts
+        for r, column in credit
+    ]
     if not tokens:
         return list(credits)
     pooled = np.concatenate(tokens)
     mean, scale = pooled.mean(), 0.0 if tied(pooled) else 1.0 / pooled.std()
+    mean = 0.0 if scale and abs(mean) <= tolerance(pooled) else mean
     return [
-        [(r, (column - mean) * scale) for r, column in credit] if has_signal(credit) else credit
-        for credit in credits
+        [(r, (column - mean) * scale) for r, column in credit] if counts else credit
+        for credit, counts in zip(credits, kept, strict=True)
     ]
 
 
-def assemble(credits: Seq[Credit]) -> AdvantageSamples:
-    """Sequences and per-token advantages of the groups with signal.
+def assemble(credits: Seq[Credit], without_signal: WithoutSignal = "left_out") -> AdvantageSamples:
+    """Sequences and per-token advantages, of the groups with signal or of all.
 
     Tokens that a branch inherited are trained in the rollout that sampled them, not again here.
+    Groups without signal are counted either way. Kept ones have advantages of exactly 0: they count
+    in the loss's mean and feel its KL and its entropy bonus. A batch where no group at all has
+    signal gives no samples, even where they are kept: most losses would have no gradient, and the
+    optimizer's step would be its momentum and its weight decay alone.
     """
     loud = [credit for credit in credits if has_signal(credit)]
     flat = [item for credit in loud for item in credit]
+    if without_signal == "kept" and loud:
+        flat = [
+            (r, column if has_signal(credit) else np.zeros_like(column))
+            for credit in credits
+            for r, column in credit
+        ]
     sequences = tuple(sequence(rollout, start=rollout.inherited) for rollout, _ in flat)
     advantages = []
     for s, (rollout, column) in zip(sequences, flat, strict=True):

@@ -12,13 +12,15 @@ from rlstep.advantages.arithmetic import Wide, centred, deviation
 from rlstep.advantages.assemble import (
     AdvantageBuilder,
     Credit,
+    WithoutSignal,
+    assemble,
     complete,
     outcome_values,
     throughout,
 )
 from rlstep.checks import named
 from rlstep.measuring.ties import settled, tied
-from rlstep.types import Group
+from rlstep.types import AdvantageSamples, Group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,8 @@ class GroupAdvantages(AdvantageBuilder):
     GRPO with outcome supervision (Shao et al. 2024, arXiv:2402.03300, section 4.1.2); with std
     'none' Dr. GRPO (Liu et al. 2025, arXiv:2503.20783). The mean is always the group's; with over
     'batch' the std is that of all outcomes of the batch (arXiv:2508.08221). Rollouts without an
-    outcome are in no mean; groups with equal outcomes give nothing.
+    outcome are in no mean. Groups with equal outcomes have advantages of 0 and are in the loss's
+    mean, as in eq. 3 of GRPO and in Dr. GRPO; DAPO (arXiv:2503.14476) leaves them out.
     """
 
     source: str = "outcome"
@@ -38,6 +41,10 @@ class GroupAdvantages(AdvantageBuilder):
     are those of the others; where the others are all equal, its std is the whole group's."""
     over: Literal["group", "batch"] = "group"
     """Whose outcomes make the std."""
+    without_signal: WithoutSignal = "kept"
+    """Groups with equal outcomes: 'kept' ones count in the loss's mean and feel its KL and entropy
+    bonus; 'left_out' they are not trained, what DAPO's dynamic sampling leaves (it samples others
+    in their place, which is not done here). Where no group has signal nothing is trained."""
 
     def __post_init__(self) -> None:
         named("advantages.source", self.source, "scores, for instance 'outcome'")
@@ -57,6 +64,9 @@ class GroupAdvantages(AdvantageBuilder):
         if self.std == "leave_one_out":  # every rollout has a scale of its own
             return always
         return always | {"one_step_is_outcome", "advantages_cancel"}
+
+    def samples(self, groups: Seq[Group]) -> AdvantageSamples:
+        return assemble(self.advantages(groups), self.without_signal)
 
     def advantages(self, groups: Seq[Group]) -> list[Credit]:
         known = [complete(group.rollouts, self.source) for group in groups]

@@ -12,13 +12,14 @@ from rlstep.advantages.arithmetic import centred
 from rlstep.advantages.assemble import (
     AdvantageBuilder,
     Credit,
+    assemble,
     complete,
     outcome_values,
     throughout,
     whiten,
 )
 from rlstep.checks import named
-from rlstep.types import Group
+from rlstep.types import AdvantageSamples, Group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,9 @@ class ReinforcePlusPlus(AdvantageBuilder):
 
     REINFORCE++ (Hu et al. 2025, arXiv:2501.03262): no group is needed, and a prompt that is always
     solved still learns, from its distance to the batch. Long rollouts weigh more in the mean. With
-    baseline 'group' its group-sampling form: the group's mean is subtracted first, and groups with
-    equal outcomes give nothing.
+    baseline 'group' its group-sampling form: the group's mean is subtracted first. In both forms
+    the statistics are of all groups, also of those at 0 before they are whitened, and all are
+    trained; a batch of equal outcomes gives nothing.
     """
 
     laws: ClassVar[frozenset[str]] = frozenset({"score_shift_changes_nothing"})
@@ -45,6 +47,9 @@ class ReinforcePlusPlus(AdvantageBuilder):
     def sources(self) -> frozenset[str]:
         return frozenset({self.source})
 
+    def samples(self, groups: Seq[Group]) -> AdvantageSamples:
+        return assemble(self.advantages(groups), "kept")
+
     def advantages(self, groups: Seq[Group]) -> list[Credit]:
         known = [complete(group.rollouts, self.source) for group in groups]
         outcomes = [outcome_values(rollouts, self.source) for rollouts in known]
@@ -54,5 +59,6 @@ class ReinforcePlusPlus(AdvantageBuilder):
             cuts = np.cumsum([len(values) for values in outcomes])[:-1]
             differences = np.split(centred(np.concatenate(outcomes)), cuts) if outcomes else []
         return whiten(
-            [throughout(rollouts, d) for rollouts, d in zip(known, differences, strict=True)]
+            [throughout(rollouts, d) for rollouts, d in zip(known, differences, strict=True)],
+            "kept",
         )

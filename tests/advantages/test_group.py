@@ -78,7 +78,7 @@ def test_the_std_of_the_batch_and_the_mean_of_the_group():
     samples = GroupAdvantages(over="batch").samples(groups)
     expected = [1.060660, -1.060660, *[0.530330] * 3, -1.590990]
     assert last(samples) == pytest.approx(expected, abs=1e-6)
-    # A third, always right, gives nothing but makes the std smaller: 7 of 9 right, variance 14/81.
+    # A third, always right, is at 0 but makes the std smaller: 7 of 9 right, variance 14/81.
     samples = GroupAdvantages(over="batch").samples([*groups, outcome_group(1, 1, 1, prompt="r")])
     assert last(samples)[0] == pytest.approx(0.5 / math.sqrt(14 / 81))
     assert (samples.groups, samples.groups_without_signal) == (2, 1)
@@ -100,7 +100,22 @@ def test_ragged_group_with_a_failure_and_a_branch():
     ]
 
 
-def test_groups_without_signal_give_nothing_and_are_counted():
+def test_groups_without_signal_are_in_the_mean_or_left_out():
+    # (1, 0): mean 1/2, std 1/2, so 1 and -1. (1, 1): both 0. Kept, the surrogate's mean over
+    # sequences at ratio 1, of |A|: (1 + 1 + 0 + 0) / 4 = 1/2, GRPO's eq. 3; left out: 2 / 2 = 1.
+    groups = [outcome_group(1, 0), outcome_group(1, 1, prompt="q")]
+    kept = GroupAdvantages().samples(groups)
+    assert last(kept) == [1.0, -1.0, 0.0, 0.0] and np.abs(last(kept)).mean() == 0.5
+    assert kept.sequences[2].loss_mask.tolist() == [False, False, True]
+    out = GroupAdvantages(without_signal="left_out").samples(groups)
+    assert last(out) == [1.0, -1.0] and np.abs(last(out)).mean() == 1.0
+    for samples in (kept, out):
+        assert (samples.groups, samples.groups_without_signal) == (1, 1)
+    # Dr. GRPO: 1/2, -1/2, 0, 0.
+    assert last(GroupAdvantages(std="none").samples(groups)) == [0.5, -0.5, 0.0, 0.0]
+
+
+def test_a_batch_without_signal_gives_nothing_and_are_counted():
     groups = [
         make_group(*(make_rollout(f"p{i}", [[11]], outcome=1.0) for i in range(3))),
         make_group(make_rollout("q0", [[11]], outcome=0.0, prompt=make_prompt("q"))),

@@ -34,18 +34,38 @@ def test_ragged_rollouts_weigh_by_their_trained_tokens():
     assert columns(samples)[1] == pytest.approx([0, 0, 0, -math.sqrt(3)])
 
 
-def test_the_baseline_form_leaves_out_groups_without_signal():
-    # Less the group's mean: (1/2, -1/2) and (1/4, 1/4, 1/4, -3/4); the equal group is not in the
-    # statistics: mean 0, variance (2/4 + 3/16 + 9/16) / 6 = 5/24.
+def test_the_baseline_form_whitens_over_all_groups():
+    # Less the group's mean: (1/2, -1/2), (1/4, 1/4, 1/4, -3/4) and (0, 0), all in the statistics:
+    # mean 0, variance (2/4 + 3/16 + 9/16) / 8 = 5/32.
     groups = [
         outcome_group(1, 0),
         outcome_group(1, 1, 1, 0, prompt="q"),
         outcome_group(1, 1, prompt="r"),
     ]
     samples = ReinforcePlusPlus(baseline="group").samples(groups)
-    expected = np.array([0.5, -0.5, 0.25, 0.25, 0.25, -0.75]) / math.sqrt(5 / 24)
+    expected = np.array([0.5, -0.5, 0.25, 0.25, 0.25, -0.75, 0, 0]) / math.sqrt(5 / 32)
     assert last(samples) == pytest.approx(expected)
     assert (samples.groups, samples.groups_without_signal) == (2, 1)
+
+
+def test_a_group_at_the_mean_of_graded_outcomes_is_in_the_statistics():
+    # Outcomes (1, 0) and (1/2, 1/2): mean 1/2, variance (1/4 + 1/4 + 0 + 0) / 4 = 1/8.
+    groups = [outcome_group(1, 0), outcome_group(0.5, 0.5, prompt="q")]
+    samples = ReinforcePlusPlus().samples(groups)
+    assert last(samples) == pytest.approx([math.sqrt(2), -math.sqrt(2), 0, 0])
+    assert (samples.groups, samples.groups_without_signal) == (1, 1)
+
+
+def test_an_equal_group_is_moved_by_the_batch_s_mean():
+    # Tokens 1/2, 1/2, -1/2 of one group and 0 of the other: mean 1/8, second moment 3/16,
+    # variance 3/16 - 1/64 = 11/64: (4 - 1) / sqrt(11), (-4 - 1) / sqrt(11) and -1 / sqrt(11).
+    group = make_group(
+        make_rollout("a", [[11, 12]], outcome=1.0), make_rollout("b", [[13]], outcome=0.0)
+    )
+    samples = ReinforcePlusPlus(baseline="group").samples([group, outcome_group(1, prompt="q")])
+    expected = np.array([3, -5, -1]) / math.sqrt(11)
+    assert last(samples) == pytest.approx(expected)
+    assert (samples.groups, samples.groups_without_signal) == (2, 0)
 
 
 def test_the_two_forms_differ():
