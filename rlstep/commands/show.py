@@ -16,6 +16,7 @@ from rlstep.reporting.reading import (
     main_source,
     printable,
     scales,
+    spans,
     who_tells,
 )
 from rlstep.reporting.recorded_run import RecordedRun
@@ -75,8 +76,8 @@ def _chosen(run: RecordedRun, iteration: int | None, prompt: str | None) -> tupl
     if iteration is not None and iteration not in known:
         near = min(known, key=lambda number: abs(number - iteration))
         raise ValueError(
-            f"--iteration is {iteration}; {run.directory.path} has rollouts of {_spans(known)}, the"
-            f" nearest is {near}"
+            f"--iteration is {iteration}; {run.directory.path} has rollouts of iterations"
+            f" {spans(known)}, the nearest is {near}"
         )
     seen: dict[str, int] = {}
     for number in reversed(known) if iteration is None else [iteration]:
@@ -91,13 +92,6 @@ def _chosen(run: RecordedRun, iteration: int | None, prompt: str | None) -> tupl
         f"--prompt is {prompt!r}, which is not among the {len(seen)} prompts of {place}; the"
         f" nearest is {near!r} (iteration {seen[near]})"
     )
-
-
-def _spans(numbers: Sequence[int]) -> str:
-    whole = list(range(numbers[0], numbers[-1] + 1)) == list(numbers)
-    if whole and len(numbers) > 1:
-        return f"iterations {numbers[0]} to {numbers[-1]}"
-    return f"iteration {', '.join(map(str, numbers))}"
 
 
 def _print(

@@ -26,6 +26,7 @@ from rlstep.reporting.reading import (
     first_error,
     main_source,
     scales,
+    spans,
     who_tells,
 )
 from rlstep.reporting.recorded_run import RecordedRun, flat
@@ -90,6 +91,7 @@ def render(run: RecordedRun) -> str:
         times=_times(run),
         shown=_rollouts(run),
         levels=LEVELS,
+        spans=spans,
         configuration=list(flat(run.config)),
         packages={p: v for p in PACKAGES if (v := run.versions.get("packages", {}).get(p))},
         style=Markup((HERE / "page.css").read_text()),

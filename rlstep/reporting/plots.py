@@ -112,7 +112,8 @@ def draw_by_position(curves: Mapping[str, Series], ylabel: str, chance: float | 
         _plot(axes, curves)
         _iterations(axes)
         axes.set(xlabel="step", ylabel=ylabel)
-        axes.set_ylim(-0.02, 1.02)
+        if all(0.0 <= value <= 1.0 for _, values in curves.values() for value in values):
+            axes.set_ylim(-0.02, 1.02)
 
     return _svg(draw, ylabel)
 

@@ -85,6 +85,18 @@ def who_tells(row: Row, scale: Scale | None) -> str:
     return f"{scale.source} below {scale.middle:g}" if scale else "no step scores"
 
 
+def spans(numbers: Sequence[int]) -> str:
+    """Whole numbers in order, neighbours together: '1 to 3, 7'."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    words = (f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+    return ", ".join(words)
+
+
 def printable(text: str) -> str:
     """The text with control characters written out: a model's text must not steer a terminal."""
     return "".join(

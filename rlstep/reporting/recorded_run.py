@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ class RecordedRun:
         """The source whose scores are watched."""
         return self.config.get("monitors", {}).get("source", "prm")
 
-    @property
+    @cached_property
     def trained(self) -> list[int]:
         """Iterations with rollouts, in order."""
         found = {int(row["iteration"]) for row in self.metrics if "rollout/rollouts" in row}

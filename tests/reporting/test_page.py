@@ -17,7 +17,7 @@ from rlstep.measuring.monitors import Thresholds
 from rlstep.reporting import page as page_module
 from rlstep.reporting.page import render, write_page
 from rlstep.reporting.panels import ALARMS, sections
-from rlstep.reporting.plots import draw_panel
+from rlstep.reporting.plots import draw_by_position, draw_panel
 from rlstep.reporting.recorded_run import Difference, RecordedRun, flat
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory
@@ -93,7 +93,7 @@ def plain(html: str) -> str:
         "held-out accuracy 25.0% → 50.0%",
         "time of iterations 0:00:30",
         "alarms false_good failures 6",
-        "false_good chains that the scores call good and the verifier not correct 0.600 0.5 1, 2,",
+        "false_good chains that the scores call good and the verifier not correct 0.600 0.5 1 to 3",
         "drift mean move of the PRM&#39;s scores on the frozen probe 0.100 0.5 none",
         "Failures by reason timeout 6",
         "generators and verifiers: sampling 12.0 40 %",
@@ -280,6 +280,14 @@ def test_a_panel_of_nothing_is_no_picture():
     panel = sections([])[0].panels[0]
     assert draw_panel(panel, []) is None
     assert draw_panel(panel, [{"iteration": 1, "eval/accuracy": float("nan")}]) is None
+
+
+def test_scores_beyond_0_and_1_are_not_cut_off():
+    """The axis of signed scores reaches to both."""
+    svg = draw_by_position({"implicit": ([1, 2], [-3.0, 5.0])}, "mean score")
+    ticks = [float(t.replace("\u2212", "-")) for t in re.findall(r">(\u2212?\d+)</text>", svg)]
+    assert min(ticks) <= -2 and max(ticks) >= 4
+    assert ">1.0</text>" in draw_by_position({"prm": ([1, 2], [0.3, 0.4])}, "mean score")
 
 
 # --- in a browser --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from rlstep.reporting.reading import (
     main_source,
     printable,
     scales,
+    spans,
     who_tells,
 )
 
@@ -117,3 +118,17 @@ def test_without_scores_there_is_no_first_error():
 )
 def test_control_characters_are_written_out(text: str, shown: str):
     assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [
+        ([], ""),
+        ([4], "4"),
+        ([1, 2, 3], "1 to 3"),
+        ([0, 2], "0, 2"),
+        ([1, 2, 3, 7, 9, 10], "1 to 3, 7, 9 to 10"),
+    ],
+)
+def test_neighbours_are_told_together(numbers: list[int], told: str):
+    assert spans(numbers) == told

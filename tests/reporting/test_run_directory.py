@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from rlstep.reporting.run_directory import RunDirectory, check_run_name
+from rlstep.reporting.run_directory import (
+    RunDirectory,
+    check_run_name,
+    default_root,
+    find_run,
+)
 
 BAD_NAMES = [
     "",
@@ -81,3 +86,32 @@ def test_cutting_a_run_back(tmp_path: Path):
     directory.truncate_after(2)
     assert [row["iteration"] for row in directory.metrics] == [1, 2]
     assert [row["iteration"] for row in directory.rollouts] == [1, 1, 2, 2]
+
+
+def test_runs_live_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RLSTEP_RUN_DIR", raising=False)
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    assert default_root() == tmp_path / "runs"
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert default_root() == Path.home() / "runs"
+    monkeypatch.setenv("RLSTEP_RUN_DIR", "/data/runs")
+    assert default_root() == Path("/data/runs")
+    monkeypatch.setenv("RLSTEP_RUN_DIR", "runs")
+    with pytest.raises(ValueError, match="RLSTEP_RUN_DIR is 'runs'; it must be absolute"):
+        default_root()
+
+
+def test_a_run_is_found_by_its_name_and_by_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = tmp_path / "runs"
+    run = RunDirectory.create(root, "first")
+    with pytest.raises(ValueError, match="has none; give the run's folder"):
+        find_run("first", root)  # a folder in which nothing was run
+    run.config.write_text("{}")
+    assert find_run("first", root) == run == find_run(str(run.path), tmp_path)
+    monkeypatch.chdir(root)
+    assert find_run("first", tmp_path).path.resolve() == run.path
+    with pytest.raises(ValueError, match=r"the nearest in .* is 'first' \(the newest is 'first'"):
+        find_run("frist", root)
