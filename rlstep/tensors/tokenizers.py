@@ -20,7 +20,7 @@ def read_tokenizer(path: str) -> Any:
         OSError, ValueError: there is none, or of no known form.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     file = cached_file(path, "tokenizer.json", _raise_exceptions_for_missing_entries=False)

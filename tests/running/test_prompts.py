@@ -133,7 +133,8 @@ def special(*texts: str) -> Tokenizer:
 def test_a_stop_string_that_is_a_special_token_is_refused(stop: str) -> None:
     config = small_config()
     sampling = replace(config.rollouts.sampling, stop=(stop,))
-    config = replace(config, rollouts=replace(config.rollouts, sampling=sampling))
+    rollouts: Any = config.rollouts
+    config = replace(config, rollouts=replace(rollouts, sampling=sampling))
     tokenizer = special("<|stop|>")
     number = tokenizer.encode("<|stop|>", add_special_tokens=False)[-1]
     with pytest.raises(ValueError, match=rf"use stop_token_ids=\({number},\) instead"):

@@ -148,7 +148,7 @@ def empty_model(path: str, head: Head | None = None) -> Any:
     config: Any = AutoConfig.from_pretrained(path, trust_remote_code=False, **labels)
     kind = head.model_class if head else AutoModelForCausalLM
     with torch.device("meta"):
-        model = getattr(kind, "from_config", kind)(config)
+        model: Any = getattr(kind, "from_config", kind)(config)
     model.tie_weights()  # building on no device leaves a tied head apart
     return model
 
@@ -249,7 +249,7 @@ def check_packing(model: nn.Module, lay_out: Callable[[Seq[TokenIds], Rows], Pac
     firsts, second = ([1, 2, 3], [3, 1, 1]), [2, 1, 3]
     packed = [hidden([[0], [1, 2]], [1] * 6, first, second)[2, :3] for first in firsts]
     joined = [hidden([[0]], [*first, *second])[0, 3:] for first in firsts]
-    if not torch.dist(*packed) < torch.dist(*joined) / 20:
+    if not (packed[0] - packed[1]).norm() < (joined[0] - joined[1]).norm() / 20:
         raise ValueError(
             f"learner.packing is True, but in {type(base_model(model)).__name__} a sequence sees"
             " the one before it in its row; the nearest valid value is False"

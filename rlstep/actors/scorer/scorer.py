@@ -79,7 +79,7 @@ class ScorerGroup:
         """
         if not rollouts:
             return []
-        items = [self._verifier.item(rollout) for rollout in rollouts]
+        items: list[Item] = [self._verifier.item(rollout) for rollout in rollouts]
         replica = await self._free.get()
         try:
             outcomes = await self._outcomes(replica, items)

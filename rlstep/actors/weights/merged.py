@@ -92,7 +92,8 @@ def joined_names(model: Any) -> set[str]:
 
 def _known(model: Any) -> list[Any]:
     """The changes from an architecture's checkpoints to transformers' model of it."""
-    from transformers.conversion_mapping import PrefixChange, get_model_conversion_mapping
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import PrefixChange
 
     known = get_model_conversion_mapping(model, add_legacy=False)
     return [change for change in known if not isinstance(change, PrefixChange)]

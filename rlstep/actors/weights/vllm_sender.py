@@ -27,7 +27,7 @@ def _declared(weights: LearnerWeights) -> list[ParamMeta]:
 
 if hasattr(WeightSource, "iter_full"):  # vLLM 0.33: every rank owns every weight, in full
 
-    class EngineSource(WeightSource):
+    class EngineSource(WeightSource):  # pyright: ignore[reportRedeclaration]  # one of two
         """A learner's weights as vLLM's engines read them."""
 
         def __init__(self, weights: LearnerWeights) -> None:

@@ -93,7 +93,8 @@ def _same_function(one: Any, other: Any) -> bool:
     for point in range(2 * _POINTS):
         sign = 1 if point % 2 else -1
         at = {letter: Float(sign * draw.uniform(0.3, 3), 30) for letter in letters}
-        values = [expression.doit().xreplace(at).evalf(25) for expression in (one, other)]
+        placed: list[Any] = [expression.doit().xreplace(at) for expression in (one, other)]
+        values = [value.evalf(25) for value in placed]
         if not all(value.is_number and value.is_finite for value in values):
             return False
         real = [bool(value.is_real) for value in values]

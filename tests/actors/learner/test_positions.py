@@ -15,8 +15,17 @@ LONG = {"short_factor": [1.0] * 16, "long_factor": [4.0] * 16, "rope_theta": 100
 
 
 def llama(**rope: Any) -> LlamaConfig:
-    sizes = {"vocab_size": 16, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 64}
+    sizes: dict[str, Any] = {
+        "vocab_size": 16,
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+    }
+    heads: dict[str, Any] = {
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+    }
     return LlamaConfig(**sizes, **heads, rope_parameters={"rope_theta": 10000.0, **rope})
 
 
@@ -73,7 +82,7 @@ def test_what_does_not_depend_on_the_length_is_not(tmp_path: Path, config: Any) 
 def test_a_row_past_the_original_context_changes_its_neighbours() -> None:
     """The reason, in transformers: should it be mended, this fails, and the refusal may go."""
     torch.manual_seed(0)
-    model = LlamaForCausalLM(llama(rope_type="dynamic", factor=2.0)).eval()
+    model: Any = LlamaForCausalLM(llama(rope_type="dynamic", factor=2.0)).eval()
     torch.nn.init.normal_(model.model.layers[0].self_attn.q_proj.weight, std=1.0)
     torch.nn.init.normal_(model.model.layers[0].self_attn.k_proj.weight, std=1.0)
     ids = torch.arange(96).remainder(16)[None]

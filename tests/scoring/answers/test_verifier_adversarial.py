@@ -7,6 +7,7 @@ that sleeps, and of what must not be read one character is enough.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import math_verify.parser
@@ -60,7 +61,7 @@ async def test_comparisons_that_hang_are_ended_and_fail_alone():
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What reaches the grammar."""
     seen: list[str] = []
 
