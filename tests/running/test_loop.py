@@ -209,7 +209,7 @@ async def test_a_sum_of_rewards_is_what_is_trained_and_a_failed_part_is_no_rewar
     assert metrics["rollout/score/reward"] == pytest.approx((5 * 0.5 - 6 * 0.5) / 11)
     assert metrics["rollout/failures/timeout"] == metrics["rollout/failures/part_failed"] == 1
     assert isinstance(samples, AdvantageSamples) and samples.groups_without_signal == 1
-    # What is left of a's group has nothing to be compared with, and counts in the mean all the same.
+    # What is left of a's group has nothing to be compared with, and counts in the mean.
     assert {s.prompt_id for s in samples.sequences} == set("abcdef")
     assert {column[-1] for column in samples.advantages} == {0.5, -0.5, 0.0}
 
