@@ -111,7 +111,7 @@ def run_recipe(
         overrides = [item for item in rest if item != "--dry-run"]
         written, config = _configured(recipe, overrides, prog)
         if evaluate_only:
-            config = dataclasses.replace(config, iterations=0)
+            config = _evaluation(config)
         if dry_run:
             from rlstep.commands.plan import print_plan
 
@@ -131,6 +131,18 @@ def run_recipe(
         print(f"rlstep: {error}", file=sys.stderr)
         return 1
     return 0 if summary["complete"] else 130
+
+
+def _evaluation(config: Config) -> Config:
+    """The configuration without iterations, under a name of its own: <name>-eval, -eval-2, ..."""
+    from rlstep.reporting.run_directory import check_run_name, free_name
+    from rlstep.running.run import resolve_run_dir
+
+    check_run_name(config.name)
+    root = resolve_run_dir(config)
+    name = free_name(root, f"{config.name}-eval")
+    print(f"the evaluation is {root / name}", flush=True)
+    return dataclasses.replace(config, iterations=0, name=name, run_dir=str(root), resume=False)
 
 
 def _configured(

@@ -75,6 +75,8 @@ class Reporter:
         self._opened = ExitStack()
 
     def __enter__(self) -> Self:
+        # A resumed run is under way, whatever it ended as before.
+        self._start.directory.summary.unlink(missing_ok=True)
         directory = self._start.directory
         write_json(directory.config, self._start.config)
         if self._recipe is not None:

@@ -18,6 +18,8 @@
 from __future__ import annotations
 
 import difflib
+import itertools
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -37,14 +39,22 @@ class RunDirectory:
 
     @classmethod
     def create(cls, root: Path | str, name: str) -> RunDirectory:
-        """A new run.
+        """A new run. One of that name that failed before its first iteration is moved aside, to
+        <name>-failed, with its logs.
 
         Raises:
-            ValueError: the name is no plain file name, or is taken.
+            ValueError: the name is no plain file name, or is taken; says the nearest free one.
         """
         path = _inside(Path(root), name)
+        if _failed_at_start(path):
+            aside = path.with_name(free_name(Path(root), f"{name}-failed"))
+            path.rename(aside)
+            print(f"{path} failed before its first iteration; it is now {aside}", flush=True)
         if path.exists():
-            raise ValueError(f"run name: {path} exists; resume it, or take another name: {name}-2")
+            raise ValueError(
+                f"run name: {path} exists; resume it with --resume True, or take another name:"
+                f" --name {free_name(Path(root), name)}"
+            )
         for folder in (path / "checkpoints", path / "export"):
             folder.mkdir(parents=True)
         return cls(path)
@@ -139,6 +149,44 @@ def default_root() -> Path:
     if not root.is_absolute():
         raise ValueError(f"RLSTEP_RUN_DIR is {chosen!r}; it must be absolute, like /data/runs")
     return root
+
+
+def free_name(root: Path, name: str) -> str:
+    """The name itself, or else the first of <name>-2, <name>-3, ... that no run has."""
+    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    return next(free for free in names if not (root / free).exists())
+
+
+def check_no_run(path: str, root: Path) -> None:
+    """Refuse a run's name, its folder or a checkpoint where a model's folder is asked for.
+
+    Raises:
+        ValueError: says what to give: the run's export, or how to get one.
+    """
+    given = Path(path) if Path(path).is_dir() else root / path
+    if not given.is_dir() or not _no_model(given):
+        return
+    for run in (given, *given.absolute().parents[:3]):
+        if not (run / "checkpoints").is_dir() or not (run / "config.json").is_file():
+            continue
+        if not _no_model(run / "export"):
+            raise ValueError(f"model.path {path!r} is no model; give its run's: {run / 'export'}")
+        raise ValueError(
+            f"model.path {path!r} is no model, and its run has no export, which is written at the"
+            f" run's end; let it go on: --name {run.name} --resume True"
+        )
+
+
+def _no_model(folder: Path) -> bool:
+    return not any(folder.glob("*.safetensors"))
+
+
+def _failed_at_start(path: Path) -> bool:
+    """Its summary, which only an ended run has, says so. A run under way is never taken for one."""
+    if not (path / "summary.json").is_file() or any((path / "checkpoints").glob("*")):
+        return False
+    summary = json.loads((path / "summary.json").read_text())
+    return bool(summary["failed"]) and not summary["iterations"]
 
 
 def find_run(run: str, root: Path) -> RunDirectory:

@@ -27,7 +27,7 @@ from rlstep.reporting.disk import DiskFull
 from rlstep.reporting.probe import read_probe, write_probe
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.rows import rollout_rows
-from rlstep.reporting.run_directory import RunDirectory, default_root
+from rlstep.reporting.run_directory import RunDirectory, check_no_run, default_root
 from rlstep.rollouts.held_out import sample_greedily, sample_probe
 from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
 from rlstep.running.loop import train
@@ -53,6 +53,8 @@ def prepare(config: Config, recipe: Config | None = None) -> Run:
         ValueError: the configuration, the data, a model, the run's name or its checkpoints.
     """
     config.verifier.check(config.scorer.deadline_s)
+    root, name = resolve_run_dir(config), config.name
+    check_no_run(config.policy.model.path, root)
     check_models(config)
     for model in parts(config, JudgeModel):
         model.check()
@@ -61,7 +63,6 @@ def prepare(config: Config, recipe: Config | None = None) -> Run:
     for model in config.step_models:
         model.reader(tokenizer)  # refuses what does not fit; the roles make their own
     prompts = load_prompts(config, tokenizer)
-    root, name = resolve_run_dir(config), config.name
     open_directory = RunDirectory.reopen if config.resume else RunDirectory.create
     directory = open_directory(root, name)
     if config.resume and directory.probe.exists():

@@ -201,6 +201,25 @@ def test_eval_makes_no_iterations(
     assert "iterations=0" in capsys.readouterr().out
 
 
+def test_an_evaluation_has_a_name_of_its_own(
+    recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    given = ("--name", "first", "--run-dir", str(tmp_path / "runs"), "--dry-run")
+    for taken, free in (("first", "first-eval"), ("first-eval", "first-eval-2")):
+        (tmp_path / "runs" / taken).mkdir(parents=True)
+        assert command(monkeypatch, "eval", recipe("small_config()"), *given) == 0
+        printed = capsys.readouterr().out
+        assert f"/runs/{free}\n" in printed and f"name='{free}'" in printed
+
+
+def test_a_run_given_as_a_model_is_refused(tmp_path: Path):
+    run = RunDirectory.create(tmp_path, "first")
+    run.config.write_text("{}")
+    policy = LearnerConfig(model=ModelConfig(path=str(run.checkpoints)))
+    with pytest.raises(ValueError, match=r"has no export.*--name first --resume True"):
+        prepare(small_config(policy=policy, run_dir=str(tmp_path)))
+
+
 # --- the model and the data ----------------------------------------------------------------------
 
 

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from rlstep.reporting.run_directory import (
     RunDirectory,
+    check_no_run,
     check_run_name,
     default_root,
     find_run,
+    free_name,
 )
 
 BAD_NAMES = [
@@ -61,7 +64,7 @@ def test_a_good_name_is_taken(tmp_path: Path, name: str):
 
 def test_a_taken_name_and_a_missing_run_are_refused(tmp_path: Path):
     RunDirectory.create(tmp_path, "demo")
-    with pytest.raises(ValueError, match="exists; resume it, or take another name: demo-2"):
+    with pytest.raises(ValueError, match=r"exists; resume it .*another name: --name demo-2"):
         RunDirectory.create(tmp_path, "demo")
     with pytest.raises(ValueError, match="there is no run"):
         RunDirectory.reopen(tmp_path, "other")
@@ -115,3 +118,73 @@ def test_a_run_is_found_by_its_name_and_by_its_folder(
     assert find_run("first", tmp_path).path.resolve() == run.path
     with pytest.raises(ValueError, match=r"the nearest in .* is 'first' \(the newest is 'first'"):
         find_run("frist", root)
+
+
+@pytest.mark.parametrize(
+    ("summary", "checkpoint", "free"),
+    [
+        ({"failed": True, "iterations": 0}, False, True),
+        ({"failed": True, "iterations": 3}, False, False),
+        ({"failed": True, "iterations": 0}, True, False),
+        ({"failed": False, "iterations": 0}, False, False),
+        (None, False, False),
+    ],
+    ids=["failed at its start", "failed later", "has a checkpoint", "ended well", "under way"],
+)
+def test_only_a_run_that_failed_at_its_start_leaves_its_name(
+    summary: dict[str, object] | None, checkpoint: bool, free: bool, tmp_path: Path
+):
+    first = RunDirectory.create(tmp_path, "demo")
+    if summary is not None:
+        first.summary.write_text(json.dumps(summary))
+    if checkpoint:
+        (first.checkpoints / "iteration-000001").mkdir()
+    (first.path / "log").mkdir()
+    if not free:
+        with pytest.raises(ValueError, match="--name demo-2"):
+            RunDirectory.create(tmp_path, "demo")
+        return
+    second = RunDirectory.create(tmp_path, "demo")
+    assert not second.summary.exists() and not (second.path / "log").exists()
+    assert (tmp_path / "demo-failed" / "log").is_dir()
+    second.summary.write_text(json.dumps(summary))
+    RunDirectory.create(tmp_path, "demo")
+    assert (tmp_path / "demo-failed-2").is_dir()
+
+
+def test_the_nearest_free_name(tmp_path: Path):
+    assert free_name(tmp_path, "demo") == "demo"
+    for taken in ("demo", "demo-2", "demo-4"):
+        (tmp_path / taken).mkdir()
+    assert free_name(tmp_path, "demo") == "demo-3"
+
+
+@pytest.mark.parametrize("exported", [False, True])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "demo",
+        "{root}/demo",
+        "{root}/demo/checkpoints",
+        "{root}/demo/checkpoints/iteration-000001",
+        "{root}/demo/checkpoints/iteration-000001/policy",
+    ],
+)
+def test_a_run_or_a_checkpoint_is_no_model(given: str, exported: bool, tmp_path: Path):
+    run = RunDirectory.create(tmp_path, "demo")
+    run.config.write_text("{}")
+    (run.checkpoints / "iteration-000001" / "policy").mkdir(parents=True)
+    if exported:
+        (run.export / "model.safetensors").touch()
+    match = "give its run's: .*demo/export" if exported else "--name demo --resume True"
+    with pytest.raises(ValueError, match=match):
+        check_no_run(given.format(root=tmp_path), tmp_path)
+
+
+def test_models_are_let_through(tmp_path: Path):
+    run = RunDirectory.create(tmp_path, "demo")
+    run.config.write_text("{}")
+    (run.export / "model.safetensors").touch()
+    check_no_run(str(run.export), tmp_path)
+    check_no_run("Qwen/Qwen3-0.6B", tmp_path)
+    check_no_run(str(tmp_path / "missing"), tmp_path)
