@@ -28,7 +28,7 @@ class PromptTemplate:
     suffix: str = ""
     """How the completion is made to begin, such as "Let's think step by step.\\nStep 1:". It comes
     right after the rest, is part of the prompt and is never trained."""
-    arguments: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    arguments: Mapping[str, bool | int | float | str] = field(default_factory=dict, hash=False)
     """What the chat template is called with beside the messages: {"enable_thinking": False}. One
     that it does not read is refused."""
 
