@@ -20,6 +20,12 @@ from rlstep.types import Completion, Failure, Request, Sampling
 from tests.actors.weights.sync_kit import PROBE
 from tests.builders import make_completion
 
+
+def rare(value: object) -> Any:
+    """A case of the family that `make test-slow` runs: every actor is a process of a second."""
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 HELD = 1
 """The seed of a request that the first actor of a replica never answers."""
 
@@ -160,8 +166,8 @@ def end(group: Group, *replicas: int) -> None:
         ray.kill(group.actors[replica])
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
-@pytest.mark.parametrize("streams", [1, 2, 3], ids="{} streams".format)
+@pytest.mark.parametrize("replicas", [rare(1), 2])
+@pytest.mark.parametrize("streams", [rare(1), 2, rare(3)])
 async def test_one_death_is_one_recovery_however_many_streams_hear_of_it(
     ray_cluster: None, replicas: int, streams: int
 ) -> None:
@@ -178,6 +184,7 @@ async def test_one_death_is_one_recovery_however_many_streams_hear_of_it(
         assert await group.versions() == [4] * replicas == [sync.version] * replicas
 
 
+@pytest.mark.slow
 async def test_the_other_replica_lives_on(ray_cluster: None) -> None:
     async with running(2) as (group, _, _):
         kept, fast = group.actors[1], [r for r in requests(0, 20) if r.seed != HELD]
@@ -186,8 +193,8 @@ async def test_the_other_replica_lives_on(ray_cluster: None) -> None:
         assert group.actors[1] is kept and group.recoveries == 1
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
-@pytest.mark.parametrize("moment", ["train", "publish", "predict"])
+@pytest.mark.parametrize("replicas", [1, rare(2)])
+@pytest.mark.parametrize("moment", [rare("train"), "publish", rare("predict")])
 async def test_a_death_during_an_update_with_a_batch_under_way(
     ray_cluster: None, moment: str, replicas: int
 ) -> None:
@@ -209,6 +216,7 @@ async def test_a_death_during_an_update_with_a_batch_under_way(
         assert await group.versions() == [5] * replicas
 
 
+@pytest.mark.slow
 async def test_a_replica_that_dies_again_is_recreated_again(ray_cluster: None) -> None:
     async with running() as (group, _, _):
         for number in (1, 2, 3):
@@ -219,7 +227,7 @@ async def test_a_replica_that_dies_again_is_recreated_again(ray_cluster: None) -
             assert group.recoveries == number
 
 
-@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.parametrize("streams", [rare(1), 2])
 async def test_when_recoveries_are_used_up_the_run_ends(ray_cluster: None, streams: int) -> None:
     async with running(max_recoveries=0) as (group, _, _):
         tasks = await begin(group, streams)
@@ -232,7 +240,7 @@ async def test_when_recoveries_are_used_up_the_run_ends(ray_cluster: None, strea
 # --- before the first answer ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [1, rare(2)])
 @pytest.mark.parametrize(
     ("ends_in", "cause"),
     [("start", "head size 24 cannot be served"), ("start, without a word", "died unexpectedly")],
@@ -276,6 +284,7 @@ async def test_the_first_sync_is_tried_once(ray_cluster: None) -> None:
     await group.close()
 
 
+@pytest.mark.slow
 async def test_a_replica_lost_before_any_sync_is_named(ray_cluster: None) -> None:
     group = Group(GeneratorConfig(), "", {})
     await group.start()
@@ -284,7 +293,7 @@ async def test_a_replica_lost_before_any_sync_is_named(ray_cluster: None) -> Non
         await anext(group.generate(requests(0)))
 
 
-@pytest.mark.parametrize("dead", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize("dead", [(0,), rare((1,)), rare((0, 1))])
 async def test_a_lost_replica_does_not_stop_the_end_of_a_run(
     ray_cluster: None, dead: tuple[int, ...]
 ) -> None:

@@ -56,8 +56,8 @@ def batch(name: str, number: int = 2) -> list[Rollout]:
     return [make_rollout(f"{name}/{j}", [[11], [42]], prompt=prompt) for j in range(number)]
 
 
-@pytest.mark.parametrize("batches", [1, 4])
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("batches", [pytest.param(1, marks=pytest.mark.slow), 4])
+@pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.slow), 2])
 async def test_one_that_dies_while_it_verifies(
     ray_cluster: None, replicas: int, batches: int
 ) -> None:
@@ -72,7 +72,7 @@ async def test_one_that_dies_while_it_verifies(
         await group.close()
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
 async def test_one_that_was_killed_between_two_batches(ray_cluster: None, replicas: int) -> None:
     group = Group([], replicas)
     try:
