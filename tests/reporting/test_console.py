@@ -121,7 +121,12 @@ def test_an_iteration_without_signal_shows_no_other_ones_loss(tmp_path: Path):
 
 
 def test_an_iteration_without_rollouts_is_a_line(tmp_path: Path):
-    nothing = {"iteration": 1, "rollout/groups": 0, "rollout/rollouts": 0, "train/updates": 0}
+    nothing: dict[str, float] = {
+        "iteration": 1,
+        "rollout/groups": 0,
+        "rollout/rollouts": 0,
+        "train/updates": 0,
+    }
     assert lines(tmp_path, 0, nothing) == ["iteration 1/4  updates 0  no signal 0%"]
 
 

@@ -23,7 +23,12 @@ LONGEST = 250
 
 
 def generator_config(**fields: Any) -> GeneratorConfig:
-    defaults = {"replicas": 1, "context": 256, "kv_cache_mib": 32, "concurrency": 64}
+    defaults: dict[str, Any] = {
+        "replicas": 1,
+        "context": 256,
+        "kv_cache_mib": 32,
+        "concurrency": 64,
+    }
     defaults["deadline_s"] = 1800.0  # a busy machine starts four engines in minutes
     return GeneratorConfig(**{**defaults, **fields})  # type: ignore[arg-type]
 
