@@ -12,8 +12,8 @@ class ThoughtTags:
 
     Whoever reads completions reads them by this one setting: verifiers (a tentative answer inside a
     thought is none), `Format`, `Language`, splitters and monitors. A completion without tags is no
-    thought, unless `opened`. A tag that is a special token of the policy's tokenizer would not be
-    in a completion's text: such a run is refused.
+    thought, unless `opened`. Tags may be special tokens of the policy's tokenizer: what it samples
+    of them stands in a completion's text. (Where a data set's text holds one, it is text.)
     """
 
     start: str = "<think>"

@@ -111,7 +111,7 @@ class Completion:
     logprobs: Floats
     """float32 [T], the sampler's logprob of each token, in nats."""
     text: str
-    """Decoded `token_ids`, special tokens left out."""
+    """Decoded `token_ids`, special tokens left out but for the tags of thoughts."""
     ends: Ints
     """int32 [T]: `text[:ends[t]]` is what tokens 0..t decode to. Never decreases."""
     finish_reason: str

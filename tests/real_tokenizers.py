@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from rlstep.tensors.tokenizers import reading_tags
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -64,6 +67,30 @@ def sentencepiece_tokenizer() -> Any:
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(_data("tokenizer.model.v1"), Path(folder) / "tokenizer.model")
         return LlamaTokenizer.from_pretrained(folder)
+
+
+def with_special(tokenizer: Any, *texts: str) -> Any:
+    """A tokenizer with more special tokens."""
+    tokenizer = copy.deepcopy(tokenizer)  # which is one for all tests
+    tokenizer.add_special_tokens({"additional_special_tokens": list(texts)})
+    return tokenizer
+
+
+TAGS = ("<think>", "[/THINK]<|final|>")
+SPECIAL = ("<think>", "[/THINK]", "<|final|>", "<|other|>")
+"""Special tokens, of which all but the last are of the tags."""
+
+
+@cache
+def byte_level_with_tags() -> Any:
+    """Reads completions whose thoughts stand in TAGS."""
+    return reading_tags(with_special(byte_level_tokenizer(), *SPECIAL), TAGS)
+
+
+@cache
+def sentencepiece_with_tags() -> Any:
+    """Reads completions whose thoughts stand in TAGS."""
+    return reading_tags(with_special(sentencepiece_tokenizer(), *SPECIAL), TAGS)
 
 
 def _byte_spelling() -> dict[int, str]:

@@ -18,10 +18,13 @@ from rlstep.actors.scorer.pooling import PoolingGroup
 from rlstep.actors.scorer.scorer import ScorerGroup
 from rlstep.actors.scorer.step_models import StepModelRole
 from rlstep.actors.weight_sync import WeightSync
+from rlstep.checks import parts
 from rlstep.config import Config, LearnerConfig
 from rlstep.interfaces import AskContext, Loss, RolloutContext, StepModel, Tokenizer
 from rlstep.plugins import ask_labellers
 from rlstep.scoring.judges.routing import RoutedScorer
+from rlstep.tensors.tokenizers import reading_tags
+from rlstep.thoughts import ThoughtTags
 from rlstep.types import Rollout, Samples, TokenIds
 
 
@@ -31,6 +34,8 @@ class RunRoles:
     def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
         self._config = config
         self._tokenizer = tokenizer
+        self._tags = {tag for tags in parts(config, ThoughtTags) for tag in (tags.start, tags.end)}
+        self._reader = reading_tags(tokenizer, self._tags)
         self._started: list[Any] = []
         """What must be closed, in the order of its start."""
         self.between_updates = asyncio.Event()
@@ -52,6 +57,7 @@ class RunRoles:
             config.policy.model.path,
             options["generator"],
             tempered=config.train_temperature != 1.0,
+            tags=self._tags,
         )
         self._started.append(self.generators)
         _, self.policy, self.step_models = await asyncio.gather(
@@ -152,7 +158,7 @@ class RunRoles:
             generator=self.generators,
             scorer=self._routed,
             splitter=self._config.splitter,
-            tokenizer=self._tokenizer,
+            tokenizer=self._reader,
             iteration=iteration,
             purpose=purpose,
             seed=self._config.seed,

@@ -34,7 +34,6 @@ from rlstep.running.loop import train
 from rlstep.running.resuming import check_resume
 from rlstep.scoring.judges.routing import check_routes
 from rlstep.tensors.tokenizers import read_tokenizer
-from rlstep.thoughts import ThoughtTags
 from rlstep.types import Group, Prompt, Rollout, Sampling
 
 if TYPE_CHECKING:
@@ -109,20 +108,13 @@ def load_tokenizer(path: str) -> Tokenizer:
 
 
 def _check_special(config: Config, tokenizer: Any) -> None:
-    """Refuse stop strings and thought tags that never show: text has no special tokens."""
+    """Refuse stop strings that never show: where the engine looks, text has no special tokens."""
     special = {t.content: i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
     for stop in (stop for sampling in parts(config, Sampling) for stop in sampling.stop):
         if token := next((text for text in special if text in stop), None):
             raise ValueError(
                 f"sampling.stop has {stop!r}, but {token!r} is a special token, which is never"
-                f" found in text; use stop_token_ids=({special[token]},) instead"
-            )
-    for tag in (tag for tags in parts(config, ThoughtTags) for tag in (tags.start, tags.end)):
-        if tag in special:
-            raise ValueError(
-                f"thoughts has the tag {tag!r}, which is a special token of the policy's tokenizer"
-                ' and so never in text; write "special": false at it in tokenizer.json and'
-                " tokenizer_config.json, as the tokenizers of Qwen3 and DeepSeek-R1 do"
+                f" found; use stop_token_ids=({special[token]},) instead"
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 
@@ -37,3 +38,37 @@ def _parts(tokenizer: Any) -> list[Any]:
     """What decides how a text becomes tokens, the vocabulary aside."""
     parts = (tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder)
     return [type(tokenizer.model), *(part and part.__getstate__() for part in parts)]
+
+
+def reading_tags(tokenizer: Any, tags: Collection[str]) -> Any:
+    """The tokenizer that reads completions: of the special tokens it leaves out, as `decode` does,
+    all but those that tags are made of, which a completion speaks with.
+
+    Texts become tokens as before: where data hold such a tag, it is text.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        tags: of thoughts; each is any number of special tokens and other text.
+    """
+    special = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    spoken = {i for i, text in special.items() if text and any(text in tag for tag in tags)}
+    return _TagReader(tokenizer, spoken, special.keys() - spoken) if spoken else tokenizer
+
+
+class _TagReader:
+    """A tokenizer but for `decode`."""
+
+    def __init__(self, tokenizer: Any, spoken: Collection[int], silent: Collection[int]) -> None:
+        self._tokenizer, self._spoken, self._silent = tokenizer, frozenset(spoken), silent
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def __len__(self) -> int:
+        return len(self._tokenizer)
+
+    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        if not skip_special_tokens or self._spoken.isdisjoint(token_ids):
+            return self._tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
+        shown = [i for i in token_ids if i not in self._silent]
+        return self._tokenizer.decode(shown, skip_special_tokens=False)

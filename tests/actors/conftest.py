@@ -49,25 +49,31 @@ def tied_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, str]:
-    """Models that the engine serves (its CPU attention needs heads of 32), by tied embeddings."""
+    """Models that the engine serves (its CPU attention needs heads of 32), by tied embeddings. Of
+    the tied one's words two are special tokens, w5 and w6."""
     from tests.actors.learner.learner_kit import make_model
 
     return {
-        tied: make_model(tmp_path_factory.mktemp(f"tied-{tied}"), tied=tied, hidden=128)
+        tied: make_model(
+            tmp_path_factory.mktemp(f"tied-{tied}"),
+            tied=tied,
+            hidden=128,
+            special=("w5", "w6") if tied else (),
+        )
         for tied in (True, False)
     }
 
 
 @pytest.fixture(scope="session")
 def engines(ray_cluster: None, models: dict[bool, str]) -> Iterator[dict[bool, Any]]:
-    """A GeneratorGroup of two replicas of either model."""
+    """A GeneratorGroup of two replicas of either model; w5 is a tag."""
     import ray
 
     from rlstep.actors.generator.generator_group import GeneratorGroup
     from tests.actors.weights.sync_kit import generator_config
 
     groups = {
-        tied: GeneratorGroup(generator_config(replicas=2), path, {})
+        tied: GeneratorGroup(generator_config(replicas=2), path, {}, tags=["w5"])
         for tied, path in models.items()
     }
 

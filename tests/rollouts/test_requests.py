@@ -21,6 +21,7 @@ from rlstep.testing.roles import (
 )
 from rlstep.testing.small import small_prompt
 from rlstep.types import Completion, Failure, Rollout, Sampling, Step, VersionSpan
+from tests.real_tokenizers import byte_level_with_tags
 
 SAMPLING = Sampling(max_tokens=64)
 TEXT = "2+3=5\n5*2=10\n#10"  # steps of 6, 7 and 3 bytes; the end token joins the last
@@ -42,6 +43,25 @@ def rollout(text: str = TEXT, versions: tuple[VersionSpan, ...] = ()) -> Rollout
 
 def with_versions(completion: Completion, versions: tuple[VersionSpan, ...]) -> Completion:
     return replace(completion, versions=versions)
+
+
+def test_a_continuation_keeps_the_tags_of_its_whole_completion():
+    reader = byte_level_with_tags()
+    begun = reader.encode("<think>\n1")
+    went_on = reader.encode("+1\n[/THINK]<|final|>2<|other|>")
+    one, rest = (
+        replace(
+            fake_completion("x" * len(ids)),  # and an end token
+            token_ids=np.array([*ids, reader.eos_token_id], np.int32),
+        )
+        for ids in (begun, went_on)
+    )
+    steps = (Step(start=0, end=len(begun)), Step(start=len(begun), end=len(begun) + 1))
+    parent = replace(rollout(), completion=one, steps=steps)
+    reading = replace(context(), tokenizer=reader)
+    [joined] = branch_rollouts(branch(parent, 1, 1, "mc", SAMPLING, reading), [rest], reading)
+    assert joined.completion.text == "<think>\n1+1\n[/THINK]<|final|>2"
+    assert "".join(map(joined.step_text, range(len(joined.steps)))) == joined.completion.text
 
 
 # --- seeds and ids -------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,13 +14,12 @@ import pytest
 
 from rlstep.interfaces import PromptSet, Task, Tokenizer, Verifier
 from rlstep.running.run import _check_special, load_prompts
-from rlstep.scoring.answers.exact_answer import ExactAnswer
 from rlstep.tasks.arithmetic import AnswerLine, Arithmetic, arithmetic_tokenizer
 from rlstep.tasks.jsonl import Jsonl
 from rlstep.tasks.logic import Logic, logic_tokenizer
 from rlstep.testing.small import small_config, small_prompts
 from rlstep.types import OutcomeScore, Verdict
-from tests.real_tokenizers import byte_level_tokenizer
+from tests.real_tokenizers import byte_level_tokenizer, with_special
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,27 +121,14 @@ def test_too_few_problems_say_what_was_dropped(tmp_path: Path) -> None:
         load_prompts(small_config(task=task), arithmetic_tokenizer())
 
 
-def special(*texts: str) -> Tokenizer:
-    tokenizer = copy.deepcopy(byte_level_tokenizer())  # which is one for all tests
-    tokenizer.add_special_tokens({"additional_special_tokens": list(texts)})
-    return tokenizer
-
-
 @pytest.mark.parametrize("stop", ["<|stop|>", "\n<|stop|>"])
 def test_a_stop_string_that_is_a_special_token_is_refused(stop: str) -> None:
     config = small_config()
     sampling = replace(config.rollouts.sampling, stop=(stop,))
     rollouts: Any = config.rollouts
     config = replace(config, rollouts=replace(rollouts, sampling=sampling))
-    tokenizer = special("<|stop|>")
+    tokenizer = with_special(byte_level_tokenizer(), "<|stop|>")
     number = tokenizer.encode("<|stop|>", add_special_tokens=False)[-1]
     with pytest.raises(ValueError, match=rf"use stop_token_ids=\({number},\) instead"):
         _check_special(config, tokenizer)
     _check_special(config, byte_level_tokenizer())
-
-
-def test_a_thought_tag_that_is_a_special_token_is_refused() -> None:
-    config = small_config(verifier=ExactAnswer(pattern="#(.)"))
-    with pytest.raises(ValueError, match=r"thoughts has the tag '</think>', which is a special"):
-        _check_special(config, special("</think>"))
-    _check_special(config, special("[THINK]"))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlstep.commands.catalog import plugins
@@ -13,8 +13,16 @@ from rlstep.steps.marker import MarkerSplitter
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.steps.pattern import PatternSplitter
 from rlstep.tensors.text import decode_with_ends
+from rlstep.thoughts import ThoughtTags
 from rlstep.types import Completion, VersionSpan
-from tests.real_tokenizers import byte_level_tokenizer, sentencepiece_tokenizer
+from tests.real_tokenizers import (
+    SPECIAL,
+    TAGS,
+    byte_level_tokenizer,
+    byte_level_with_tags,
+    sentencepiece_tokenizer,
+    sentencepiece_with_tags,
+)
 
 CLASSES = plugins("steps")  # so that a new file is covered without being named here
 SPLITTERS = [
@@ -101,6 +109,17 @@ def test_steps_partition_any_completion(splitter, pieces):
 @given(pieces=PIECES)
 def test_steps_partition_real_tokens(make, splitter, pieces):
     assert_partition(splitter, tokenized(make(), "".join(pieces)))
+
+
+@every_splitter
+@pytest.mark.parametrize("make", [byte_level_with_tags, sentencepiece_with_tags])
+@settings(max_examples=25)
+@given(pieces=st.lists(st.sampled_from([*SPECIAL, "Step 1: so.", "\n\n", " 2.", "\n", " "])))
+def test_steps_partition_completions_whose_tags_are_special_tokens(make, splitter, pieces):
+    made = tokenized(make(), "".join(pieces))
+    assert made.text.count("<think>") == pieces.count("<think>")
+    assert_partition(splitter, made)
+    assert "".join(texts(splitter, made)) == made.text
 
 
 @given(pieces=PIECES)
@@ -221,3 +240,10 @@ def test_a_broken_pattern_is_refused():
 )
 def test_a_tag_alone_is_no_step(pieces, steps):
     assert texts(NewlineSplitter(), completion(pieces)) == steps
+
+
+@pytest.mark.parametrize("make", [byte_level_with_tags, sentencepiece_with_tags])
+def test_a_tag_that_is_a_special_token_alone_is_no_step(make):
+    made = tokenized(make(), "<think>\na\nb\n[/THINK]<|final|>\nc")
+    splitter = PatternSplitter(pattern="\n", thoughts=ThoughtTags(start=TAGS[0], end=TAGS[1]))
+    assert texts(splitter, made) == ["<think>\na\n", "b\n[/THINK]<|final|>\n", "c"]

@@ -8,10 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlstep.tasks.arithmetic import arithmetic_tokenizer
+from rlstep.tensors.templates import PromptEncoder, PromptTemplate, continuation_ids
 from rlstep.tensors.text import decode_with_ends
-from tests.real_tokenizers import byte_level_tokenizer, sentencepiece_tokenizer
+from rlstep.tensors.tokenizers import reading_tags
+from tests.real_tokenizers import (
+    SPECIAL,
+    byte_level_tokenizer,
+    byte_level_with_tags,
+    sentencepiece_tokenizer,
+    sentencepiece_with_tags,
+    with_special,
+)
 
-REAL = [byte_level_tokenizer, sentencepiece_tokenizer]
+REAL = [
+    byte_level_tokenizer,
+    sentencepiece_tokenizer,
+    byte_level_with_tags,
+    sentencepiece_with_tags,
+]
+TAGGED = REAL[2:]
 TEXTS = st.one_of(
     st.text(max_size=30),
     st.text(alphabet="ab \n.你🙂é\u200d\ufffd", max_size=30),
@@ -69,12 +84,12 @@ def test_nothing_decodes_to_nothing(make):
 
 
 @pytest.mark.parametrize("make", REAL)
-@given(text=TEXTS, special=st.lists(st.integers(0, 30), max_size=3))
+@given(text=TEXTS, special=st.lists(st.tuples(st.integers(0, 30), st.integers(0)), max_size=4))
 def test_agrees_with_the_definition_on_texts(make, text, special):
     tokenizer = make()
     ids = tokenizer.encode(text, add_special_tokens=False)
-    for position in special:
-        ids.insert(position, tokenizer.eos_token_id)
+    for position, which in special:
+        ids.insert(position, special_ids(tokenizer)[which % len(special_ids(tokenizer))])
     expected = ends_by_definition(tokenizer, ids)
     found, ends = decode_with_ends(tokenizer, ids)
     assert (found, ends.tolist()) == expected
@@ -90,6 +105,48 @@ def test_any_ids_keep_the_laws(make, data):
     assert text == tokenizer.decode(ids, skip_special_tokens=True)
     assert ends[0] >= 0 and np.all(np.diff(ends) >= 0)
     assert ends[-1] == len(text)
+
+
+def special_ids(tokenizer) -> list[int]:
+    return sorted(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)
+
+
+@pytest.mark.parametrize("make", TAGGED)
+def test_tags_that_are_special_tokens_stand_in_the_text_of_a_completion(make):
+    # A tag may be several tokens and text; of other special tokens nothing is written, nor of a tag
+    # where nobody asked for it.
+    tokenizer = make()
+    ids, ends, text = [], [], ""
+    for piece in ("So", "<think>", "\n", "1", "<|other|>", "+", "[/THINK]", "<|final|>", "2", ""):
+        if piece in SPECIAL:
+            ids += tokenizer.convert_tokens_to_ids([piece])
+        elif piece:
+            ids += continuation_ids(tokenizer, piece)
+        else:
+            ids.append(tokenizer.eos_token_id)
+        text += piece if piece != "<|other|>" else ""
+        ends += [len(text)] * (len(ids) - len(ends))
+    assert text == "So<think>\n1+[/THINK]<|final|>2"
+    decoded, found = decode_with_ends(tokenizer, ids)
+    assert (decoded, found.tolist()) == (text, ends)
+
+
+@pytest.mark.parametrize("make", [byte_level_tokenizer, sentencepiece_tokenizer])
+def test_of_tags_that_no_setting_has_nothing_is_written(make):
+    tokenizer = with_special(make(), "<think>")
+    ids = [*tokenizer.encode("So"), tokenizer.convert_tokens_to_ids("<think>")]
+    for tags in ((), ("<thunk>",)):
+        reader = reading_tags(tokenizer, tags)
+        assert reader is tokenizer
+        assert decode_with_ends(reader, ids)[0] == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("make", TAGGED)
+def test_in_a_prompt_such_a_tag_is_text_as_before(make):
+    tokenizer = make()
+    ids = PromptEncoder(PromptTemplate(), tokenizer).problem("Say <think> and [/THINK].")
+    assert not {*tokenizer.convert_tokens_to_ids(list(SPECIAL))} & {*ids}
+    assert "Say <think> and [/THINK]." in tokenizer.decode(ids)
 
 
 def test_finds_its_way_back_after_invalid_bytes():

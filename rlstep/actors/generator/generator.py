@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from rlstep.config import GeneratorConfig
 from rlstep.tensors.text import decode_with_ends
-from rlstep.tensors.tokenizers import read_tokenizer
+from rlstep.tensors.tokenizers import read_tokenizer, reading_tags
 from rlstep.types import Completion, Failure, Request, Sampling, VersionSpan
 
 Answer = tuple[str, tuple[Completion, ...] | Failure]
@@ -55,19 +55,27 @@ class GeneratorWorker:
 
     Args:
         tempered: see `engine_arguments`.
+        tags: special tokens that stay in the text of completions; see `reading_tags`.
     """
 
-    def __init__(self, config: GeneratorConfig, model_path: str, tempered: bool = False) -> None:
+    def __init__(
+        self,
+        config: GeneratorConfig,
+        model_path: str,
+        tempered: bool = False,
+        tags: Collection[str] = (),
+    ) -> None:
         self._config = config
         self._model_path = model_path
         self._tempered = tempered
+        self._tags = tags
 
     async def start(self) -> None:
         """Start the engine with the model's weights on disk, labelled version 0."""
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self._tokenizer = read_tokenizer(self._model_path)
+        self._tokenizer = reading_tags(read_tokenizer(self._model_path), self._tags)
         self._sockets = own_sockets()
         self._engine = AsyncLLM.from_engine_args(
             AsyncEngineArgs(**engine_arguments(self._config, self._model_path, self._tempered))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import ray
@@ -31,6 +31,7 @@ class GeneratorGroup:
         config: the generators' configuration.
         model_path: a folder or hub id with tokenizer and first weights.
         actor_options: Ray options of each replica (GPUs, placement).
+        tempered, tags: see `GeneratorWorker`.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class GeneratorGroup:
         actor_options: dict[str, Any],
         *,
         tempered: bool = False,
+        tags: Collection[str] = (),
     ) -> None:
         self.config = config
-        self._tempered = tempered
+        self._tempered, self._tags = tempered, tuple(tags)
         self.actors: list[Any] = []
         self.recoveries = 0
         self.on_recreated: Callable[[], Awaitable[None]] | None = None
@@ -65,7 +67,7 @@ class GeneratorGroup:
             **self._options,
         }
         worker = ray.remote(GeneratorWorker).options(**options)
-        return worker.remote(self.config, self._model_path, self._tempered)
+        return worker.remote(self.config, self._model_path, self._tempered, self._tags)
 
     async def generate(self, requests: Sequence[Request]) -> AsyncIterator[Item]:
         """Answers in the order in which they finish, each request exactly once."""

@@ -105,6 +105,20 @@ async def test_stop_tokens_stop_strings_and_length(engines: Engines) -> None:
     assert text.text.endswith(word)
 
 
+async def test_a_tag_that_is_a_special_token_stands_in_the_text(engines: Engines) -> None:
+    """Of the special tokens w5 and w6 the former is a tag; others leave no trace in a text."""
+    group = part_of(engines[True], 1)
+    asked = [request(f"tags/{i}", [3 + i, 5, 6], max_tokens=64, n=8) for i in range(8)]
+    written = set()
+    for completion in [one for item in asked for one in await completions(group, item)]:
+        ids = completion.token_ids.tolist()
+        assert completion.text.split() == [f"w{i}" for i in ids if i not in (0, 1, 6)]
+        if 5 in ids:
+            assert completion.text[: completion.ends[ids.index(5)]].endswith("w5")
+        written |= {*ids}
+    assert {5, 6} <= written
+
+
 async def test_many_seeded_requests_in_flight_do_not_kill_the_engine(engines: Engines) -> None:
     """With chunked prefill, vLLM 0.32's CPU engine dies of a seed: 'CPU Generator does not use
     offset'. 400 requests of 70 tokens overflow a scheduling round of 8192."""

@@ -28,8 +28,9 @@ def make_model(
     vocabulary: int = VOCABULARY,
     hidden: int = 32,
     layers: int = 2,
+    special: tuple[str, ...] = (),
 ) -> str:
-    """A random Qwen2 with a word-level tokenizer."""
+    """A random Qwen2 with a word-level tokenizer; `special` are words that are special tokens."""
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -52,7 +53,10 @@ def make_model(
     words = {"<pad>": 0, "<|endoftext|>": 1, **{f"w{i}": i for i in range(2, vocabulary)}}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=pad, eos_token="<|endoftext|>"
+        tokenizer_object=tokenizer,
+        pad_token=pad,
+        eos_token="<|endoftext|>",
+        extra_special_tokens=list(special),
     ).save_pretrained(folder)
     return str(folder)
 
