@@ -9,6 +9,9 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
+# Two workers with two threads each on two cores wait for each other by spinning.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples in every run, so that a change is to blame for what it breaks; others are drawn
 # by `pytest --hypothesis-profile=random`. A deadline would measure the machine, not the code.
 settings.register_profile("rlstep", deadline=None, derandomize=True)

@@ -38,7 +38,8 @@ TIED_AS_RELEASED = ("Gemma2", "Gemma3", "GPT2", "Falcon")
 def make_family(
     folder: Path, family: str, *, tied: bool | None = None, dtype: str = "float32", **sizes: Any
 ) -> str:
-    """Hidden size 128 in 4 heads of 32, which the CPU engine serves, and two layers."""
+    """Hidden size 128 in 4 heads of 32, which the CPU engine serves, and two layers; any of
+    transformers' decoders, where it takes these sizes."""
     import torch
     import transformers
 
@@ -55,7 +56,7 @@ def make_family(
         "bos_token_id": 1,
         "eos_token_id": 1,
         "tie_word_embeddings": family in TIED_AS_RELEASED if tied is None else tied,
-        **FAMILIES[family],
+        **FAMILIES.get(family, {}),
         **sizes,
     }
     name = {"Gemma3": "Gemma3Text"}.get(family, family)

@@ -1,17 +1,21 @@
-"""Serves an exported folder with vLLM, and prints how far its logprobs are from transformers'."""
+"""Serves an exported folder with vLLM, and prints how far its logprobs are from transformers'.
+
+Each in a process of its own: vLLM (0.32) changes some of transformers' classes where it serves
+them, OLMo's among them, which cannot be loaded afterwards.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
-
-import torch
-from transformers import AutoModelForCausalLM
-from vllm import LLM, SamplingParams
 
 PROMPT = [*range(2, 22)] * 2
 
 
-def main(folder: str, dtype: str) -> None:
+def serve(folder: str, dtype: str) -> tuple[list[int], list[float]]:
+    """Greedy tokens and their logprobs."""
+    from vllm import LLM, SamplingParams
+
     engine = LLM(
         model=folder,
         dtype=dtype,  # type: ignore[arg-type]
@@ -24,6 +28,15 @@ def main(folder: str, dtype: str) -> None:
     [answer] = engine.generate({"prompt_token_ids": PROMPT}, sampling, use_tqdm=False)
     tokens = list(answer.outputs[0].token_ids)
     served = [at[t].logprob for at, t in zip(answer.outputs[0].logprobs, tokens, strict=True)]  # type: ignore[arg-type]
+    return tokens, served
+
+
+def main(folder: str, dtype: str) -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        tokens, served = pool.apply(serve, (folder, dtype))
+    import torch
+    from transformers import AutoModelForCausalLM
+
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=getattr(torch, dtype), attn_implementation="eager"
     ).eval()

@@ -9,6 +9,8 @@ from rlstep.actors.weights.merged import check_conversion, joined_names
 
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 """Of the CPU engine's attention (vLLM 0.32)."""
+CPU_EXPERT_WIDTH = 32
+"""Of the CPU engine's experts: it packs hidden sizes by it (vLLM 0.32)."""
 TIED_ONLY = ("gemma2", "gemma3n_text")
 """Models that vLLM (0.32) gives no head of their own: the embeddings are it."""
 
@@ -20,19 +22,21 @@ def check_policy(path: str, *, on_cpu: bool) -> None:
         path: a folder, or a Hugging Face hub id, that `check_model` has let through.
 
     Raises:
-        ValueError: its head size (see `check_heads`), experts on a CPU, an output head of
-            its own where the engine has none, or weights that cannot be sent (see
-            `check_conversion`).
+        ValueError: its head size (see `check_heads`), experts of a width that the CPU engine
+            cannot pack, an output head of its own where the engine has none, or weights that
+            cannot be sent (see `check_conversion`).
     """
     check_heads(path, on_cpu=on_cpu)
     model = empty_model(path)
     check_conversion(model)
-    if on_cpu and joined_names(model):
-        raise ValueError(
-            f"model.path is {path!r}, a mixture of experts: on a CPU vLLM 0.32 serves other experts"
-            " after a weight update than it was sent; the nearest valid value is a dense model"
-        )
     config = model.config.get_text_config()
+    if on_cpu and joined_names(model) and config.hidden_size % CPU_EXPERT_WIDTH:
+        near = max(1, round(config.hidden_size / CPU_EXPERT_WIDTH)) * CPU_EXPERT_WIDTH
+        raise ValueError(
+            f"model.path is {path!r}, a mixture of experts of hidden size {config.hidden_size}: on"
+            f" a CPU vLLM 0.32 serves multiples of {CPU_EXPERT_WIDTH}; the nearest valid value is"
+            f" {near}"
+        )
     if config.model_type in TIED_ONLY and not config.tie_word_embeddings:
         raise ValueError(
             f"model.path is {path!r}, a {config.model_type} model with an output head of its own,"

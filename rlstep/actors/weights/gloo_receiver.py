@@ -10,12 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.distributed import ProcessGroupGloo
 from vllm.distributed.weight_transfer.base import (
     WeightTransferEngine,
     WeightTransferInitInfo,
     WeightTransferUpdateInfo,
 )
+from vllm.model_executor.layers.fused_moe.experts.cpu_moe import CPUUnquantizedExperts
+from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 from vllm.model_executor.model_loader.reload import (
     finalize_layerwise_reload,
@@ -51,6 +54,7 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
         # The bracket is required: the CPU build packs linear weights away, and a bare
         # `load_weights` would write into empty placeholders.
         initialize_layerwise_reload(self.model)
+        _pack_experts_anew(self.model)
 
     def receive_weights(self, update_info: GlooUpdateInfo) -> None:
         if self.group is None:
@@ -73,3 +77,17 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
 
     def shutdown(self) -> None:
         self.group = None
+
+
+def _pack_experts_anew(model: nn.Module) -> None:
+    """Have the experts of mixtures packed again once they have come.
+
+    The CPU build of vLLM 0.32 packs them where it makes their kernel. With a kernel in place it
+    takes an update in as it comes, and reads the plain weights as packed ones, silently: logprobs
+    are nats off, or the shapes differ where packing pads.
+    """
+    for module in model.modules():
+        method = getattr(module, "quant_method", None)
+        kernel = method.moe_kernel if isinstance(method, FusedMoEMethodBase) else None
+        if kernel is not None and isinstance(kernel.fused_experts, CPUUnquantizedExperts):
+            method.moe_kernel = None

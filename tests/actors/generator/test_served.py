@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from rlstep.actors.generator.served import (
+    CPU_EXPERT_WIDTH,
     CPU_HEAD_SIZES,
     TIED_ONLY,
     check_heads,
@@ -51,12 +52,27 @@ def test_what_is_served_of_every_family(tmp_path: Path, family: str, tied: bool)
     if family == "Gemma2" and not tied:
         with pytest.raises(ValueError, match=r"output head of its own.*tie_word_embeddings"):
             check_policy(path, on_cpu=True)
-    elif family in MIXTURES:
-        with pytest.raises(ValueError, match="a mixture of experts: on a CPU"):
-            check_policy(path, on_cpu=True)
-        check_policy(path, on_cpu=False)
     else:
         check_policy(path, on_cpu=True)
+
+
+@pytest.mark.parametrize("family", MIXTURES)
+@pytest.mark.parametrize(("hidden", "near"), [(80, 64), (144, 128), (120, 128)])
+def test_experts_that_the_cpu_engine_cannot_pack_are_refused(
+    tmp_path: Path, family: str, hidden: int, near: int
+) -> None:
+    sizes = {"hidden_size": hidden, "head_dim": 32, "num_attention_heads": 1}
+    path = make_family(tmp_path, family, **sizes | {"num_key_value_heads": 1})
+    message = rf"hidden size {hidden}: on a CPU.* of 32; the nearest valid value is {near}$"
+    with pytest.raises(ValueError, match=message):
+        check_policy(path, on_cpu=True)
+    check_policy(path, on_cpu=False)
+
+
+def test_the_width_of_experts_is_that_of_the_installed_engine() -> None:
+    kernels = vllm_source("model_executor/layers/fused_moe/experts/cpu_moe.py")
+    portable = kernels.partition("class CPUUnquantizedExperts")[2].partition("\nclass ")[0]
+    assert f"    output_alignment = {CPU_EXPERT_WIDTH}\n" in portable
 
 
 @pytest.mark.parametrize("family", ["Llama", "Qwen2", "Phi3", "GPT2", "Falcon", "Olmo"])

@@ -15,19 +15,15 @@ import torch
 from torch import Tensor
 
 from rlstep.actors.learner.deepspeed_config import learning_rate_factor
-from rlstep.actors.learner.heads import make_head
 from rlstep.actors.learner.learner_group import LearnerGroup
 from rlstep.actors.learner.models import (
     check_learner,
     check_model,
-    check_packing,
     load_model,
-    predict_tokens,
 )
 from rlstep.config import LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
 from rlstep.interfaces import Loss
 from rlstep.losses.ppo import Ppo
-from rlstep.tensors.batching import PackedBatch, pack
 from rlstep.types import AdvantageSamples, PairSamples, Samples
 from tests.actors.learner.learner_kit import (
     LabelLoss,
@@ -35,7 +31,6 @@ from tests.actors.learner.learner_kit import (
     RatioLoss,
     advantage_samples,
     label_samples,
-    make_architecture,
     make_model,
     pair_samples,
     running,
@@ -102,45 +97,6 @@ def test_update_does_not_depend_on_micro_batches_packing_or_zero(tiny_model, los
         assert again[0]["loss"] == pytest.approx(whole[0]["loss"], abs=1e-5)
         assert again[0]["grad_norm"] == pytest.approx(whole[0]["grad_norm"], rel=1e-4)
         same(expected, got, 0.05 * RATE)
-
-
-@pytest.mark.parametrize("kind", ["Qwen2", "Llama", "GPT2"])
-def test_what_is_packed_is_read_as_if_alone(tmp_path, kind):
-    path = make_architecture(tmp_path, kind)
-    ids = [np.arange(2, 2 + length, dtype=np.int32) for length in (7, 3, 4, 2, 1)]
-    head = make_head(config(path))
-    model = load_model(config(path), seed=0)
-
-    def read(*batches: PackedBatch) -> list[Tensor]:
-        with torch.no_grad():
-            return [row for b in batches for row in predict_tokens(model, b, head)]
-
-    alone = read(*(pack([row], [[0]]) for row in ids))
-    # Rows as long as the longest sequence, and one row as flash attention has it.
-    for rows in ([[0], [2, 1], [3, 4]], [[0, 2, 1, 3, 4]]):
-        batch = pack(ids, rows)
-        packed = read(batch)
-        for row, i in zip(packed, (0, 2, 1, 3, 4), strict=True):
-            assert torch.allclose(row[: len(ids[i])], alone[i], rtol=0, atol=1e-5)
-            assert row[0] == 0.0
-        # Places that rise all along would let every sequence see the one before it.
-        leaking = replace(batch, places=torch.arange(batch.token_ids.shape[1])[None])
-        assert (read(leaking)[2][1:3] - alone[1][1:]).abs().max() > 1e-2
-
-
-@pytest.mark.parametrize("kind", ["Mamba", "OPT", "Bloom", "Lfm2"])
-def test_a_model_whose_sequences_see_each_other_refuses_packing(tmp_path, kind):
-    settings = ModelConfig(path=make_architecture(tmp_path, kind), attention="eager")
-    model = load_model(config(settings.path, model=settings), seed=0)
-    with pytest.raises(ValueError, match=r"learner\.packing is True, but in \w+ a sequence sees"):
-        check_packing(model, pack)
-    batch = pack([np.arange(2, 7), np.arange(2, 4)], [[0], [1]])  # unpacked it is fine
-    assert predict_tokens(model, batch, make_head(config(settings.path))).shape == (2, 5)
-
-
-@pytest.mark.parametrize("head", ["language_model", "token_classification"])
-def test_a_head_at_zero_hides_nothing_from_the_check(tmp_path, head):
-    check_packing(load_model(config(make_architecture(tmp_path, "Qwen2"), head=head), 0), pack)
 
 
 def nothing(samples: Samples) -> Samples:

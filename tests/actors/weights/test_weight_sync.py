@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -11,6 +12,7 @@ import pytest
 
 from rlstep.actors.generator.generator_group import GeneratorGroup
 from rlstep.actors.weight_sync import WeightSync
+from tests.actors.families import make_family
 from tests.actors.learner.learner_kit import pair_samples
 from tests.actors.weights.sync_kit import (
     LONGEST,
@@ -59,6 +61,25 @@ async def test_after_a_sync_generators_and_learner_agree(
             assert not await rank.__ray_call__.remote(lambda _: "vllm" in sys.modules)
     for old, new in zip(before, after, strict=True):  # the update is no small one
         assert np.abs(old.logprobs[0] - new.logprobs[0]) > 1e-2
+
+
+async def test_the_experts_of_a_mixture_are_packed_again(ray_cluster: None, tmp_path: Path) -> None:
+    """Padded as well: the CPU engine packs them by 32."""
+    path = make_family(tmp_path, "Qwen3Moe", vocab_size=48, moe_intermediate_size=40)
+    group = GeneratorGroup(generator_config(), path, {})
+    await group.start()
+    with local_learner(path) as learner:
+        await asyncio.to_thread(
+            learner.join_generators, group.actors, "rlstep_gloo", "float32", 1, 60.0
+        )
+        for version in (1, 2):
+            update(learner)
+            await group.pause()
+            await asyncio.to_thread(learner.publish, version)
+            await group.resume()
+            [answer] = await group.probe(PROBE, 8, f"experts {version}")
+            assert parity_error(learner, PROBE, answer) <= 1e-4
+    await group.close()
 
 
 async def test_without_the_cache_reset_the_probe_sees_old_keys_and_values(
