@@ -16,7 +16,6 @@ _LEARNER = (
     "model.path",
     "model.dtype",
     "model.lora.rank",
-    "model.lora.target_modules",
     "head",
     "label_tokens",
     "world_size",
@@ -24,6 +23,9 @@ _LEARNER = (
     "offload_optimizer",
 )
 """The weights, and how they and the optimizer are spread over ranks."""
+_ADAPTERS = ("model.lora.alpha", "model.lora.target_modules")
+"""Of a learner that has adapters: another `alpha` would scale what they have learnt, and so make
+another policy of the one that was saved."""
 
 
 def check_resume(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -58,7 +60,8 @@ def _fixed(before: Mapping[str, Any]) -> Iterator[str]:
         if "learner" in model:
             learners.append(f"step_models.{number}.learner")
     for learner in learners:
-        yield from (f"{learner}.{name}" for name in _LEARNER)
+        names = _LEARNER + (_ADAPTERS if _at(before, f"{learner}.model.lora.rank") else ())
+        yield from (f"{learner}.{name}" for name in names)
 
 
 _ABSENT = object()

@@ -37,8 +37,8 @@ def prm(**fields: Any) -> dict[str, Any]:
     return {"step_models": (Prm(learner=replace(PRM, **fields), loss=StepLabelLoss()),)}
 
 
-def resume(config: Config) -> None:
-    written = json.loads(json.dumps(describe_config(CONFIG)))  # as config.json has it
+def resume(config: Config, started: Config = CONFIG) -> None:
+    written = json.loads(json.dumps(describe_config(started)))  # as config.json has it
     check_resume(written, describe_config(config))
 
 
@@ -57,7 +57,7 @@ def resume(config: Config) -> None:
         learner(token_budget=1 << 12, threads=1, mini_batches=2, epochs=3),
         learner(reference="none", skipped_updates_limit=9),
         model(attention="eager", gradient_checkpointing=True),
-        model(lora=LoraConfig(alpha=32.0)),
+        model(lora=LoraConfig(alpha=32.0, target_modules=("q",))),  # of rank 0: no adapters
         prm(optimizer=OptimizerConfig(learning_rate=1e-3)),
         {"rollouts": Independent(samples_per_prompt=4, sampling=Sampling(max_tokens=32))},
         {"generator": replace(CONFIG.generator, replicas=2, context=256)},
@@ -80,7 +80,6 @@ def test_what_may_change(fields: dict[str, Any]):
         (model(path="/other"), "policy.model.path is '/other', and was '/nowhere'"),
         (model(dtype="bfloat16"), "policy.model.dtype is 'bfloat16', and was 'float32'"),
         (model(lora=LoraConfig(rank=4)), "policy.model.lora.rank is 4, and was 0"),
-        (model(lora=LoraConfig(target_modules=("q",))), "policy.model.lora.target_modules is"),
         (learner(world_size=2), "policy.world_size is 2, and was 1"),
         (learner(zero_stage=2), "policy.zero_stage is 2, and was 0"),
         (learner(zero_stage=1, offload_optimizer=True), "policy.offload_optimizer is True"),
@@ -95,6 +94,34 @@ def test_what_may_not_is_named_with_what_it_was(fields: dict[str, Any], message:
     with pytest.raises(ValueError, match="resume: ") as caught:
         resume(replace(CONFIG, **fields))
     assert message in str(caught.value)
+
+
+ADAPTERS = LoraConfig(rank=4, alpha=8.0, target_modules=("q_proj", "v_proj"))
+
+
+@pytest.mark.parametrize("role", ["policy", "step_models.0.learner"])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rank": 8}, "lora.rank is 8, and was 4"),
+        ({"rank": 0}, "lora.rank is 0, and was 4"),
+        ({"alpha": 16.0}, "lora.alpha is 16.0, and was 8.0"),
+        ({"rank": 8, "alpha": 16.0}, "lora.alpha is 16.0, and was 8.0"),  # alpha / rank is kept
+        ({"target_modules": ("q_proj",)}, "lora.target_modules is ['q_proj'], and was ['q_proj',"),
+        ({"target_modules": ("q_proj", "v_proj", "o_proj")}, "lora.target_modules is"),
+    ],
+    ids=str,
+)
+def test_adapters_stay_as_they_are(role: str, fields: dict[str, Any], message: str):
+    def adapted(lora: LoraConfig) -> Config:
+        if role == "policy":
+            return replace(CONFIG, **model(lora=lora))
+        return replace(CONFIG, **prm(model=replace(PRM.model, lora=lora)))
+
+    resume(adapted(ADAPTERS), adapted(ADAPTERS))
+    with pytest.raises(ValueError, match="resume: ") as caught:
+        resume(adapted(replace(ADAPTERS, **fields)), adapted(ADAPTERS))
+    assert f"{role}.model.{message}" in str(caught.value)
 
 
 def test_a_field_that_the_earlier_version_did_not_have_is_not_compared():

@@ -79,8 +79,9 @@ def check_learner(config: LearnerConfig, loss: Loss | None) -> None:
 
     Raises:
         ValueError: the model (see `check_model`; a frozen one needs no pad or end token), label
-            tokens that its tokenizer splits, an attention that leaves a part out, targets of
-            adapters (see `check_adapters`), or a loss that reads what nobody computes.
+            tokens that its tokenizer splits, an attention that its architecture lacks or that
+            leaves a part out, targets of adapters (see `check_adapters`), or a loss that reads
+            what nobody computes.
     """
     if loss is None:
         _check_folder(config.model.path)
@@ -88,23 +89,30 @@ def check_learner(config: LearnerConfig, loss: Loss | None) -> None:
         check_model(config.model.path)
     if config.head == "two_token":
         label_token_ids(config)
-    _check_attention(config.model)
+    model = empty_model(config.model.path, make_head(config))
+    _check_attention(model, config.model)
     if config.model.lora.rank:
-        check_adapters(empty_model(config.model.path, make_head(config)), config.model.lora)
+        check_adapters(model, config.model.lora)
     if loss is not None:
         _check_reads(config, loss)
 
 
-def _check_attention(model: ModelConfig) -> None:
-    """transformers (5.19) leaves the soft cap of attention, Gemma 2's, out of 'sdpa' silently."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(model.path, trust_remote_code=False).get_text_config()
-    if model.attention == "sdpa" and getattr(config, "attn_logit_softcapping", None):
-        raise ValueError(
-            f"model.attention is 'sdpa', which leaves out the soft cap of {model.path!r}'s"
-            " attention; the nearest valid value is 'eager'"
-        )
+def _check_attention(model: Any, settings: ModelConfig) -> None:
+    """Not every architecture has every attention, and transformers (5.19) leaves the soft cap of
+    attention, Gemma 2's, out of 'sdpa' silently."""
+    attention, name = settings.attention, type(model).__name__
+    has = {"sdpa": model._supports_sdpa, "flash_attention_2": model._supports_flash_attn}
+    capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None)
+    if not has.get(attention, True):
+        reason = f"which transformers does not have for {name}"
+    elif attention == "sdpa" and capped:
+        reason = f"which leaves out the soft cap of {name}'s attention"
+    else:
+        return
+    raise ValueError(
+        f"model.attention is {attention!r}, {reason}; the nearest valid value for"
+        f" {settings.path!r} is 'eager'"
+    )
 
 
 def _check_reads(config: LearnerConfig, loss: Loss) -> None:
