@@ -136,7 +136,7 @@ def run_recipe(
 def _evaluation(config: Config) -> Config:
     """The configuration without iterations, under a name of its own: <name>-eval, -eval-2, ..."""
     from rlstep.reporting.run_directory import check_run_name, free_name
-    from rlstep.running.run import resolve_run_dir
+    from rlstep.running.preparing import resolve_run_dir
 
     check_run_name(config.name)
     root = resolve_run_dir(config)

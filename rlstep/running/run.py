@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -12,28 +11,23 @@ import time
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlstep.checks import json_able, parts
 from rlstep.config import Config
-from rlstep.interfaces import JudgeModel, PromptSet, RolloutContext, StepOracle, Tokenizer
+from rlstep.interfaces import PromptSet, RolloutContext, StepOracle, Tokenizer
 from rlstep.measuring.evaluation import evaluate_prm, tells_apart
 from rlstep.measuring.metrics import Record, rollout_metrics
 from rlstep.measuring.monitors import alarms, tell
 from rlstep.plugins import check_failed_scores, naming_plugins
-from rlstep.reporting.describe import describe_config
 from rlstep.reporting.disk import DiskFull
 from rlstep.reporting.probe import read_probe, write_probe
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.rows import rollout_rows
-from rlstep.reporting.run_directory import RunDirectory, check_no_run, default_root
+from rlstep.reporting.run_directory import RunDirectory
 from rlstep.rollouts.held_out import sample_greedily, sample_probe
 from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
 from rlstep.running.loop import train
-from rlstep.running.resuming import check_resume
-from rlstep.scoring.judges.routing import check_routes
-from rlstep.tensors.tokenizers import read_tokenizer
+from rlstep.running.preparing import check, resolve_run_dir, resume_point
 from rlstep.types import Group, Prompt, Rollout, Sampling
 
 if TYPE_CHECKING:
@@ -51,126 +45,13 @@ def prepare(config: Config, recipe: Config | None = None) -> Run:
     Raises:
         ValueError: the configuration, the data, a model, the run's name or its checkpoints.
     """
-    config.verifier.check(config.scorer.deadline_s)
-    root, name = resolve_run_dir(config), config.name
-    check_no_run(config.policy.model.path, root)
-    check_models(config)
-    for model in parts(config, JudgeModel):
-        model.check()
-    tokenizer = load_tokenizer(config.policy.model.path)
-    _check_special(config, tokenizer)
-    for model in config.step_models:
-        model.reader(tokenizer)  # refuses what does not fit; the roles make their own
-    prompts = load_prompts(config, tokenizer)
+    root = resolve_run_dir(config)
+    tokenizer, prompts = check(config, root)
     open_directory = RunDirectory.reopen if config.resume else RunDirectory.create
-    directory = open_directory(root, name)
-    if config.resume and directory.probe.exists():
-        read_probe(directory.probe, prompts.evaluation)  # refuses another task's
+    directory = open_directory(root, config.name)
+    saved = resume_point(config, directory, prompts) if config.resume else None
     checkpoints = Checkpoints(directory.checkpoints)
-    saved = checkpoints.latest_valid() if config.resume else None
-    if saved and directory.config.exists():
-        check_resume(json.loads(directory.config.read_text()), describe_config(config))
     return Run(config, tokenizer, prompts, directory, checkpoints, saved, recipe)
-
-
-def check_models(config: Config) -> None:
-    """Refuse models that could not be trained or served.
-
-    Raises:
-        ValueError: names the role, and what is wrong with its model.
-    """
-    from rlstep.actors.generator.served import check_heads, check_policy
-    from rlstep.actors.learner.models import check_learner
-    from rlstep.actors.learner.positions import check_positions
-
-    place = config.placement
-    try:
-        name = "policy"
-        check_learner(config.policy, config.loss)
-        check_positions(config.policy.model.path, config.generator.context)
-        check_policy(config.policy.model.path, on_cpu=not place.generator_gpus)
-        for model in config.step_models:
-            name = f"step_models ({model.source})"
-            check_learner(model.learner, model.loss)
-            check_positions(model.learner.model.path, config.generator.context)
-            if model.engine is not None:
-                check_heads(model.learner.model.path, on_cpu=not place.step_model_gpus)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-
-
-def load_tokenizer(path: str) -> Tokenizer:
-    """Raises: ValueError: no such model, or a tokenizer without a pad or end-of-sequence token."""
-    from rlstep.actors.learner.models import check_model
-
-    check_model(path)
-    return read_tokenizer(path)
-
-
-def _check_special(config: Config, tokenizer: Any) -> None:
-    """Refuse stop strings that never show: where the engine looks, text has no special tokens."""
-    special = {t.content: i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-    for stop in (stop for sampling in parts(config, Sampling) for stop in sampling.stop):
-        if token := next((text for text in special if text in stop), None):
-            raise ValueError(
-                f"sampling.stop has {stop!r}, but {token!r} is a special token, which is never"
-                f" found; use stop_token_ids=({special[token]},) instead"
-            )
-
-
-def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
-    """The task's problems, cut to what the configuration uses.
-
-    Raises:
-        ValueError: a broken row, too few problems for one iteration, one that nobody can judge, or
-            one whose row the verifier reads and cannot be sent.
-    """
-    prompts = config.task.load(tokenizer, config.max_prompt_tokens)
-    for reason, number in prompts.dropped.items():
-        logger.warning("%s: %d rows dropped: %s", type(config.task).__name__, number, reason)
-    left_out = f"; dropped {dict(prompts.dropped)}" if prompts.dropped else ""
-    if not prompts.train and prompts.too_long:
-        raise ValueError(
-            f"max_prompt_tokens is {config.max_prompt_tokens}, and every prompt is longer: the"
-            f" shortest has {min(prompts.too_long)} tokens, the longest {max(prompts.too_long)}"
-            f"{left_out}"
-        )
-    if not prompts.train:
-        raise ValueError(
-            f"task {type(config.task).__name__} has no training problem left{left_out}"
-            f" at max_prompt_tokens {config.max_prompt_tokens}"
-        )
-    if config.prompts_per_iteration > len(prompts.train):
-        raise ValueError(
-            f"prompts_per_iteration is {config.prompts_per_iteration}, but the task has only"
-            f" {len(prompts.train)} training problems; the nearest valid value is that{left_out}"
-        )
-    check_routes(prompts, config.judges)
-    if "row" in config.verifier.asks:
-        _check_rows(prompts, type(config.verifier).__name__)
-    return prompts
-
-
-def _check_rows(prompts: PromptSet, verifier: str) -> None:
-    for prompt in (*prompts.train, *prompts.evaluation):
-        try:
-            for key, value in prompt.meta.items():
-                json_able(f"meta.{key}", value)
-        except ValueError as error:
-            raise ValueError(
-                f"prompt {prompt.prompt_id!r}: {error}, and {verifier} reads the row in a process"
-                " of its own; leave it out, or make it text, a number, or a list or object of these"
-            ) from error
-
-
-def resolve_run_dir(config: Config) -> Path:
-    """Where runs live: the configuration's place, or a default that is printed."""
-    if config.run_dir:
-        return Path(config.run_dir)
-    root = default_root()
-    if not os.environ.get("RLSTEP_RUN_DIR"):
-        print(f"run_dir is not set; runs are kept in {root}", flush=True)
-    return root
 
 
 def worker_path() -> str:

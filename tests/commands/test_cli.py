@@ -18,7 +18,8 @@ from rlstep.losses.step_label import StepLabelLoss
 from rlstep.reporting.probe import write_probe
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.rollouts.monte_carlo import MonteCarlo
-from rlstep.running.run import load_tokenizer, prepare
+from rlstep.running.preparing import load_tokenizer
+from rlstep.running.run import prepare
 from rlstep.scoring.judges.endpoint import Endpoint
 from rlstep.scoring.judges.generator_model import GeneratorModel
 from rlstep.scoring.judges.reference_judge import ReferenceJudge

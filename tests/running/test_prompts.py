@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rlstep.interfaces import PromptSet, Task, Tokenizer, Verifier
-from rlstep.running.run import _check_special, load_prompts
+from rlstep.running.preparing import check_special, load_prompts
 from rlstep.tasks.arithmetic import AnswerLine, Arithmetic, arithmetic_tokenizer
 from rlstep.tasks.jsonl import Jsonl
 from rlstep.tasks.logic import Logic, logic_tokenizer
@@ -130,5 +130,5 @@ def test_a_stop_string_that_is_a_special_token_is_refused(stop: str) -> None:
     tokenizer = with_special(byte_level_tokenizer(), "<|stop|>")
     number = tokenizer.encode("<|stop|>", add_special_tokens=False)[-1]
     with pytest.raises(ValueError, match=rf"use stop_token_ids=\({number},\) instead"):
-        _check_special(config, tokenizer)
-    _check_special(config, byte_level_tokenizer())
+        check_special(config, tokenizer)
+    check_special(config, byte_level_tokenizer())

@@ -1,0 +1,158 @@
+"""Everything that can be refused before a process starts: models, tokenizer, data, settings."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from rlstep.checks import json_able, parts
+from rlstep.config import Config
+from rlstep.interfaces import JudgeModel, PromptSet, Tokenizer
+from rlstep.reporting.describe import describe_config
+from rlstep.reporting.probe import read_probe
+from rlstep.reporting.run_directory import RunDirectory, check_no_run, default_root
+from rlstep.running.checkpoint import Checkpoint, Checkpoints
+from rlstep.running.resuming import check_resume
+from rlstep.scoring.judges.routing import check_routes
+from rlstep.tensors.tokenizers import read_tokenizer
+from rlstep.types import Sampling
+
+logger = logging.getLogger(__name__)
+
+
+def check(config: Config, root: Path) -> tuple[Tokenizer, PromptSet]:
+    """The tokenizer and the problems of a run, of which everything else was found valid, too.
+
+    Args:
+        root: where runs are kept.
+
+    Raises:
+        ValueError: the configuration, the data or a model.
+    """
+    config.verifier.check(config.scorer.deadline_s)
+    check_no_run(config.policy.model.path, root)
+    check_models(config)
+    for model in parts(config, JudgeModel):
+        model.check()
+    tokenizer = load_tokenizer(config.policy.model.path)
+    check_special(config, tokenizer)
+    for model in config.step_models:
+        model.reader(tokenizer)  # refuses what does not fit; the roles make their own
+    return tokenizer, load_prompts(config, tokenizer)
+
+
+def resume_point(config: Config, directory: RunDirectory, prompts: PromptSet) -> Checkpoint | None:
+    """Where an earlier run would go on: its newest valid checkpoint, None where it has none.
+
+    Raises:
+        ValueError: no checkpoint is valid, or the configuration is of another run; names the field.
+    """
+    if directory.probe.exists():
+        read_probe(directory.probe, prompts.evaluation)  # refuses another task's
+    saved = Checkpoints(directory.checkpoints).latest_valid()
+    if saved and directory.config.exists():
+        check_resume(json.loads(directory.config.read_text()), describe_config(config))
+    return saved
+
+
+def check_models(config: Config) -> None:
+    """Refuse models that could not be trained or served.
+
+    Raises:
+        ValueError: names the role, and what is wrong with its model.
+    """
+    from rlstep.actors.generator.served import check_heads, check_policy
+    from rlstep.actors.learner.models import check_learner
+    from rlstep.actors.learner.positions import check_positions
+
+    place = config.placement
+    try:
+        name = "policy"
+        check_learner(config.policy, config.loss)
+        check_positions(config.policy.model.path, config.generator.context)
+        check_policy(config.policy.model.path, on_cpu=not place.generator_gpus)
+        for model in config.step_models:
+            name = f"step_models ({model.source})"
+            check_learner(model.learner, model.loss)
+            check_positions(model.learner.model.path, config.generator.context)
+            if model.engine is not None:
+                check_heads(model.learner.model.path, on_cpu=not place.step_model_gpus)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def load_tokenizer(path: str) -> Tokenizer:
+    """Raises: ValueError: no such model, or a tokenizer without a pad or end-of-sequence token."""
+    from rlstep.actors.learner.models import check_model
+
+    check_model(path)
+    return read_tokenizer(path)
+
+
+def check_special(config: Config, tokenizer: Any) -> None:
+    """Refuse stop strings that never show: where the engine looks, text has no special tokens."""
+    special = {t.content: i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    for stop in (stop for sampling in parts(config, Sampling) for stop in sampling.stop):
+        if token := next((text for text in special if text in stop), None):
+            raise ValueError(
+                f"sampling.stop has {stop!r}, but {token!r} is a special token, which is never"
+                f" found; use stop_token_ids=({special[token]},) instead"
+            )
+
+
+def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
+    """The task's problems, cut to what the configuration uses.
+
+    Raises:
+        ValueError: a broken row, too few problems for one iteration, one that nobody can judge, or
+            one whose row the verifier reads and cannot be sent.
+    """
+    prompts = config.task.load(tokenizer, config.max_prompt_tokens)
+    for reason, number in prompts.dropped.items():
+        logger.warning("%s: %d rows dropped: %s", type(config.task).__name__, number, reason)
+    left_out = f"; dropped {dict(prompts.dropped)}" if prompts.dropped else ""
+    if not prompts.train and prompts.too_long:
+        raise ValueError(
+            f"max_prompt_tokens is {config.max_prompt_tokens}, and every prompt is longer: the"
+            f" shortest has {min(prompts.too_long)} tokens, the longest {max(prompts.too_long)}"
+            f"{left_out}"
+        )
+    if not prompts.train:
+        raise ValueError(
+            f"task {type(config.task).__name__} has no training problem left{left_out}"
+            f" at max_prompt_tokens {config.max_prompt_tokens}"
+        )
+    if config.prompts_per_iteration > len(prompts.train):
+        raise ValueError(
+            f"prompts_per_iteration is {config.prompts_per_iteration}, but the task has only"
+            f" {len(prompts.train)} training problems; the nearest valid value is that{left_out}"
+        )
+    check_routes(prompts, config.judges)
+    if "row" in config.verifier.asks:
+        _check_rows(prompts, type(config.verifier).__name__)
+    return prompts
+
+
+def _check_rows(prompts: PromptSet, verifier: str) -> None:
+    for prompt in (*prompts.train, *prompts.evaluation):
+        try:
+            for key, value in prompt.meta.items():
+                json_able(f"meta.{key}", value)
+        except ValueError as error:
+            raise ValueError(
+                f"prompt {prompt.prompt_id!r}: {error}, and {verifier} reads the row in a process"
+                " of its own; leave it out, or make it text, a number, or a list or object of these"
+            ) from error
+
+
+def resolve_run_dir(config: Config) -> Path:
+    """Where runs live: the configuration's place, or a default that is printed."""
+    if config.run_dir:
+        return Path(config.run_dir)
+    root = default_root()
+    if not os.environ.get("RLSTEP_RUN_DIR"):
+        print(f"run_dir is not set; runs are kept in {root}", flush=True)
+    return root
