@@ -23,6 +23,10 @@ class Vine(AdvantageBuilder):
     outcome of the prompt's independent rollouts, later values are the share k/n of continuations
     from a prefix that end correct, in [0, 1]. All tokens of a step share its advantage. The
     released code also normalises over the batch: see Whitened.
+
+    In the paper V comes of fresh continuations alone: `MonteCarlo(own_outcome=False)`. With
+    `own_outcome` a rollout's own verdict is one of the n in its V(s_k), so that its baseline
+    depends on the actions it judges, and a step's advantage is drawn towards 0.
     """
 
     laws: ClassVar[frozenset[str]] = frozenset(

@@ -1,34 +1,38 @@
 """How far a scalar head can be trusted, from the embeddings that it reads (AdvPO, 2403.05171).
 
-A score is phi . e, with e the last layer's embedding and phi the head's weights. The head was
-fitted to differences of embeddings; in directions that no difference had, phi could be anything.
+A score is phi . e, with e the last layer's embedding and phi the head's weights. In directions
+that no embedding of the training data had (or no difference of two), phi could be anything.
 
 Dimensions: n embeddings, d their size. All of it is float64.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Matrix: TypeAlias = NDArray[np.floating]
+Form: TypeAlias = Literal["paper", "differences"]
+"""Of which vectors M is made: both embeddings of every pair, or their difference."""
 
 
-def spread(embeddings: NDArray, above: NDArray) -> Matrix:
-    """[d, d]: the sum over pairs of (e_c - e_r) (e_c - e_r)^T.
+def spread(embeddings: NDArray, above: NDArray, form: Form = "paper") -> Matrix:
+    """[d, d]: the sum over pairs of e_c e_c^T + e_r e_r^T, or of (e_c - e_r) (e_c - e_r)^T.
 
-    It is E^T (D - A) E, with A one where two make a pair, in either order, and D its row sums: so
-    no [P, d] is ever made, of which there are up to n^2 / 2 rows.
+    They are E^T D E and E^T (D - A) E, with A one where two make a pair, in either order, and D its
+    row sums: so no [P, d] is ever made, of which there are up to n^2 / 2 rows.
 
     Args:
         embeddings: [n, d].
         above: bool [n, n], True at (i, j) where i is chosen over j.
+        form: the first sum, the paper's, or the second.
     """
     rows = np.asarray(embeddings, np.float64)
     joined = above.astype(np.float64) + above.T
-    return rows.T @ (joined.sum(axis=1)[:, None] * rows - joined @ rows)
+    each = joined.sum(axis=1)[:, None] * rows
+    return rows.T @ (each if form == "paper" else each - joined @ rows)
 
 
 def factor(spread: Matrix, ridge: float) -> Matrix:

@@ -48,7 +48,7 @@ def test_a_prm_is_fitted_and_measured(tmp_path: Path):
     assert done.stdout.count("batch ") == 3
     file = tmp_path / "statistics.npz"
     with np.load(file, allow_pickle=False) as statistics:
-        assert statistics["spread"].shape == (32, 32) and statistics["spread"].trace() > 0.0
+        assert statistics["paper"].shape == (32, 32) and statistics["paper"].trace() > 0.0
         assert statistics["reference"].shape == (32,)
     learner = config(str(tmp_path / "prm"))
     assert AdvPo(learner=learner, loss=StepLabelLoss(), statistics=str(file)).source == "advpo"

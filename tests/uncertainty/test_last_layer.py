@@ -25,7 +25,13 @@ def of_pairs(chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:
     """The spread of pairs that share no member."""
     above = np.zeros((2 * len(chosen), 2 * len(chosen)), dtype=bool)
     above[np.arange(len(chosen)), len(chosen) + np.arange(len(chosen))] = True
-    return spread(np.concatenate([chosen, rejected]), above)
+    return spread(np.concatenate([chosen, rejected]), above, "differences")
+
+
+def test_both_sides_of_pairs_worked_by_hand():
+    # (2, 1) over (0, 1): [[4, 2], [2, 1]] + [[0, 0], [0, 1]], the paper's sum.
+    above = np.array([[False, True], [False, False]])
+    assert spread(np.array([[2, 1], [0, 1]]), above).tolist() == [[4.0, 2.0], [2.0, 2.0]]
 
 
 def test_pairs_worked_by_hand():
@@ -64,7 +70,7 @@ def test_it_is_the_sum_of_the_pairs_outer_products(problem):
     above = targets[:, None] > targets[None, :]
     differences = [embeddings[i] - embeddings[j] for i, j in zip(*np.nonzero(above), strict=True)]
     expected = sum((np.outer(d, d) for d in differences), np.zeros((embeddings.shape[1],) * 2))
-    np.testing.assert_allclose(spread(embeddings, above), expected, atol=1e-9)
+    np.testing.assert_allclose(spread(embeddings, above, "differences"), expected, atol=1e-9)
 
 
 @few

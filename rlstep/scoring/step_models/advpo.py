@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from rlstep.config import needs_head
 from rlstep.interfaces import LearnerRole
 from rlstep.scoring.step_models.prm import Prm
 from rlstep.types import Failure, Floats, LabelSamples, Rollout, Score, StepScores
-from rlstep.uncertainty.last_layer import factor, spread, uncertainty, worst_case
+from rlstep.uncertainty.last_layer import Form, factor, spread, uncertainty, worst_case
 from rlstep.uncertainty.sigma import log_of
 
 
@@ -24,14 +25,15 @@ class AdvPo(Prm):
     """A PRM that stays as it is, scored by the worst head that its training data allow.
 
     AdvPO (Zhang et al. 2024, arXiv:2403.05171) with e the last layer's embedding at a step's last
-    token and M = ridge I + sum (e_c - e_r) (e_c - e_r)^T over pairs of better and worse labelled
+    token and M = ridge I + sum (e_c e_c^T + e_r e_r^T) over pairs of better and worse labelled
     steps of one problem (`measure`). log_sigma is that of the logit's lightweight uncertainty
-    U = b sqrt(d^T M^-1 d), carried over to the probability: p (1 - p) U. With a radius B the logits
+    U = b sqrt(e^T M^-1 e), carried over to the probability: p (1 - p) U. With a radius B the logits
     are moved as far as the worst head for this batch moves them (`last_layer.worst_case`).
 
-    Both take d = e - e_ref, where e_ref is the mean better step of the training data: the paper's
-    e(y_ref), averaged over the pairs. Its U is of e itself; but what all
-    embeddings share is in no difference, so M knows nothing of it, and it would drown the rest.
+    The worst head is sought for e - e_ref, where e_ref is the mean better step of the training
+    data: the paper's e(y_ref), averaged over the pairs. With form 'differences', not the paper's, M
+    is ridge I + sum (e_c - e_r) (e_c - e_r)^T, as a head is that was fitted to differences. What
+    all embeddings share is in none of them and would drown the rest, so U is of e - e_ref too.
 
     M holds for the weights it was measured with: this model is not trained in the run.
     """
@@ -47,7 +49,10 @@ class AdvPo(Prm):
     scale: float = 1.0
     """b, standard deviations of the logit per unit of sqrt(d^T M^-1 d)."""
     radius: float = 0.0
-    """B, how far the head may be off; 0 leaves the scores as they are."""
+    """B, how far the head may be off; 0 leaves the scores as they are. In the paper's form it is
+    the square, ||phi - phi_0||_M^2 <= B; with 'differences' ||phi - phi_0||_M <= B."""
+    form: Form = "paper"
+    """Which M, and with it which U and which B."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,15 +85,22 @@ class AdvPo(Prm):
     ) -> list[Score]:
         """predictions: float32 [K, 1 + d] a rollout, the logit and the embedding of every step."""
         with np.load(self.statistics, allow_pickle=False) as file:
-            lower, reference = factor(file["spread"], self.ridge), file["reference"]
+            lower, reference = factor(file[self.form], self.ridge), file["reference"]
         finite = [bool(np.isfinite(rows).all()) for rows in predictions]
         known = [rows for rows, good in zip(predictions, finite, strict=True) if good]
         stacked = np.concatenate([np.zeros((0, 1 + len(reference))), *known])
         logits, embeddings = stacked[:, 0], stacked[:, 1:]
         differences = embeddings - reference
-        _, changes = worst_case(lower, differences, self.radius)
+        paper = self.form == "paper"
+        radius = math.sqrt(self.radius) if paper else self.radius
+        _, changes = worst_case(lower, differences, radius)
         plain, moved = _sigmoid(logits), _sigmoid(logits + changes)
-        sigma = plain * (1.0 - plain) * self.scale * uncertainty(lower, differences)
+        sigma = (
+            plain
+            * (1.0 - plain)
+            * self.scale
+            * uncertainty(lower, embeddings if paper else differences)
+        )
         ends = np.cumsum([len(rows) for rows in known])[:-1]
         scores = iter(zip(np.split(moved, ends), np.split(sigma, ends), strict=True))
         return [
@@ -108,7 +120,7 @@ def _scores(values: NDArray, sigma: NDArray, version: int) -> StepScores:
 
 
 async def measure(learner: LearnerRole, samples: LabelSamples, file: Path) -> None:
-    """Write the statistics of a trained PRM for `AdvPo`: 'spread' [d, d] and 'reference' [d].
+    """Write the statistics of a trained PRM for `AdvPo`: 'reference' [d], [d, d] for each form.
 
     Args:
         learner: with the very weights that are to score.
@@ -124,14 +136,15 @@ async def measure(learner: LearnerRole, samples: LabelSamples, file: Path) -> No
     by_prompt: dict[str, list[int]] = {}
     for i, s in enumerate(samples.sequences):
         by_prompt.setdefault(s.prompt_id, []).append(i)
-    total, better, pairs = np.zeros(()), np.zeros(()), 0
+    forms: tuple[Form, ...] = ("paper", "differences")
+    totals, better, pairs = dict.fromkeys(forms, np.zeros(())), np.zeros(()), 0
     for members in by_prompt.values():
         embeddings = np.concatenate([rows[i][:, 1:] for i in members]).astype(np.float64)
         targets = np.concatenate([samples.targets[i][at[i]] for i in members])
         above = targets[:, None] > targets[None, :]
-        total = total + spread(embeddings, above)
+        totals = {f: total + spread(embeddings, above, f) for f, total in totals.items()}
         better = better + above.sum(axis=1) @ embeddings
         pairs += int(above.sum())
     if not pairs:
         raise ValueError("samples: no problem has two steps with unequal targets; AdvPo needs some")
-    np.savez(file, spread=total, reference=better / pairs)
+    np.savez(file, reference=better / pairs, **totals)

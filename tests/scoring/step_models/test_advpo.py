@@ -22,10 +22,15 @@ SHORT = make_rollout("s", [[14]])
 
 @pytest.fixture
 def model(tmp_path: Path) -> AdvPo:
-    """M = ridge 1 + diag(3, 0) = diag(4, 1), and a reference of (1, 1)."""
+    """M by differences diag(4, 1), by the paper diag(16, 4), and a reference of (1, 1)."""
     file = tmp_path / "statistics.npz"
-    np.savez(file, spread=np.diag([3.0, 0.0]), reference=np.ones(2))
-    return AdvPo(learner=LEARNER, loss=StepLabelLoss(), statistics=str(file))
+    np.savez(
+        file,
+        paper=np.diag([15.0, 3.0]),
+        differences=np.diag([3.0, 0.0]),
+        reference=np.ones(2),
+    )
+    return AdvPo(learner=LEARNER, loss=StepLabelLoss(), statistics=str(file), form="differences")
 
 
 def rows(*each: tuple[float, float, float]) -> Floats:
@@ -49,6 +54,18 @@ def test_uncertainty_is_carried_over_to_the_probability(model: AdvPo):
     twice = replace(model, scale=2.0).read_out(ROLLOUT, predictions, 3)
     assert isinstance(twice, StepScores) and twice.log_sigma is not None
     np.testing.assert_allclose(np.exp(twice.log_sigma), 2.0 * sigma, rtol=1e-5)
+
+
+def test_the_papers_form_worked_by_hand(model: AdvPo):
+    # M = diag(16, 4). U of e = (2, 3) itself: sqrt(4/16 + 9/4) = 1.581139, times p (1 - p) = 1/4.
+    # B = 1/4 is the squared radius. Less the reference (1, 2): L^-1 g = (1/4, 1), length
+    # sqrt(17)/4 = 1.030776, so the logit moves by -1/2 of that.
+    paper = replace(model, form="paper", radius=0.25)
+    score = paper.read_out(SHORT, rows((0.0, 2.0, 3.0)), 0)
+    assert isinstance(score, StepScores) and score.log_sigma is not None
+    assert np.exp(score.log_sigma).tolist() == pytest.approx([1.581139 / 4], rel=1e-5)
+    assert logits(score) == pytest.approx([-1.030776 / 2], abs=1e-5)
+    assert AdvPo(learner=LEARNER, loss=StepLabelLoss(), statistics=model.statistics).form == "paper"
 
 
 def test_the_worst_head_is_one_for_the_whole_batch(model: AdvPo):
@@ -110,7 +127,10 @@ async def test_measured_over_the_pairs_of_a_problem_worked_by_hand(tmp_path: Pat
     learner: object = Embeddings()
     await measure(learner, made, tmp_path / "s.npz")  # type: ignore[arg-type]
     with np.load(tmp_path / "s.npz", allow_pickle=False) as file:
-        assert file["spread"].tolist() == [[4.0, 0.0], [0.0, 0.0]]
+        # Both sides of every pair: p has 2 four times as the better, once as the worse, 3 once
+        # and four times; q has 3 and 2. Six of each: 6 (4 + 9) = 78, 6 (2 + 3) = 30, and 12.
+        assert file["paper"].tolist() == [[78.0, 30.0], [30.0, 12.0]]
+        assert file["differences"].tolist() == [[4.0, 0.0], [0.0, 0.0]]
         assert file["reference"].tolist() == pytest.approx([14 / 6, 1.0])
 
 
