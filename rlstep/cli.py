@@ -20,6 +20,7 @@ usage: rlstep train RECIPE [--dry-run] [--FIELD VALUE ...]
        rlstep train RECIPE --help     every field of the recipe's configuration
        rlstep list [ROOM]             what can stand in a recipe: losses, pairs, steps, ...
        rlstep show RUN [--iteration N] [--prompt ID]      rollouts, steps coloured by score
+       rlstep export RUN [--iteration N] [--out FOLDER]   a checkpoint as a Hugging Face folder
        rlstep report RUN              the run as one HTML page, in its directory
 
 RECIPE is a Python file with a function `config()` that returns an rlstep Config; RUN is a run's
@@ -37,7 +38,7 @@ def main() -> None:
         return
     if arguments[:1] == ["list"] and len(arguments) <= 2:
         sys.exit(list_plugins(arguments[1:]))
-    if arguments[:1] in (["show"], ["report"]):
+    if arguments[:1] in (["show"], ["report"], ["export"]):
         sys.exit(look_at_run(arguments[0], arguments[1:]))
     if len(arguments) < 2 or arguments[0] not in ("train", "eval"):
         print(USAGE, end="", file=sys.stderr)
@@ -61,9 +62,11 @@ def list_plugins(rooms: Sequence[str]) -> int:
 
 def look_at_run(command: str, words: Sequence[str]) -> int:
     """What a run left behind, by one of the commands that read it. Returns an exit status."""
+    from rlstep.reporting.disk import DiskFull
+
     try:
         importlib.import_module(f"rlstep.commands.{command}").main(words)
-    except ValueError as error:
+    except (ValueError, DiskFull) as error:
         print(f"rlstep: {error}", file=sys.stderr)
         return 2
     return 0

@@ -214,6 +214,9 @@ class Config:
     """How many versions older than the policy a trained sample may be. 0 is synchronous."""
     checkpoint_every: int = 0
     """Iterations between checkpoints; 0 saves only at the end (and when the run is stopped)."""
+    export_every: int = 0
+    """Iterations between exports of the policy to <run>/exports/iteration-N, all of which are kept;
+    0 exports only at the end, to <run>/export."""
     seed: int = 0
     run_dir: str = ""
     """Absolute. Empty: the environment variable RLSTEP_RUN_DIR, or a default that is printed."""
@@ -224,7 +227,9 @@ class Config:
 
     def __post_init__(self) -> None:
         check_types(self, "")
-        for name in ("iterations", "max_policy_lag", "train_seconds", "checkpoint_every", "seed"):
+        for name in ("iterations", "max_policy_lag", "train_seconds", "seed"):
+            at_least(name, getattr(self, name), 0)
+        for name in ("checkpoint_every", "export_every"):
             at_least(name, getattr(self, name), 0)
         between("max_failed_scores", self.max_failed_scores, 0.0, 1.0)
         at_least("prompts_per_iteration", self.prompts_per_iteration, 1)

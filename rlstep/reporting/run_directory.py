@@ -8,7 +8,8 @@
               evaluations.jsonl  one line a completion of an evaluation, as in rollouts.jsonl
               probe.jsonl      the frozen rollouts that measure the PRM
               checkpoints/     see rlstep/running/checkpoint.py
-              export/          the trained model
+              export/          the trained model, at the run's end
+              exports/         the model of earlier iterations: by cadence, or by `rlstep export`
               summary.json     the run in a few numbers
               accuracy.png
               report.html      the run as a page, see page.py
@@ -111,6 +112,9 @@ class RunDirectory:
     def export(self) -> Path:
         return self.path / "export"
 
+    def export_of(self, iteration: int) -> Path:
+        return self.path / "exports" / f"iteration-{iteration:06d}"
+
     @property
     def summary(self) -> Path:
         return self.path / "summary.json"
@@ -169,11 +173,13 @@ def check_no_run(path: str, root: Path) -> None:
     for run in (given, *given.absolute().parents[:3]):
         if not (run / "checkpoints").is_dir() or not (run / "config.json").is_file():
             continue
-        if not _no_model(run / "export"):
-            raise ValueError(f"model.path {path!r} is no model; give its run's: {run / 'export'}")
+        exports = [run / "export", *sorted((run / "exports").glob("iteration-*"), reverse=True)]
+        for export in exports:
+            if not _no_model(export):
+                raise ValueError(f"model.path {path!r} is no model; give its run's: {export}")
         raise ValueError(
-            f"model.path {path!r} is no model, and its run has no export, which is written at the"
-            f" run's end; let it go on: --name {run.name} --resume True"
+            f"model.path {path!r} is no model, and its run has no export yet, which it writes when"
+            f" it ends; make one of its newest checkpoint: rlstep export {run}"
         )
 
 

@@ -109,12 +109,39 @@ class Checkpoints:
                 logger.warning("damaged checkpoint, trying the one before: %s", error)
                 damage.append(str(error))
                 continue
-            return Checkpoint(path=path, state=RunState(**_read_json(path / STATE)))
+            return Checkpoint(path=path, state=_state(path))
         if damage:
             raise DamagedCheckpoint(
                 f"{self.directory} has no valid checkpoint: {'; '.join(damage)}"
             )
         return None
+
+    def at(self, iteration: int | None) -> Checkpoint:
+        """The checkpoint of an iteration, the newest valid one without a number.
+
+        Raises:
+            ValueError: there is none; names those that there are, the nearest first.
+            DamagedCheckpoint: it is not valid.
+        """
+        saved = {int(path.name.removeprefix(_NAME)): path for path in self._saved()}
+        if not saved:
+            raise ValueError(
+                f"{self.directory} has no checkpoint; a run saves them every checkpoint_every"
+                " iterations, when it is stopped, and at its end"
+            )
+        if iteration is None:
+            newest = self.latest_valid()
+            assert newest is not None, "one was there a moment ago"
+            return newest
+        if iteration not in saved:
+            near = sorted(saved, key=lambda number: (abs(number - iteration), -number))
+            others = f"; there is also {', '.join(map(str, near[1:]))}" if near[1:] else ""
+            raise ValueError(
+                f"{self.directory} has no checkpoint of iteration {iteration}; the nearest is"
+                f" {near[0]}{others}"
+            )
+        verify(saved[iteration])
+        return Checkpoint(path=saved[iteration], state=_state(saved[iteration]))
 
     def _size(self, temporary: Path) -> int:
         """Bytes of a checkpoint: those of the last one, or if more of what was written."""
@@ -204,6 +231,10 @@ def _verify_file(path: Path, expected: Any) -> None:
         raise DamagedCheckpoint(f"{path} is a link")
     if (found := _measure(path)) != expected:
         raise DamagedCheckpoint(f"{path} is {found}; the manifest says {expected}")
+
+
+def _state(path: Path) -> RunState:
+    return RunState(**_read_json(path / STATE))
 
 
 def _read_json(path: Path) -> Any:

@@ -26,6 +26,7 @@ from rlstep.reporting.rows import rollout_rows
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.rollouts.held_out import sample_greedily, sample_probe
 from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
+from rlstep.running.exports import export_iteration
 from rlstep.running.loop import train
 from rlstep.running.preparing import check, resolve_run_dir, resume_point
 from rlstep.types import Group, Prompt, Rollout, Sampling
@@ -165,6 +166,9 @@ class Run:
             async for iteration in done:
                 self.seconds = time.monotonic() - started
                 self.state = self._state(iteration)
+                # Before the checkpoint: a run that goes on from there has it.
+                if _due(iteration, config.export_every) and iteration < config.iterations:
+                    await export_iteration(self.roles, self.directory.export_of(iteration))
                 if _due(iteration, config.checkpoint_every):
                     await self._save()
                 if 0.0 < config.train_seconds <= self.seconds or self.stopped.is_set():

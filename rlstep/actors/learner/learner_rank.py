@@ -30,14 +30,12 @@ from rlstep.actors.learner.deepspeed_config import (
     zero_stage,
 )
 from rlstep.actors.learner.heads import make_head
+from rlstep.actors.learner.saved_weights import TAG
 from rlstep.actors.weights.merged import merged_weights
 from rlstep.config import LearnerConfig
 from rlstep.interfaces import Loss
 from rlstep.tensors.batching import PackedBatch, Rows, micro_batches, pack
 from rlstep.types import Floats, TokenIds
-
-TAG = "learner"
-"""The one checkpoint in a saved directory."""
 
 
 class Place(TypedDict):

@@ -21,6 +21,7 @@ from rlstep.actors.learner.models import (
     check_model,
     load_model,
 )
+from rlstep.actors.learner.saved_weights import export_saved
 from rlstep.config import LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
 from rlstep.interfaces import Loss
 from rlstep.losses.ppo import Ppo
@@ -369,6 +370,52 @@ def test_export_loads_with_the_same_logprobs(request, tmp_path, stage, lora, tie
     _, _, loaded = after(config(str(tmp_path)), RatioLoss(), advantage_samples(), passes=0)
     close(loaded, trained, 1e-5)
     assert max(np.abs(a - b).max() for a, b in zip(before, trained, strict=True)) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("stage", "lora", "dtype"),
+    [
+        (0, 0, "float32"),
+        (2, 0, "bfloat16"),
+        (3, 0, "float32"),
+        (3, 0, "bfloat16"),
+        (0, 4, "float32"),
+        pytest.param(3, 4, "float32", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("tied", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_checkpoint_is_exported_without_its_learner(request, tmp_path, stage, lora, dtype, tied):
+    """Bit by bit what the learner itself exports."""
+    from safetensors.torch import load_file
+
+    path = request.getfixturevalue("tied_model" if tied else "tiny_model")
+    settings = config(
+        path,
+        model=ModelConfig(path=path, dtype=dtype, lora=LoraConfig(rank=lora)),
+        zero_stage=stage,
+        optimizer=OptimizerConfig(learning_rate=1e-2),
+    )
+    saved, own, later = (tmp_path / name for name in ("saved", "own", "later"))
+    with running(settings, RatioLoss()) as worker:
+        worker.train(advantage_samples())
+        worker.save(str(saved))
+        worker.export(str(own))
+    export_saved(settings, saved, later)
+    expected = load_file(own / "model.safetensors")
+    exported = load_file(later / "model.safetensors")
+    assert expected.keys() == exported.keys()
+    for name, weight in expected.items():
+        assert weight.dtype == exported[name].dtype and torch.equal(weight, exported[name]), name
+    assert {p.name for p in own.iterdir()} == {p.name for p in later.iterdir()}
+
+
+def test_a_checkpoint_of_another_model_is_refused(tiny_model, tmp_path):
+    with running(config(tiny_model), RatioLoss()) as worker:
+        worker.save(str(tmp_path / "saved"))
+    other = make_model(tmp_path / "other", hidden=64)
+    with pytest.raises(ValueError, match=r"not the model that .* was trained from: size mism"):
+        export_saved(config(other), tmp_path / "saved", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_lora_trains_only_the_adapters(tiny_model):

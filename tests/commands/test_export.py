@@ -1,0 +1,163 @@
+"""`rlstep export`: a checkpoint as a Hugging Face folder. The runs here were never run; one that
+was is in tests/run/test_resume.py."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rlstep.cli import look_at_run
+from rlstep.config import Config, LearnerConfig, LoraConfig, ModelConfig
+from rlstep.reporting.describe import describe_config
+from rlstep.reporting.disk import DiskFull
+from rlstep.reporting.run_directory import RunDirectory
+from rlstep.running.checkpoint import Checkpoints, RunState
+from rlstep.running.exports import writing
+from rlstep.testing.small import small_config
+from tests.run.run_kit import make_policy
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_policy(tmp_path_factory.mktemp("model"))
+
+
+def configured(path: str, rank: int = 0) -> Config:
+    model = ModelConfig(path=path, lora=LoraConfig(rank=rank, alpha=8.0))
+    return small_config(policy=LearnerConfig(model=model))
+
+
+async def make_run(
+    root: Path, config: Config, *iterations: int, name: str = "first", weights: bool = True
+) -> RunDirectory:
+    """A run with checkpoints, whose embeddings are all the iteration's number."""
+    import torch
+
+    from rlstep.actors.learner.models import load_model
+
+    run = RunDirectory.create(root, name)
+    run.config.write_text(json.dumps(describe_config(config)))
+    for iteration in iterations:
+        async with Checkpoints(run.checkpoints).writing(RunState(iteration=iteration)) as folder:
+            if weights:
+                model = load_model(config.policy, 0)
+                with torch.no_grad():
+                    model.get_input_embeddings().weight.fill_(float(iteration))  # type: ignore[operator]
+                saved = folder / "policy" / "learner"
+                saved.mkdir(parents=True)
+                torch.save({"module": model.state_dict()}, saved / "mp_rank_00_model_states.pt")
+            else:
+                (folder / "policy").mkdir()
+    return run
+
+
+def export(root: Path, *words: str) -> int:
+    return look_at_run("export", [*words, "--run-dir", str(root)])
+
+
+def embedding(folder: Path) -> float:
+    """That of the model in a folder, which has to have all its weights, and a tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert len(AutoTokenizer.from_pretrained(folder)) == 18
+    return model.get_input_embeddings().weight[0, 0].item()
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+async def test_any_checkpoint_is_exported(
+    model: str, tmp_path: Path, rank: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = await make_run(tmp_path, configured(model, rank), 3, 7)
+    assert export(tmp_path, "first") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(run.export_of(7))
+    assert embedding(run.export_of(7)) == 7.0
+    assert export(tmp_path, str(run.path), "--iteration", "3", "--out", f"{tmp_path}/x/y") == 0
+    assert embedding(tmp_path / "x" / "y") == 3.0
+    assert not list(run.path.glob("**/.writing-*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("frist",), "run 'frist': no such run or folder; the nearest in {root} is 'first'"),
+        (("first", "--iteration", "6"), "no checkpoint of iteration 6; the nearest is 7; there is"),
+        (("first", "--iteration", "5"), "the nearest is 7; there is also 3"),
+        (("first", "--iteration", "-1"), "the nearest is 3; there is also 7"),
+        (("first", "--iteration", "0"), "no checkpoint of iteration 0; the nearest is 3"),
+        (("first", "--out", "{root}/first"), "{root}/first exists, and is not written over"),
+        (("first", "--out", "{root}/first/config.json"), "config.json exists, and is not written"),
+        (("none",), "{root}/none/checkpoints has no checkpoint; a run saves them every"),
+        (("none", "--iteration", "3"), "{root}/none/checkpoints has no checkpoint; a run saves"),
+        (("damaged",), "{root}/damaged/checkpoints has no valid checkpoint"),
+        (("damaged", "--iteration", "2"), "iteration-000002/state.json is {"),
+        (("moved",), "model.path is '/nowhere/model', and there is no such folder"),
+        (("odd",), "odd/config.json, policy.model: not as a run writes it"),
+    ],
+)
+async def test_what_cannot_be_exported_is_said(
+    words: tuple[str, ...],
+    message: str,
+    model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = configured(model)
+    await make_run(tmp_path, config, 3, 7, weights=False)
+    await make_run(tmp_path, config, name="none")
+    damaged = await make_run(tmp_path, config, 2, name="damaged", weights=False)
+    (damaged.checkpoints / "iteration-000002" / "state.json").write_text("{}")
+    await make_run(tmp_path, configured("/nowhere/model"), 2, name="moved", weights=False)
+    odd = await make_run(tmp_path, config, 2, name="odd", weights=False)
+    odd.config.write_text('{"policy": {"model": {"path": "m", "lora": {"target_modules": 3}}}}')
+    before = sorted(tmp_path.rglob("*"))
+    assert export(tmp_path, *(word.replace("{root}", str(tmp_path)) for word in words)) == 2
+    assert message.replace("{root}", str(tmp_path)) in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+async def test_an_export_is_never_written_over(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = await make_run(tmp_path, configured(model), 3, weights=False)
+    run.export_of(3).mkdir(parents=True)
+    (run.export_of(3) / "config.json").write_text("mine")
+    assert export(tmp_path, "first") == 2
+    assert "exists, and is not written over; name another with --out" in capsys.readouterr().err
+    assert (run.export_of(3) / "config.json").read_text() == "mine"
+
+
+async def test_another_model_under_the_same_path_is_named(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = await make_run(tmp_path, configured(model, rank=4), 3)
+    run.config.write_text(json.dumps(describe_config(configured(model, rank=2))))
+    assert export(tmp_path, "first") == 2
+    assert f"model.path {model!r} is not the model that" in capsys.readouterr().err
+    assert not list(run.path.glob("exports/*"))
+
+
+def test_what_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "exports" / "iteration-000001"
+    with pytest.raises(RuntimeError, match="half way"), writing(target) as folder:
+        (folder / "model.safetensors").write_text("half")
+        raise RuntimeError("half way")
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_full_disk_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import errno
+
+    target = tmp_path / "export"
+    with pytest.raises(DiskFull, match=r"it needs 1,000 bytes") as caught, writing(target, 1000):
+        raise OSError(errno.ENOSPC, "no space")
+    assert caught.value.filename == str(target) and not target.exists()
+
+
+def test_a_run_exports_by_cadence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="export_every is -1; the smallest valid value is 0"):
+        replace(small_config(), export_every=-1)
