@@ -37,6 +37,7 @@ class GeneratorConfig:
     replicas: int = 1
     """Independent engines, each with the whole policy."""
     tensor_parallel_size: int = 1
+    """GPUs that one engine is split over."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What the engines serve in; published weights are cast to it."""
     context: int = 2048
@@ -86,6 +87,7 @@ class ScorerConfig:
     """The actors that verify answers."""
 
     replicas: int = 1
+    """Independent actors, each with verifier processes of its own."""
     processes: int = 1
     """Verifier processes of each replica."""
     deadline_s: float = 5.0
@@ -165,8 +167,11 @@ class PlacementConfig:
     together, if they add up to at most 1: everything on one GPU is 0.4, 0.4 and 0.2, say."""
 
     generator_gpus: float = 0.0
+    """Of each engine, by generator.replicas."""
     policy_gpus: float = 0.0
+    """Of each rank of the policy's learner, by policy.world_size."""
     step_model_gpus: float = 0.0
+    """Of each rank or engine of every step model."""
     strategy: Literal["PACK", "SPREAD", "STRICT_PACK"] = "PACK"
     """Ray's placement strategy for all actors of the run."""
 
@@ -182,30 +187,42 @@ class Config:
     name: str
     """Of the run; its directory is <run_dir>/<name>."""
     task: Task
+    """Where the problems come from, for training and for evaluation."""
     policy: LearnerConfig
+    """The model that is trained, its optimizer and its ranks."""
     loss: Loss
+    """What the policy's learner minimises."""
     samples: SampleBuilder
     """Scored groups to what the loss takes."""
     rollouts: RolloutStrategy
+    """How completions are drawn, and how many of each prompt."""
     splitter: StepSplitter
+    """What cuts a completion into steps."""
     verifier: Verifier
+    """What decides whether a completion is right."""
     judges: tuple[Judge, ...] = ()
     """What decides in the verifier's place: of each prompt the first judge that takes it."""
     generator: GeneratorConfig = GeneratorConfig()
+    """The engines that sample."""
     scorer: ScorerConfig = ScorerConfig()
+    """The actors that run the verifier."""
     labellers: tuple[Labeller, ...] = ()
     """What scores rollouts beside the verifier and the step models, asked in this order:
     Monte-Carlo continuations, rewards for form, remote services, sums of what came before."""
     step_models: tuple[StepModel, ...] = ()
     """Models that score steps or tokens and are trained in the loop: PRM, critic, implicit PRM."""
     evaluation: EvaluationConfig = EvaluationConfig()
+    """When and on how many held-out problems accuracy is measured."""
     monitors: Monitors = Monitors()
     """What is watched for reward hacking, and when it raises an alarm."""
     placement: PlacementConfig = PlacementConfig()
+    """How many GPUs each role's actors get."""
     iterations: int = 100
+    """Turns of the loop: collect, score, train, sync."""
     train_seconds: float = 0.0
     """Start no iteration after this many seconds of training; 0 sets no limit."""
     prompts_per_iteration: int = 64
+    """Problems that are sampled from in one iteration; divisible by policy.mini_batches."""
     max_prompt_tokens: int = 512
     """Longer prompts are dropped when the task is loaded, and counted."""
     max_failed_scores: float = 0.5
@@ -218,6 +235,7 @@ class Config:
     """Iterations between exports of the policy to <run>/exports/iteration-N, all of which are kept;
     0 exports only at the end, to <run>/export."""
     seed: int = 0
+    """Of everything random: the order of the problems, sampling, new heads and adapters."""
     run_dir: str = ""
     """Absolute. Empty: the environment variable RLSTEP_RUN_DIR, or a default that is printed."""
     resume: bool = False

@@ -13,7 +13,9 @@ class LoraConfig:
     """Low-rank adapters (peft). `rank` 0 trains the full model."""
 
     rank: int = 0
+    """Inner size of each adapter; 0 trains the full model."""
     alpha: float = 16.0
+    """An adapter's product is multiplied by alpha / rank."""
     target_modules: tuple[str, ...] = (
         "q_proj",
         "k_proj",
@@ -23,6 +25,8 @@ class LoraConfig:
         "up_proj",
         "down_proj",
     )
+    """Last names of the layers that get an adapter; one that the model lacks is refused, with its
+    own."""
 
     def __post_init__(self) -> None:
         at_least("lora.rank", self.rank, 0)
@@ -35,9 +39,13 @@ class ModelConfig:
     path: str
     """A folder, or a Hugging Face hub id."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """What weights are held in; bfloat16 has float32 master weights in the optimizer."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """transformers' implementation of it; 'flash_attention_2' needs a GPU and its package."""
     lora: LoraConfig = LoraConfig()
+    """Low-rank adapters, or none."""
     gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, about a third more time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +53,17 @@ class OptimizerConfig:
     """AdamW and its schedule, counted in updates."""
 
     learning_rate: float = 1e-6
+    """The largest one, after the warm-up."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay rates of the two moments; both lie in [0, 1)."""
     weight_decay: float = 0.0
+    """AdamW's decoupled decay of matrices; biases and norms have none."""
     gradient_clip: float = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
     warmup_updates: int = 0
+    """Updates of a linear rise to learning_rate; 0 starts with it."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """What follows the warm-up: the same rate, or a decay to 0 at total_updates."""
     total_updates: int = 0
     """Where a linear or cosine schedule reaches 0."""
 
@@ -70,6 +83,7 @@ class LearnerConfig:
     """One model under DeepSpeed. The policy, a PRM and a critic are all learners."""
 
     model: ModelConfig
+    """What is trained."""
     head: Literal[
         "language_model", "token_classification", "two_label", "two_token", "process_reward"
     ] = "language_model"
@@ -81,13 +95,17 @@ class LearnerConfig:
     label_tokens: tuple[str, str] = (" +", " -")
     """Texts of the good and the bad token of a 'two_token' head, each one token of its model."""
     optimizer: OptimizerConfig = OptimizerConfig()
+    """Its rates and schedule."""
     reference: Literal["iteration", "initial", "none"] = "iteration"
     """Whose logprobs are ref_logprobs: the learner's own before its first update on a batch, or the
     first model's (a frozen copy, or the adapter switched off). 'none' where no loss reads them."""
     world_size: int = 1
     """DeepSpeed ranks."""
     zero_stage: Literal[0, 1, 2, 3] = 0
+    """What DeepSpeed splits over the ranks: nothing (0), the optimizer (1), gradients too (2),
+    weights too (3)."""
     offload_optimizer: bool = False
+    """Keep the optimizer in the CPU's memory; it needs a ZeRO stage of at least 1."""
     token_budget: int = 16384
     """Padded tokens of one micro-batch; sets memory, never the result."""
     packing: bool = True
@@ -96,6 +114,7 @@ class LearnerConfig:
     mini_batches: int = 1
     """Updates per pass over a batch of samples."""
     epochs: int = 1
+    """Passes over each batch of samples."""
     threads: int = 2
     """CPU threads of each rank (ignored on GPUs)."""
     skipped_updates_limit: int = 5
@@ -121,6 +140,7 @@ class PoolingConfig:
     replicas: int = 1
     """Independent engines, each with the whole model."""
     tensor_parallel_size: int = 1
+    """GPUs that one engine is split over."""
     context: int = 4096
     """Most tokens of one sequence."""
     concurrency: int = 64

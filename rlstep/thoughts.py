@@ -17,7 +17,9 @@ class ThoughtTags:
     """
 
     start: str = "<think>"
+    """What begins a thought."""
     end: str = "</think>"
+    """What ends a thought."""
     opened: bool = False
     """The prompt ends inside a thought: the chat template, or `template.suffix`, wrote its start.
     A completion that never ends it is then an unfinished thought."""

@@ -56,8 +56,9 @@ class Sampling:
     temperature: float = 1.0
     """0 is greedy decoding. A policy gradient is trained at the temperature it was sampled at."""
     top_p: float = 1.0
+    """Sample from the likeliest tokens that have this probability together; 1 takes all."""
     top_k: int = 0
-    """0 keeps the whole vocabulary."""
+    """Sample from so many of the likeliest tokens; 0 takes all."""
     stop: tuple[str, ...] = ()
     """Stop strings; the token that completes one stays in the completion."""
     stop_token_ids: tuple[int, ...] = ()
@@ -147,8 +148,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Votes:
-    """How a judge's judgments of one completion came out. A vote of a pairwise judge is two
-    judgments, one of either order."""
+    """How a judge's judgments of a completion came out; a pairwise vote is one of either order."""
 
     correct: int
     wrong: int

@@ -23,9 +23,13 @@ class Mixture(AdvantageBuilder):
     """
 
     outcome: AdvantageBuilder = GroupAdvantages()
+    """Estimates from verdicts."""
     process: AdvantageBuilder = ProcessAdvantages()
+    """Estimates from step scores."""
     outcome_coefficient: float = 1.0
+    """What the first one's advantages are multiplied by."""
     process_coefficient: float = 1.0
+    """What the second one's advantages are multiplied by."""
 
     def __post_init__(self) -> None:
         at_least("advantages.outcome_coefficient", self.outcome_coefficient, 0.0)

@@ -46,7 +46,9 @@ class Prime(AdvantageBuilder):
     gamma: float = 1.0
     """Discount of an action; in [0, 1]."""
     process_coefficient: float = 1.0
+    """What the returns of implicit rewards are multiplied by."""
     outcome_coefficient: float = 1.0
+    """What the outcome, less the mean of the others, is multiplied by."""
 
     sources: ClassVar[frozenset[str]] = frozenset({"outcome", "implicit"})
 

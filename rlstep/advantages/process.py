@@ -37,6 +37,7 @@ class ProcessAdvantages(AdvantageBuilder):
     source: str = "prm"
     """Whose step scores: 'prm', 'monte_carlo', 'oracle'."""
     std: Std = "population"
+    """What scores are divided by: the std over n, over n - 1, or nothing."""
 
     def __post_init__(self) -> None:
         named("advantages.source", self.source)

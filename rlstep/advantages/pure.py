@@ -26,6 +26,7 @@ class Pure(StepReturns):
     """
 
     temperature: float = 0.1
+    """Of the soft minimum; the smaller, the more the worst step alone decides."""
     baseline: Literal["step", "token", "return"] = "step"
     """What is subtracted from each step's reward: the mean over the other rollouts of their mean
     reward a step; or the others' reward a token, times the step's tokens (the two of the released

@@ -34,7 +34,9 @@ class StepReturns(AdvantageBuilder):
     source: str = "prm"
     """Whose step scores."""
     process_coefficient: float = 1.0
+    """What the returns of step rewards are multiplied by."""
     outcome_coefficient: float = 1.0
+    """What the outcome, less the mean of the others, is multiplied by."""
 
     def __post_init__(self) -> None:
         named("advantages.source", self.source)

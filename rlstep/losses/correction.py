@@ -23,10 +23,14 @@ class Correction:
     """
 
     mode: Literal["off", "truncate", "mask"] = "off"
+    """'off' has no weight; 'truncate' moves it to the nearest bound, 'mask' makes it 0 outside of
+    them."""
     level: Literal["token", "sequence"] = "token"
     """'sequence' gives every token of a sequence the product of their weights."""
     low: float = 0.0
+    """Smallest weight."""
     high: float = 2.0
+    """Largest weight."""
 
     def __post_init__(self) -> None:
         # A sampler that agrees has w = 1, which both bounds must leave alone.

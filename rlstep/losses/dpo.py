@@ -29,7 +29,10 @@ class Dpo(Loss):
     )
 
     beta: float = 0.1
+    """How strongly the policy is held to the reference: the margin is beta times the log-ratios'
+    difference."""
     label_smoothing: float = 0.0
+    """e, the chance that a pair is labelled the wrong way round; 0 trusts all."""
 
     def __post_init__(self) -> None:
         at_least("loss.beta", self.beta, 0.0)

@@ -27,6 +27,7 @@ class DpoNll(Dpo):
     laws: ClassVar[frozenset[str]] = frozenset({"gradient_is_the_values"})
 
     alpha: float = 1.0
+    """Weight of one of the two terms."""
     alpha_weighs: Literal["dpo", "nll"] = "dpo"
     """Which term alpha multiplies: DPO's (the paper's first version) or the likelihood (its third
     and trl's `rpo_alpha` since). They agree at 1, the paper's value."""

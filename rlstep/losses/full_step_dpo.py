@@ -51,10 +51,12 @@ class FullStepDpo(Loss):
     )
 
     beta: float = 0.05
+    """How strongly the policy is held to the reference, as in DPO."""
     gamma: float = 0.5
     """Sharpness of the step weights. It acts on the scores' range: 0.5 on [0, 1] gives at most a
     ratio of 1.65 between two steps."""
     form: Literal["gradient", "margin"] = "gradient"
+    """Which of the two losses above."""
     scale_by_beta: bool = True
     """c in the gradient form: beta (the paper) or 1 (its authors' code)."""
     softmax_over: Literal["step", "token"] = "step"

@@ -37,6 +37,7 @@ class GaussianLabelLoss(Loss):
     laws: ClassVar[frozenset[str]] = frozenset({"gradient_is_the_values"})
 
     form: Literal["likelihood", "sampled"] = "likelihood"
+    """Which of the two losses above."""
     least_sigma: float = 0.01
     """The likelihood has no bound where labels are exact: under this sigma counts as this one, and
     has no gradient."""

@@ -29,6 +29,7 @@ class ImplicitOutcomeLoss(Loss):
     laws: ClassVar[frozenset[str]] = frozenset({"reference_gives_ln2", "gradient_is_the_values"})
 
     beta: float = 0.05
+    """What log-ratios are multiplied by; the step model's own."""
 
     def __post_init__(self) -> None:
         at_least("loss.beta", self.beta, 0.0)

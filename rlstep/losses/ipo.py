@@ -26,6 +26,7 @@ class Ipo(Loss):
     laws: ClassVar[frozenset[str]] = frozenset({"gradient_is_the_values"})
 
     beta: float = 0.1
+    """The margin of log-ratios that is aimed at is 1 / (2 beta)."""
     per_token: bool = False
     """Delta is the mean over a sequence's tokens, as trl computes it, not the paper's sum: the
     target is then 1 / (2 beta) nats a token."""

@@ -60,6 +60,7 @@ class Kl:
     coefficient: float = 0.0
     """0 turns it off, and no ref_logprobs are computed."""
     estimator: Literal["k1", "k2", "k3"] = "k3"
+    """Of the KL at a sampled token: k1 is for the reward, k2 and k3 are for the loss."""
     place: Literal["loss", "reward"] = "loss"
     """'loss' adds coefficient * estimate to every token's loss. 'reward' takes it off the token's
     reward, as a constant without gradient: off the advantage of that token and of all before it in

@@ -44,10 +44,12 @@ class Kto(Loss):
     laws: ClassVar[frozenset[str]] = frozenset({"gradient_by_hand"})
 
     beta: float = 0.1
+    """How strongly the policy is held to the reference, as in DPO."""
     desirable_weight: float = 1.0
     """With n_D desirable and n_U undesirable examples the paper keeps
     desirable_weight n_D / (undesirable_weight n_U) between 1 and 3/2."""
     undesirable_weight: float = 1.0
+    """Of every rejected side."""
 
     def __post_init__(self) -> None:
         at_least("loss.beta", self.beta, 0.0)

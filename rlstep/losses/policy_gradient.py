@@ -94,13 +94,17 @@ class PolicyGradient(Loss):
     )
 
     surrogate: Surrogate = Clip()
+    """The gain from ratio and advantage, with its clip."""
     level: Literal["token", "sequence"] = "token"
     """Whose ratio: a token's, or its sequence's exp(mean_t(policy_logprobs - old_logprobs)). The
     gradient of a sequence's ratio still goes to each token by that token's advantage (GSPO-token,
     arXiv:2507.18071, section 4.3; the same as GSPO where a sequence has one advantage)."""
     mean: Mean = TokenMean()
+    """How tokens become one number: over all tokens, by sequence, or over a constant length."""
     kl: Kl = Kl()
+    """The KL to the reference, in the loss or in the reward; none by default."""
     correction: Correction = Correction()
+    """Weights for what sampler and learner compute differently; off by default."""
     entropy: float = 0.0
     """Coefficient of the bonus for the exact entropy of each trained token's distribution."""
 

@@ -28,7 +28,9 @@ class Simpo(Loss):
     laws: ClassVar[frozenset[str]] = frozenset({"gradient_is_the_values", "length_cancels"})
 
     beta: float = 2.0
+    """What the difference of mean logprobs is multiplied by."""
     gamma: float = 1.0
+    """The margin that is asked for, after that multiplication."""
 
     def __post_init__(self) -> None:
         at_least("loss.beta", self.beta, 0.0)

@@ -67,6 +67,7 @@ class Monitors:
     """A chain with a higher score is called good, with a lower one bad. Of one that is exactly
     here nothing is said: a PRM that was never trained says 1/2 of everything."""
     thresholds: Thresholds = Thresholds()
+    """Above which figures an alarm is raised."""
     thoughts: ThoughtTags = ThoughtTags()
     """Of a thought's tags nothing is said: with them a repeated step reads as without. 'unfinished'
     is the share of completions whose thought never ended."""

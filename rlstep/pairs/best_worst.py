@@ -37,6 +37,7 @@ class BestWorstPairs(SampleBuilder):
     source: str = "prm"
     """Whose step scores: 'prm', 'monte_carlo', 'oracle'."""
     aggregate: Aggregate = "min"
+    """How a rollout's score is made of step scores."""
     min_margin: float = 0.0
     """Least difference of the pair's scores."""
 

@@ -34,6 +34,7 @@ class RefinedPairs(SampleBuilder):
     source: str = ""
     """'' compares outcomes; otherwise the aggregated step scores of this source."""
     aggregate: Aggregate = "min"
+    """How a rollout's score is made of step scores."""
     max_pairs: int = 0
     """Per prompt; 0 keeps all."""
     min_margin: float = 0.0

@@ -51,7 +51,10 @@ class WinRatePairs(SampleBuilder):
     """'' compares outcomes; otherwise the aggregated step scores of this source, which the
     sequences then carry."""
     aggregate: Aggregate = "min"
+    """How a rollout's score is made of step scores."""
     which: Which = "best_worst"
+    """All pairs, the best against the worst, or the best against the best of those that score
+    lower."""
     max_pairs: int = 0
     """Per prompt; 0 keeps all."""
     min_margin: float = 0.0

@@ -29,6 +29,7 @@ class AdaptiveMonteCarlo(Labeller):
     source: ClassVar[str] = "monte_carlo"
 
     stopping: BetaStopping = BetaStopping()
+    """When a step has been continued often enough."""
 
     async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
         """The same rollouts, in order, with 'monte_carlo' StepScores of counts."""

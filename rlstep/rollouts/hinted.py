@@ -46,6 +46,7 @@ class Hinted(RolloutStrategy):
     hinted: int = 1
     """Completions under each hint."""
     sampling: Sampling = Sampling()
+    """Lengths, temperature and stops of all completions."""
 
     def __post_init__(self) -> None:
         at_least("rollouts.samples_per_prompt", self.samples_per_prompt, 1)

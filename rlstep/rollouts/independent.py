@@ -18,7 +18,9 @@ class Independent(RolloutStrategy):
     """`samples_per_prompt` completions of each prompt, drawn independently."""
 
     samples_per_prompt: int = 8
+    """Completions of each prompt: the size of its group."""
     sampling: Sampling = Sampling()
+    """Lengths, temperature and stops of the completions."""
 
     def __post_init__(self) -> None:
         at_least("rollouts.samples_per_prompt", self.samples_per_prompt, 1)

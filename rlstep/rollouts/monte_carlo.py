@@ -37,6 +37,7 @@ class MonteCarlo(Labeller):
     fraction: float = 1.0
     """Share of a batch's steps (last ones left out) that is labelled by continuations."""
     own_outcome: bool = True
+    """Count the rollout itself as one continuation of each of its steps."""
 
     def __post_init__(self) -> None:
         at_least("monte_carlo.continuations", self.continuations, 1)

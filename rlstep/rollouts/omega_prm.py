@@ -112,7 +112,9 @@ class OmegaPrm(RolloutStrategy):
     sources: ClassVar[frozenset[str]] = frozenset({"monte_carlo"})
 
     base: Independent = Independent()
+    """How the prompts' own samples are drawn."""
     tree: TreePolicy = TreePolicy()
+    """Which prefix is looked at next."""
     continuations: int = 8
     """Of each prefix that is looked at."""
     budget: int = 64

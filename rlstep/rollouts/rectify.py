@@ -24,6 +24,7 @@ class Rectify(RolloutStrategy):
     """
 
     base: Independent = Independent()
+    """How the first samples are drawn."""
     source: str = "prm"
     """'prm', or 'monte_carlo' to label the wrong rollouts by continuations."""
     monte_carlo: Labeller = MonteCarlo(own_outcome=False)

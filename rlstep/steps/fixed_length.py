@@ -19,6 +19,7 @@ class FixedLengthSplitter(StepSplitter):
     """
 
     tokens: int = 64
+    """Of each step but the last."""
 
     def __post_init__(self) -> None:
         at_least("splitter.tokens", self.tokens, 1)

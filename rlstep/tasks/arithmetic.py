@@ -74,6 +74,7 @@ class Arithmetic(Task):
     """
 
     operations: int = 5
+    """Of each problem; a chain has one operand more."""
     largest_operand: int = 99
     """Added and subtracted numbers, and the first one, lie in [2, largest_operand]."""
     largest_factor: int = 9
@@ -85,6 +86,7 @@ class Arithmetic(Task):
     evaluation: int = 512
     """Number of evaluation problems."""
     seed: int = 0
+    """Which problems are drawn."""
 
     def __post_init__(self) -> None:
         at_least("task.operations", self.operations, 1)

@@ -50,12 +50,15 @@ class BetterAnswer(Task):
     limit: int = 0
     """Only the first rows; 0 takes all."""
     subset: str = ""
+    """Configuration of a Hugging Face dataset."""
     split: str = "train"
+    """Split of a Hugging Face dataset."""
     prompt_column: str = "prompt"
     """Holds the problem; '' takes what goes before the last message of the chosen conversation."""
     chosen_column: str = "chosen"
     """Holds the better answer, or a conversation that ends with it."""
     rejected_column: str = "rejected"
+    """Holds the worse answer, likewise."""
     question: str = QUESTION
     """What is asked, with '{problem}', '{answer_a}' and '{answer_b}'."""
     hint: str = HINT

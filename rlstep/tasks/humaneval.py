@@ -20,7 +20,9 @@ class HumanEval(Jsonl):
     split: str = "test"
     id_column: str = "task_id"
     test_column: str = "test"
+    """Holds the program that tests it."""
     entry_point_column: str = "entry_point"
+    """Holds the name of the function that is tested."""
 
     def reference(self, row: Row) -> str:
         """The tests, as `Tests.answer` writes them."""

@@ -42,6 +42,7 @@ class Jsonl(Task):
     split: str = "train"
     """Split of a Hugging Face dataset."""
     evaluation_split: str = "test"
+    """Split of `evaluation`, where it is a Hugging Face dataset."""
     prompt_column: str = "prompt"
     """Holds the problem as a string, or a conversation: [{"role": ..., "content": ...}, ...]."""
     answer_column: str = "answer"
@@ -55,6 +56,7 @@ class Jsonl(Task):
     ends in '/2' ('/3', ...). With either, what stands in training and in evaluation is left out of
     training, and counted as 'in_evaluation'."""
     template: PromptTemplate = PromptTemplate()
+    """What stands around the problem."""
     too_long: Literal["drop", "truncate"] = "drop"
     """What happens to a prompt of more than max_prompt_tokens: it is left out (and counted as
     'too_long'), or its last max_prompt_tokens tokens are kept."""

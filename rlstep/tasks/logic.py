@@ -237,6 +237,7 @@ class Logic(Task):
     evaluation: int = 512
     """Number of evaluation problems."""
     seed: int = 0
+    """Which problems are drawn."""
 
     def __post_init__(self) -> None:
         between("task.premises", self.premises, 2, 64)
@@ -342,6 +343,7 @@ class EliminatedTerms(Labeller):
     source: ClassVar[str] = "eliminated"
 
     task: Logic
+    """The task whose problems are labelled."""
 
     async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
         return [rollout.with_scores(eliminated=self._scores(rollout)) for rollout in rollouts]

@@ -53,7 +53,9 @@ class Ensemble(SampleBuilder):
     members: tuple[str, ...] = ("prm", "monte_carlo")
     """Whose step scores, of one meaning and unit."""
     source: str = "ensemble"
+    """The name under which the mean stands."""
     disagreement: Disagreement = "gap"
+    """The largest member's score less the smallest one's, or the members' standard deviation."""
 
     def __post_init__(self) -> None:
         named("samples.source", self.source)

@@ -18,6 +18,7 @@ class VerdictAnswer(Verifier):
     """
 
     words: tuple[str, ...] = ("A", "B")
+    """The verdicts that there are."""
 
     def __post_init__(self) -> None:
         if not all(word.isupper() and word.isalpha() and word.isascii() for word in self.words):

@@ -43,7 +43,9 @@ class Endpoint(JudgeModel):
     max_tokens: int = 1024
     """Most tokens of an answer; one that is cut there has no verdict."""
     temperature: float = 0.7
+    """Of the service's sampling."""
     top_p: float = 1.0
+    """Sample from the likeliest tokens that have this probability together; 1 takes all."""
     concurrency: int = 16
     """Most questions that are open at the service at the same time."""
     http: HttpPolicy = HttpPolicy(

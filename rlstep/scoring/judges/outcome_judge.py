@@ -58,6 +58,7 @@ class OutcomeJudge(Judge):
     """
 
     model: JudgeModel
+    """Who is asked: `Endpoint` or `GeneratorModel`."""
     route: Route = Route(values=("judge",))
     """Which prompts it decides over."""
     votes: int = 1

@@ -45,6 +45,7 @@ class ReferenceJudge(Judge):
     """
 
     model: JudgeModel
+    """Who is asked: `Endpoint` or `GeneratorModel`."""
     route: Route = Route(values=("reference",))
     """Which prompts it decides over."""
     reference: str = "reference"

@@ -43,7 +43,9 @@ class StepJudge(Labeller):
     """
 
     model: JudgeModel
+    """Who is asked: `Endpoint` or `GeneratorModel`."""
     source: str = "judge"
+    """The name that its scores have."""
     judgments: int = 4
     """Of each step."""
     template: str = STEP

@@ -50,6 +50,7 @@ class HttpPolicy:
     """Longest pause before the second attempt, doubled before each further one. The pause is drawn
     evenly from 0 to that ('full jitter'), so that many callers do not come back at once."""
     longest_backoff_s: float = 8.0
+    """Where the doubling of the pauses ends."""
     deadline_s: float = 120.0
     """No attempt of a call begins later than this after the first; a service may ask for pauses
     (Retry-After) within it."""

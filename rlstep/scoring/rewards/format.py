@@ -27,6 +27,7 @@ class Format(EachRollout):
     """With `opened` the start that stands in the prompt is put before the text, whatever the
     pattern."""
     source: str = "format"
+    """The name that its scores have."""
     deadline_s: float = 0.25
     """Longest time for one completion."""
 

@@ -41,6 +41,7 @@ class Language(EachRollout):
     scripts: tuple[str, ...] = ("LATIN",)
     """First words of letters' Unicode names; Japanese is ('CJK', 'HIRAGANA', 'KATAKANA')."""
     source: str = "language"
+    """The name that its scores have."""
     thoughts: ThoughtTags = ThoughtTags()
     """Tags are no letters; what stands between them counts as any text."""
 

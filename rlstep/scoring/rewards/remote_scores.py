@@ -35,9 +35,11 @@ class RemoteScores(Labeller):
     """
 
     url: str
+    """Where batches are sent to. It holds no password."""
     smallest: float = 0.0
     """Scores lie in [smallest, largest]."""
     largest: float = 1.0
+    """A score outside of the two bounds is a Failure."""
     key_variable: str = ""
     """Environment variable that holds the key, sent as a bearer token; '' sends none."""
     batch: int = 16
@@ -45,7 +47,9 @@ class RemoteScores(Labeller):
     concurrency: int = 4
     """Calls under way at the same time."""
     http: HttpPolicy = HttpPolicy()
+    """How long the service is waited for, and when it is left alone."""
     source: str = "remote"
+    """The name that its scores have."""
 
     def __post_init__(self) -> None:
         check_url("remote_scores.url", self.url)

@@ -23,6 +23,7 @@ class RepeatedNgrams(EachRollout):
     n: int = 8
     """Tokens of an n-gram. Short ones repeat in sound solutions as well."""
     source: str = "repetition"
+    """The name that its scores have."""
 
     def __post_init__(self) -> None:
         at_least("repeated_ngrams.n", self.n, 1)

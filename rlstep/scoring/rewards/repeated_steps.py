@@ -19,6 +19,7 @@ class RepeatedSteps(EachRollout):
     """
 
     source: str = "repeated_steps"
+    """The name that its scores have."""
 
     def __post_init__(self) -> None:
         named("repeated_steps.source", self.source)

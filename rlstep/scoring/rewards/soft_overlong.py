@@ -23,6 +23,7 @@ class SoftOverlong(EachRollout):
     buffer: int
     """L_cache in tokens, 1 to `longest`: over how many tokens the penalty grows."""
     source: str = "length"
+    """The name that its scores have."""
 
     def __post_init__(self) -> None:
         at_least("soft_overlong.longest", self.longest, 1)

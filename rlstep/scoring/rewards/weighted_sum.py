@@ -26,6 +26,7 @@ class WeightedSum(EachRollout):
     weights: Mapping[str, float]
     """By source, for instance {'outcome': 1.0, 'length': 0.5}; negative ones subtract."""
     source: str = "reward"
+    """The name that its scores have, for an estimator to read."""
 
     def __post_init__(self) -> None:
         named("weighted_sum.source", self.source)

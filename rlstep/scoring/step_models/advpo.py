@@ -42,6 +42,7 @@ class AdvPo(Prm):
     embeds: ClassVar[bool] = True
 
     source: str = "advpo"
+    """The name that its scores have."""
     statistics: str
     """The .npz file that `measure` wrote for the model of the learner."""
     ridge: float = 1.0

@@ -28,6 +28,7 @@ class Critic(StepModel):
     learner: LearnerConfig
     """With head 'token_classification'; it starts from the policy's weights and values of 0."""
     loss: Loss
+    """`ValueLoss`, as a rule: what the values are trained with."""
     gae: Gae = Gae()
     """The estimator that reads it: its level says whether tokens or steps have values, and its
     gamma and lambda make the targets."""

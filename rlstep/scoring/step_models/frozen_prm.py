@@ -38,6 +38,7 @@ class FrozenPrm(StepModel):
     engine: PoolingConfig | None = None
     """None: a Hugging Face forward on the learner's ranks. Else vLLM's pooling engine."""
     source: str = "prm"
+    """The name that its scores have."""
 
     def __post_init__(self) -> None:
         needs_head("step_models (FrozenPrm)", self, SCORE_HEADS, LabelSamples)

@@ -32,6 +32,7 @@ class ImplicitPrm(StepModel):
     loss: Loss
     """`ImplicitOutcomeLoss`, with the same beta."""
     beta: float = 0.05
+    """What log-ratios are multiplied by."""
 
     def __post_init__(self) -> None:
         name = "step_models (ImplicitPrm)"

@@ -37,6 +37,7 @@ class Prm(StepModel):
     """With any head that scores ('token_classification', 'two_token', ...). It usually starts from
     the policy's own weights; a folder that `running.supervised.fit` trained is a warm start."""
     loss: Loss
+    """What it is trained with, of step labels: `StepLabelLoss`, as a rule."""
     layout: StepLayout | None = None
     """None: it reads the policy's own tokens, each step at its last one."""
     every: int = 1
@@ -44,6 +45,7 @@ class Prm(StepModel):
     view: LabelView = Soft()
     """What of the counts is the label."""
     source: str = "prm"
+    """The name that its scores have."""
 
     def __post_init__(self) -> None:
         needs_head("step_models (Prm)", self, SCORE_HEADS, LabelSamples, of_logits=True)

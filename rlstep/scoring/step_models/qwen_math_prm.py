@@ -23,6 +23,7 @@ class QwenMathPrmLayout(StepLayout):
     tag: str = "<extra_0>"
     """One token of the PRM's tokenizer."""
     system: str = "Please reason step by step, and put your final answer within \\boxed{}."
+    """The system message that the PRM was trained under."""
     end: str = "<|im_end|>\n"
     """What the chat template writes behind an answer."""
 

@@ -25,6 +25,7 @@ class Urm(Prm):
     """
 
     source: str = "urm"
+    """The name that its scores have."""
 
     def __post_init__(self) -> None:
         name = "step_models (Urm)"
