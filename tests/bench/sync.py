@@ -1,9 +1,9 @@
 """Seconds of weight syncs of which every tenth has a parity probe at depth, over syncs without.
 
-One learner and one engine with a tiny model, at several lengths; ten syncs
-of either kind take turns in one run, and the ratio is of each pair.
+One learner and one engine with a tiny model, at several lengths. Ten syncs of either kind are a
+pair, whose first kind takes turns, and the ratio is of each pair.
 
-    python tests/bench/sync.py [--pairs 15] [--json FILE]
+    python tests/bench/sync.py [--pairs 10] [--json FILE]
 """
 
 from __future__ import annotations
@@ -16,16 +16,29 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, from wherever
 
 LENGTHS = (128, 512, 1024)
 
 
+async def _ten(sync: Any, probes: list[Any]) -> float:
+    """Seconds of syncs that may ask these probes."""
+    from rlstep.actors.weight_sync import DEEP_EVERY
+
+    sync._probes = probes
+    started = time.perf_counter()
+    for _ in range(DEEP_EVERY):
+        sync.version += 1
+        await sync._once()
+    return time.perf_counter() - started
+
+
 async def measure(pairs: int) -> dict[int, list[float]]:
     """Per longest sequence the ratio of every pair."""
     from rlstep.actors.generator.generator_group import GeneratorGroup
-    from rlstep.actors.weight_sync import DEEP_EVERY, WeightSync
+    from rlstep.actors.weight_sync import WeightSync
     from tests.actors.learner.learner_kit import make_model
     from tests.actors.weights.sync_kit import PROBE, generator_config, learner_group
 
@@ -41,25 +54,20 @@ async def measure(pairs: int) -> dict[int, list[float]]:
             for longest in LENGTHS:
                 sync = WeightSync(learner, group, PROBE, longest)
                 deep, shallow = sync._probes, sync._probes[:1]
+                assert len(deep) == 2, "the longest sequence is no longer than the probe"
                 await sync.start(0)
                 ratios[longest] = []
-                for _ in range(pairs):
-                    seconds = []
-                    for probes in (deep, shallow):
-                        sync._probes = probes
-                        started = time.perf_counter()
-                        for _ in range(DEEP_EVERY):
-                            sync.version += 1
-                            await sync._once()
-                        seconds.append(time.perf_counter() - started)
-                    ratios[longest].append(seconds[0] / seconds[1])
+                for pair in range(pairs):
+                    kinds = (deep, shallow) if pair % 2 == 0 else (shallow, deep)
+                    seconds = {len(probes): await _ten(sync, probes) for probes in kinds}
+                    ratios[longest].append(seconds[2] / seconds[1])
         await group.close()
     return ratios
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     import ray

@@ -88,6 +88,7 @@ def _pack_experts_anew(model: nn.Module) -> None:
     """
     for module in model.modules():
         method = getattr(module, "quant_method", None)
-        kernel = method.moe_kernel if isinstance(method, FusedMoEMethodBase) else None
-        if kernel is not None and isinstance(kernel.fused_experts, CPUUnquantizedExperts):
+        if not isinstance(method, FusedMoEMethodBase) or method.moe_kernel is None:
+            continue
+        if isinstance(method.moe_kernel.fused_experts, CPUUnquantizedExperts):
             method.moe_kernel = None

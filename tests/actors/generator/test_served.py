@@ -6,6 +6,7 @@ import ast
 import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -61,8 +62,8 @@ def test_what_is_served_of_every_family(tmp_path: Path, family: str, tied: bool)
 def test_experts_that_the_cpu_engine_cannot_pack_are_refused(
     tmp_path: Path, family: str, hidden: int, near: int
 ) -> None:
-    sizes = {"hidden_size": hidden, "head_dim": 32, "num_attention_heads": 1}
-    path = make_family(tmp_path, family, **sizes | {"num_key_value_heads": 1})
+    heads: dict[str, Any] = {"num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 32}
+    path = make_family(tmp_path, family, hidden_size=hidden, **heads)
     message = rf"hidden size {hidden}: on a CPU.* of 32; the nearest valid value is {near}$"
     with pytest.raises(ValueError, match=message):
         check_policy(path, on_cpu=True)
