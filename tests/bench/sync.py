@@ -3,7 +3,7 @@
 One learner and one engine with a tiny model, at several lengths. Ten syncs of either kind are a
 pair, whose first kind takes turns, and the ratio is of each pair.
 
-    python tests/bench/sync.py [--pairs 10] [--json FILE]
+    python tests/bench/sync.py [--seconds 50] [--json FILE]
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ async def _ten(sync: Any, probes: list[Any]) -> float:
     return time.perf_counter() - started
 
 
-async def measure(pairs: int) -> dict[int, list[float]]:
-    """Per longest sequence the ratio of every pair."""
+async def measure(seconds: float) -> dict[int, list[float]]:
+    """Per longest sequence the ratios of as many pairs as begin in so long."""
     from rlstep.actors.generator.generator_group import GeneratorGroup
     from rlstep.actors.weight_sync import WeightSync
     from tests.actors.learner.learner_kit import make_model
@@ -57,23 +57,25 @@ async def measure(pairs: int) -> dict[int, list[float]]:
                 assert len(deep) == 2, "the longest sequence is no longer than the probe"
                 await sync.start(0)
                 ratios[longest] = []
-                for pair in range(pairs):
-                    kinds = (deep, shallow) if pair % 2 == 0 else (shallow, deep)
-                    seconds = {len(probes): await _ten(sync, probes) for probes in kinds}
-                    ratios[longest].append(seconds[2] / seconds[1])
+                until = time.monotonic() + seconds
+                while time.monotonic() < until:
+                    even = len(ratios[longest]) % 2 == 0
+                    kinds = (deep, shallow) if even else (shallow, deep)
+                    took = {len(probes): await _ten(sync, probes) for probes in kinds}
+                    ratios[longest].append(took[2] / took[1])
         await group.close()
     return ratios
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=50.0, help="for each length")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     import ray
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    ratios = asyncio.run(measure(arguments.pairs))
+    ratios = asyncio.run(measure(arguments.seconds))
     for longest, found in ratios.items():
         print(
             f"longest {longest:5}: {statistics.median(found):.2f} (median of {len(found)} pairs,"
