@@ -120,9 +120,12 @@ def run_recipe(
 
             print_plan(config)
             return 0
-        from rlstep.running.run import prepare
+        from rlstep.reporting.stages import stage
 
-        run = prepare(config, written)
+        with stage("configuration, model and data checked"):
+            from rlstep.running.run import prepare
+
+            run = prepare(config, written)
     except ValueError as error:
         print(f"rlstep: {error}", file=sys.stderr)
         return 2

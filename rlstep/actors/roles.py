@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rlstep.checks import parts
 from rlstep.config import Config, LearnerConfig
 from rlstep.interfaces import AskContext, Loss, RolloutContext, StepModel, Tokenizer
 from rlstep.plugins import ask_labellers
+from rlstep.reporting.stages import stage
 from rlstep.scoring.judges.routing import RoutedScorer
 from rlstep.tensors.tokenizers import reading_tags
 from rlstep.thoughts import ThoughtTags
@@ -61,7 +63,7 @@ class RunRoles:
         )
         self._started.append(self.generators)
         _, self.policy, self.step_models = await asyncio.gather(
-            self.generators.start(),
+            self._start_generators(),
             self._learner(
                 "policy",
                 config.policy,
@@ -76,27 +78,35 @@ class RunRoles:
         self.scorer = ScorerGroup(config.scorer, config.verifier, self.step_models, {})
         self._started.append(self.scorer)
         asking = AskContext(generator=self.generators, tokenizer=self._tokenizer, seed=config.seed)
-        self._routed = await RoutedScorer.start(self.scorer, config.judges, asking)
+        with stage("judges") if config.judges else nullcontext():
+            self._routed = await RoutedScorer.start(self.scorer, config.judges, asking)
         self._started.append(self._routed)
         if resume_from is not None:
-            await self._each_learner("restore", resume_from)
+            with stage(f"learners restored from {resume_from}"):
+                await self._each_learner("restore", resume_from)
         blocks = 2 * config.generator.block_size + 1
         prompt = np.resize(probe, max(len(probe), blocks)).astype(np.int32)
         self.sync = WeightSync(self.policy, self.generators, prompt, config.longest)
-        await self.sync.start(version)
+        with stage("first weight sync"):
+            await self.sync.start(version)
+
+    async def _start_generators(self) -> None:
+        with stage(f"generators ({self._config.generator.replicas})"):
+            await self.generators.start()
 
     async def _step_model(self, model: StepModel, options: dict[str, Any]) -> StepModelRole:
         read = model.reader(self._tokenizer)
         if model.engine is None:
             learner = await self._learner(model.source, model.learner, model.loss, options)
             return StepModelRole(model, learner, read)
-        pooling = await PoolingGroup.start(
-            model.learner,
-            model.engine,
-            name=model.source,
-            deadline_s=self._config.deadline_s,
-            actor_options=options,
-        )
+        with stage(f"{model.source} (in vLLM)"):
+            pooling = await PoolingGroup.start(
+                model.learner,
+                model.engine,
+                name=model.source,
+                deadline_s=self._config.deadline_s,
+                actor_options=options,
+            )
         self._started.append(pooling)
         return StepModelRole(model, pooling, read)
 
@@ -108,15 +118,16 @@ class RunRoles:
         options: dict[str, Any],
         temperature: float = 1.0,
     ) -> LearnerGroup:
-        group = await LearnerGroup.start(
-            config,
-            loss,
-            name=name,
-            seed=self._config.seed,
-            deadline_s=self._config.deadline_s,
-            actor_options=options,
-            temperature=temperature,
-        )
+        with stage(f"learner of {name}"):
+            group = await LearnerGroup.start(
+                config,
+                loss,
+                name=name,
+                seed=self._config.seed,
+                deadline_s=self._config.deadline_s,
+                actor_options=options,
+                temperature=temperature,
+            )
         self._started.append(group)
         return group
 

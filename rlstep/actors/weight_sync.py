@@ -109,7 +109,7 @@ class WeightSync:
             except (RayError, RuntimeError, TimeoutError) as error:
                 if not self._verified:
                     raise RuntimeError(f"the first weight sync failed: {error}") from error
-                self._generators.spend_recovery(f"weight sync {self.version} failed: {error}")
+                self._generators.spend_recovery(f"weight sync {self.version} failed", error)
                 logger.warning("weight sync %d failed, retrying: %s", self.version, error)
                 await self._generators.recreate(range(len(self._generators.actors)))
                 await self._connect()

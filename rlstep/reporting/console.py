@@ -59,7 +59,8 @@ class ConsoleSink(Sink):
             TimeRemainingColumn,
         )
 
-        self._done = self._first = start.resumed or 0
+        self._done = start.resumed or 0
+        self._first: int | None = None
         self._total, self._every = start.iterations, start.evaluation_every
         self._started = self._last = self.clock()
         self._known: dict[str, str] = {}
@@ -87,6 +88,8 @@ class ConsoleSink(Sink):
             self._flush()  # it was not evaluated after all
         line = self._describe(record, groups)
         self._done = int(record["iteration"])
+        if self._first is None:  # the start of the roles is no part of the pace
+            self._first, self._started = self._done, self._last
         if self.console.is_terminal:
             self._bar.update(self._task, completed=self._done, line=line)
         else:
@@ -134,8 +137,8 @@ class ConsoleSink(Sink):
         return "  ".join(self._known[name] for name in (*_SHOWN, *_AFTER) if name in self._known)
 
     def _left(self) -> str:
-        """Time to the end at the mean pace so far, h:mm:ss."""
-        if self._done <= self._first:
+        """Time to the end at the mean pace since the first line, h:mm:ss."""
+        if self._first is None or self._done <= self._first:
             return "-"
         pace = (self._last - self._started) / (self._done - self._first)
         minutes, seconds = divmod(round(pace * (self._total - self._done)), 60)

@@ -27,12 +27,13 @@ _SECRET_SHAPES = re.compile(
     r"|\b[0-9a-f]{40}\b|\b[0-9a-f]{64}\b"  # wandb keys, Ray tokens
 )
 _NAMED_IN_TEXT = re.compile(
-    r"(?P<name>\b[\w-]*(api[_-]?key|secret|passw(or)?d|(\b|auth[_-]?)token|access[_-]?key)\b)"
+    r"(?P<name>(?<![\w-])[\w-]*(api[_-]?key|secret|passw(or)?d|(\b|auth[_-]?)token|access[_-]?key)\b)"
     r"(?P<between>[\"']?\s*[=:]\s*[\"']?)(?P<value>[^\s\"'&,;]{4,})",
     re.IGNORECASE,
 )
 _CREDENTIALS = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
-_USER_INFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^\s/@]+@", re.IGNORECASE)
+# Both start where a word does: from every character on, a long word would take its square.
+_USER_INFO = re.compile(r"(?P<scheme>(?<![a-z0-9+.-])[a-z0-9+.-]+://)[^\s/@]+@", re.IGNORECASE)
 _SHORTEST_ENVIRONMENT_SECRET = 6
 
 

@@ -12,6 +12,7 @@
               exports/         the model of earlier iterations: by cadence, or by `rlstep export`
               summary.json     the run in a few numbers
               accuracy.png
+              log/             what each role's process printed, as it stands; see role_logs.py
               report.html      the run as a page, see page.py
               wandb/           wandb's own files
 """
@@ -122,6 +123,10 @@ class RunDirectory:
     @property
     def accuracy_plot(self) -> Path:
         return self.path / "accuracy.png"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log"
 
     @property
     def report(self) -> Path:

@@ -22,8 +22,10 @@ from rlstep.plugins import check_failed_scores, naming_plugins
 from rlstep.reporting.disk import DiskFull
 from rlstep.reporting.probe import read_probe, write_probe
 from rlstep.reporting.reporter import Reporter
+from rlstep.reporting.role_logs import HOOK, keeping_logs
 from rlstep.reporting.rows import rollout_rows
 from rlstep.reporting.run_directory import RunDirectory
+from rlstep.reporting.stages import stage
 from rlstep.rollouts.held_out import sample_greedily, sample_probe
 from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
 from rlstep.running.exports import export_iteration
@@ -108,18 +110,9 @@ class Run:
     async def _start_roles(
         self, stack: AsyncExitStack, saved: Checkpoint | None, state: RunState
     ) -> RunRoles:
-        import ray
-
+        self._start_ray(stack)
         from rlstep.actors.roles import RunRoles
 
-        # A new cluster unless one is named: joining whatever runs on the machine would surprise.
-        ray.init(
-            address=os.environ.get("RAY_ADDRESS") or "local",
-            logging_level=logging.WARNING,
-            include_dashboard=False,  # eleven processes; a named cluster has its own
-            runtime_env={"env_vars": {"PYTHONPATH": worker_path()}},
-        )
-        stack.callback(ray.shutdown)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stopped.set)
@@ -130,11 +123,33 @@ class Run:
         roles.scorer.versions |= {n: v for n, v in state.versions.items() if n != "policy"}
         return roles
 
+    def _start_ray(self, stack: AsyncExitStack) -> None:
+        """A new cluster unless one is named: joining whatever runs here would surprise."""
+        kept = stack.enter_context(keeping_logs(self.directory.log))
+        address = os.environ.get("RAY_ADDRESS")
+        if not address:
+            # What Ray 2.60 does for a new cluster anyway, with a warning at every start.
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+        with stage("Ray"):
+            import ray
+
+            ray.init(
+                address=address or "local",
+                logging_level=logging.WARNING,
+                log_to_driver=False,
+                include_dashboard=False,  # eleven processes; a named cluster has its own
+                runtime_env={
+                    "worker_process_setup_hook": HOOK,
+                    "env_vars": {"PYTHONPATH": worker_path(), **kept},
+                },
+            )
+        stack.callback(ray.shutdown)
+
     async def _train(self, state: RunState) -> RunState:
         """The loop until its last iteration, or until the run is stopped."""
         self.state, self.saved_at = state, state.iteration
         self.seconds = float(state.counters.get("train_seconds", 0))
-        if state.iteration or await self._until_stopped(self._evaluate(0)):
+        if state.iteration or await self._until_stopped(self._first_evaluation()):
             started = time.monotonic() - self.seconds
             await self._until_stopped(self._iterate(state, started))
             self.seconds = time.monotonic() - started
@@ -203,6 +218,10 @@ class Run:
             logger.error("%s; the run goes on, and the next checkpoint is tried again", error)
         else:
             self.saved_at = self.state.iteration
+
+    async def _first_evaluation(self) -> None:
+        with stage("first evaluation"):
+            await self._evaluate(0)
 
     async def _evaluate(self, iteration: int) -> None:
         config = self.config.evaluation

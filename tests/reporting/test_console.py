@@ -24,12 +24,16 @@ class Clock:
 
 
 def show(tmp_path: Path, *, terminal: bool, resumed: int | None = None) -> str:
-    """Two iterations of 4 s each, and an evaluation of 12 s after the first."""
+    """A start of 70 s with an evaluation unless it is resumed; two iterations of 4 s each, and an
+    evaluation of 12 s after the first."""
     text, clock = io.StringIO(), Clock()
     console = Console(file=text, force_terminal=terminal, width=160)
     sink = ConsoleSink(console=console, clock=clock)
     directory = RunDirectory.create(tmp_path, "demo")
     sink.open(RunStart(directory=directory, config={}, iterations=1000, resumed=resumed))
+    if resumed is None:
+        clock.now += 70.0
+        sink.iteration({"iteration": 0, "eval/accuracy": 0.25}, [])
     first = (resumed or 0) + 1
     for iteration in (first, first + 1):
         clock.now += 4.0
@@ -45,20 +49,23 @@ def show(tmp_path: Path, *, terminal: bool, resumed: int | None = None) -> str:
 
 def test_without_a_terminal_there_is_one_plain_line_a_record(tmp_path: Path):
     # 8 rollouts and 1000 tokens in 4 s, evaluations not counted. All in all two iterations took
-    # 20 s, so the 998 that are left take 9980 s = 2:46:20.
+    # 20 s, so the 998 that are left take 9980 s = 2:46:20. The start is no part of their pace.
     text = show(tmp_path, terminal=False)
     assert "\x1b" not in text and "\r" not in text
     rates = "loss 0.6931  2.0 rollouts/s  250 tokens/s  left"
     assert [line for line in text.splitlines() if line.startswith("iteration")] == [
-        f"iteration 1/1000  train 25.0%  {rates} 1:06:36",  # 999 of 4 s
+        "iteration 0/1000  eval 25.0%  left -",
+        f"iteration 1/1000  train 25.0%  eval 25.0%  {rates} 1:06:36",  # 999 of 4 s
         f"iteration 1/1000  train 25.0%  eval 50.0%  {rates} 4:26:24",  # 999 of 16 s
         f"iteration 2/1000  train 25.0%  eval 50.0%  {rates} 2:46:20",
     ]
 
 
 def test_the_pace_of_a_resumed_run_is_its_own(tmp_path: Path):
-    text = show(tmp_path, terminal=False, resumed=500)  # 498 iterations of 10 s: 4980 s
-    assert "iteration 502/1000" in text and "left 1:23:00\n" in text
+    # Between its first line and its second it took 16 s, so 498 iterations take 7968 s.
+    text = show(tmp_path, terminal=False, resumed=500)
+    *_, last = (line for line in text.splitlines() if line.startswith("iteration "))
+    assert last.startswith("iteration 502/1000") and last.endswith("left 2:12:48")
 
 
 def test_on_a_terminal_there_is_a_bar(tmp_path: Path):

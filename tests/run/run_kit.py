@@ -85,9 +85,11 @@ def train(policy: str, runs: Path, *arguments: str) -> None:
         finish(process)
 
 
-def finish(process: subprocess.Popen[str]) -> None:
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait for its end. Returns what it printed."""
     output, _ = process.communicate()
     assert process.returncode == 0, output[-4000:]
+    return output
 
 
 def wait_for_iteration(process: subprocess.Popen[str], run: Path, iteration: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
@@ -39,10 +40,17 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
         below = [p for p in descendants(process.pid) if p.name() not in LINGERING]
         process.send_signal(signal.SIGKILL)
         wait_for(gone(p.pid for p in below), "end of everything below")
-        finish(other)
+        printed = finish(other)
     left = sockets()
     train(policy, runs, "--name", "killed", "--resume", "True")
     assert sockets() <= left  # the killed engine's may lie there
+
+    # Until the first iteration one line a stage; what libraries say is in a file for each role.
+    start = printed[: printed.index("iteration 0/")].splitlines()
+    assert [line for line in start if not re.match(r" *\d+\.\d s  |run /", line)] == []
+    assert len(start) >= 7 and "first weight sync" in start[-1]
+    files = {file.name for file in (runs / "whole" / "log").iterdir()}
+    assert files == {"generator-0.log", "policy-0.log", "prm-0.log", "scorer-0.log"}
 
     whole, killed = (records(runs / name, "metrics.jsonl") for name in ("whole", "killed"))
     exact = [  # everything but the clock

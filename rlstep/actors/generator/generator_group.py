@@ -13,6 +13,7 @@ from ray.exceptions import RayError
 
 from rlstep.actors.generator.generator import GeneratorWorker, engine_environment, greedy
 from rlstep.config import GeneratorConfig
+from rlstep.reporting.role_logs import note_last_lines, role_environment
 from rlstep.types import Completion, Failure, Request, TokenIds
 
 logger = logging.getLogger(__name__)
@@ -56,14 +57,15 @@ class GeneratorGroup:
         self._options = actor_options
 
     async def start(self) -> None:
-        self.actors = [self._create() for _ in range(self.config.replicas)]
+        self.actors = [self._create(i) for i in range(self.config.replicas)]
         await self._begin(range(self.config.replicas))
 
-    def _create(self) -> Any:
+    def _create(self, replica: int) -> Any:
+        environment = engine_environment(self.config) | role_environment(_role(replica))
         options = {
             "num_cpus": 0,
             "max_concurrency": 1000,
-            "runtime_env": {"env_vars": engine_environment(self.config)},
+            "runtime_env": {"env_vars": environment},
             **self._options,
         }
         worker = ray.remote(GeneratorWorker).options(**options)
@@ -132,9 +134,14 @@ class GeneratorGroup:
         try:
             return await asyncio.wait_for(awaitable, self.config.deadline_s)
         except TimeoutError as error:
-            raise TimeoutError(
+            late = TimeoutError(
                 f"generator {replica}: {verb} gave nothing for {self.config.deadline_s:.0f} s"
-            ) from error
+            )
+            note_last_lines(late, _role(replica))
+            raise late from error
+        except RayError as error:
+            note_last_lines(error, _role(replica))
+            raise
 
     async def _each(self, verb: str, replicas: Sequence[int]) -> list[Any]:
         """Call one verb on some replicas at once; the deadline's error names the replica."""
@@ -156,22 +163,26 @@ class GeneratorGroup:
                 return  # another stream, or a sync that failed, was here first
             if self.on_recreated is None:
                 raise RuntimeError(_stillborn(replica, cause)) from cause
-            self.spend_recovery(f"generator {replica} was lost: {cause}")
+            self.spend_recovery(f"generator {replica} was lost", cause)
             logger.warning("generator %d is lost and recreated: %s", replica, cause)
             await self.recreate([replica])
             await self.on_recreated()
 
-    def spend_recovery(self, cause: str) -> None:
+    def spend_recovery(self, event: str, cause: BaseException) -> None:
         """Count one recovery.
 
+        Args:
+            event: what happened to whom.
+
         Raises:
-            RuntimeError: the budget is used up; carries the cause, which names the generator.
+            RuntimeError: the budget is used up; says the event and its cause.
         """
         self.recoveries += 1
         if self.recoveries > self.config.max_recoveries:
             raise RuntimeError(
-                f"{cause} (generator.max_recoveries = {self.config.max_recoveries} are used up)"
-            )
+                f"{event}: {cause}"
+                f" (generator.max_recoveries = {self.config.max_recoveries} are used up)"
+            ) from cause
 
     async def recreate(self, replicas: Sequence[int]) -> None:
         """Kill some replicas and start new ones; they serve once they are synced.
@@ -181,7 +192,7 @@ class GeneratorGroup:
         """
         for replica in replicas:
             ray.kill(self.actors[replica], no_restart=True)
-            self.actors[replica] = self._create()
+            self.actors[replica] = self._create(replica)
         await self._begin(replicas)
 
     async def _begin(self, replicas: Sequence[int]) -> None:
@@ -227,6 +238,10 @@ class GeneratorGroup:
                 logger.warning("generator %d was lost before it was closed: %s", replica, error)
             ray.kill(actor, no_restart=True)
         self.actors = []
+
+
+def _role(replica: int) -> str:
+    return f"generator-{replica}"
 
 
 def _stillborn(replica: int, cause: BaseException) -> str:

@@ -17,6 +17,7 @@ from rlstep.actors.learner.models import check_learner
 from rlstep.actors.learner.publisher import PublishingLearner
 from rlstep.config import LearnerConfig
 from rlstep.interfaces import Loss
+from rlstep.reporting.role_logs import note_last_lines, role_environment
 from rlstep.types import Floats, Samples, TokenIds
 
 
@@ -59,13 +60,11 @@ class LearnerGroup:
         """
         check_learner(config, loss)
         options = {"num_cpus": 0, **(actor_options or {})}
-        variables = {"OMP_NUM_THREADS": str(config.threads), "TOKENIZERS_PARALLELISM": "false"}
         arguments = (config,) if loss is None else (config, loss, temperature)
         kind: Any = ray.remote(FrozenRank if loss is None else PublishingLearner)
-        kind = kind.options(runtime_env={"env_vars": variables}, **options)
         device = "cuda" if options.get("num_gpus") else "cpu"
         actors = [
-            kind.remote(
+            kind.options(runtime_env=_environment(config, name, rank), **options).remote(
                 *arguments,
                 name=name,
                 rank=rank,
@@ -177,17 +176,26 @@ class LearnerGroup:
             for rank, wait in waits.items():
                 if wait.done() and (error := wait.exception()) is not None:
                     error.add_note(f"learner {self.name!r} rank {rank}: {verb}")
+                    note_last_lines(error, f"{self.name}-{rank}")
                     raise error
             for rank, wait in waits.items():
                 if not wait.done():
-                    raise TimeoutError(
+                    late = TimeoutError(
                         f"learner {self.name!r} rank {rank}: {verb} did not finish within"
                         f" {self._deadline_s:g} s"
                     )
+                    note_last_lines(late, f"{self.name}-{rank}")
+                    raise late
             return [wait.result() for wait in waits.values()]
         finally:
             for wait in waits.values():
                 wait.cancel()
+
+
+def _environment(config: LearnerConfig, name: str, rank: int) -> dict[str, Any]:
+    """The runtime environment of a rank's process."""
+    threads = {"OMP_NUM_THREADS": str(config.threads), "TOKENIZERS_PARALLELISM": "false"}
+    return {"env_vars": threads | role_environment(f"{name}-{rank}")}
 
 
 async def _answer(method: Any, arguments: Sequence[Any]) -> Any:

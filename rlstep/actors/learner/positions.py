@@ -1,4 +1,4 @@
-"""Rotary positions that learner and engine compute differently."""
+"""Positions that a model does not have, or that learner and engine compute differently."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ _BY_LENGTH = ("dynamic", "longrope")
 
 
 def check_positions(path: str, context: int) -> None:
-    """Refuse sequences that are longer than what a model was trained on, where its rotary scaling
-    depends on their length.
+    """Refuse sequences that are longer than a model's positions, or than what it was trained on,
+    where its rotary scaling depends on their length.
+
+    vLLM (0.32) starts no engine for more than a model's positions, which linear scaling stretches
+    (not Gemma 3's, whose number has it already), and yarn and llama3 do not.
 
     Past the original context transformers (5.19) scales by the longest row of a batch, so that a
     row's logprobs change with its neighbours, and stay changed after a longer one; vLLM (0.32)
@@ -28,24 +31,34 @@ def check_positions(path: str, context: int) -> None:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config()
-    for kind, original in _scalings(config):
+    for each in _scalings(config):
+        original = each.get("original_max_position_embeddings") or config.max_position_embeddings
+        kind, original = each["rope_type"], min(original, config.max_position_embeddings)
         if kind in _BY_LENGTH and context > original:
             raise ValueError(
                 f"generator.context is {context}, but model.path {path!r} scales its positions by"
                 f" {kind!r} past {original} tokens, where learner and generator compute different"
                 f" logprobs; the largest valid value is {original}"
             )
+    most = _positions(config)
+    if most and context > most:
+        raise ValueError(
+            f"generator.context is {context}, but model.path {path!r} has {most} positions; the"
+            f" largest valid value is {most}"
+        )
 
 
-def _scalings(config: Any) -> list[tuple[str, int]]:
-    """Kind and original context of every rotary scaling of a model; there may be one for each kind
-    of layer."""
-    parameters = getattr(config, "rope_parameters", None)
-    if not parameters:
-        return []
+def _scalings(config: Any) -> list[dict[str, Any]]:
+    """Every rotary scaling of a model; there may be one for each kind of layer."""
+    parameters = getattr(config, "rope_parameters", None) or {}
     several = all(isinstance(value, dict) for value in parameters.values())
-    found = []
-    for each in parameters.values() if several else [parameters]:
-        original = each.get("original_max_position_embeddings") or config.max_position_embeddings
-        found.append((each["rope_type"], min(original, config.max_position_embeddings)))
-    return found
+    return [p for p in (parameters.values() if several else [parameters]) if p]
+
+
+def _positions(config: Any) -> int | None:
+    """How many tokens a sequence may have; None where nothing says so."""
+    most = getattr(config, "max_position_embeddings", None)
+    linear = [p["factor"] for p in _scalings(config) if p["rope_type"] == "linear"]
+    if most and linear and "gemma3" not in config.model_type:
+        return int(most * linear[-1])
+    return most

@@ -12,6 +12,7 @@ from rlstep.actors.generator.generator import engine_environment, own_sockets
 from rlstep.actors.learner.heads import label_token_ids
 from rlstep.actors.learner.models import check_learner
 from rlstep.config import GeneratorConfig, LearnerConfig, PoolingConfig
+from rlstep.reporting.role_logs import note_last_lines, role_environment
 from rlstep.scoring.step_models.prm_text import context_of
 from rlstep.tensors.tokenizers import read_tokenizer
 from rlstep.types import Floats, TokenIds
@@ -98,14 +99,15 @@ class PoolingGroup:
         check_learner(config, None)
         check_architecture(config)
         environment = engine_environment(GeneratorConfig(threads=config.threads))
-        options = {
-            "num_cpus": 0,
-            "max_concurrency": 1000,
-            "runtime_env": {"env_vars": environment},
-            **(actor_options or {}),
-        }
-        kind = ray.remote(PoolingWorker).options(**options)
-        group = cls(name, [kind.remote(config, engine) for _ in range(engine.replicas)], deadline_s)
+        options = {"num_cpus": 0, "max_concurrency": 1000, **(actor_options or {})}
+        kind = ray.remote(PoolingWorker)
+
+        def create(replica: int) -> Any:
+            variables = environment | role_environment(f"{name}-{replica}")
+            its = kind.options(runtime_env={"env_vars": variables}, **options)
+            return its.remote(config, engine)
+
+        group = cls(name, [create(replica) for replica in range(engine.replicas)], deadline_s)
         try:
             await asyncio.gather(*(group._call(i, "start") for i in range(engine.replicas)))
         except BaseException:
@@ -142,9 +144,12 @@ class PoolingGroup:
         try:
             return await asyncio.wait_for(call, self._deadline_s)
         except TimeoutError as error:
-            raise TimeoutError(f"{place} did not finish within {self._deadline_s:g} s") from error
+            late = TimeoutError(f"{place} did not finish within {self._deadline_s:g} s")
+            note_last_lines(late, f"{self.name}-{replica}")
+            raise late from error
         except Exception as error:  # raised as it is, with its place
             error.add_note(place)
+            note_last_lines(error, f"{self.name}-{replica}")
             raise
 
 

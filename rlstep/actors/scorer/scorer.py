@@ -13,6 +13,7 @@ from ray.exceptions import RayActorError
 from rlstep.actors.scorer.step_models import StepModelRole
 from rlstep.config import ScorerConfig
 from rlstep.interfaces import Item, Verifier
+from rlstep.reporting.role_logs import note_last_lines, role_environment
 from rlstep.scoring.processes.verifier_pool import Outcome, VerifierPool
 from rlstep.types import Failure, Rollout
 
@@ -59,15 +60,21 @@ class ScorerGroup:
         self._verifier = verifier
         self._models = models
         self._options = actor_options
-        self._actors: list[Any] = [self._create() for _ in range(config.replicas)]
+        self._actors: list[Any] = [self._create(i) for i in range(config.replicas)]
         self._free: asyncio.Queue[int] = asyncio.Queue()
         """Replicas with nothing to do: each verifies one batch at a time, so that the deadline of a
         batch is its own."""
         for replica in range(config.replicas):
             self._free.put_nowait(replica)
 
-    def _create(self) -> Any:
-        options = {"num_cpus": 0, "max_concurrency": 100, **self._options}
+    def _create(self, replica: int) -> Any:
+        environment = {"env_vars": role_environment(f"scorer-{replica}")}
+        options = {
+            "num_cpus": 0,
+            "max_concurrency": 100,
+            "runtime_env": environment,
+            **self._options,
+        }
         return ray.remote(ScorerWorker).options(**options).remote(self._config, self._verifier)
 
     async def verify(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
@@ -108,10 +115,11 @@ class ScorerGroup:
 
     async def _restart(self, replica: int) -> None:
         ray.kill(self._actors[replica])
-        self._actors[replica] = self._create()
+        self._actors[replica] = self._create(replica)
         try:
             await self._ask(replica, [], _START_S)
         except (RayActorError, TimeoutError) as error:
+            note_last_lines(error, f"scorer-{replica}")
             raise RuntimeError(f"scorer {replica} does not start: {error}") from error
 
     async def score_steps(self, rollouts: Sequence[Rollout]) -> list[Rollout]:

@@ -67,7 +67,7 @@ class Group(GeneratorGroup):
     created = 0
     ends_in = ""
 
-    def _create(self) -> Any:
+    def _create(self, replica: int) -> Any:
         self.created += 1
         first = self.created <= self.config.replicas
         options = {"num_cpus": 0, "max_concurrency": 100}

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Gemma3TextConfig, GPT2Config, LlamaConfig, LlamaForCausalLM, Phi3Config
+from transformers import (
+    BloomConfig,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Phi3Config,
+)
 
 from rlstep.actors.learner.positions import check_positions
 
@@ -55,27 +62,48 @@ def test_a_context_past_the_original_is_refused(
         check_positions(str(tmp_path), original + 1)
 
 
+def by_layers() -> Gemma3TextConfig:
+    kinds = {"full_attention": 8.0, "sliding_attention": 1.0}
+    scalings = {
+        kind: {"rope_type": "linear", "factor": factor, "rope_theta": 10000.0}
+        for kind, factor in kinds.items()
+    }
+    return Gemma3TextConfig(max_position_embeddings=64, rope_parameters=scalings)
+
+
 @pytest.mark.parametrize(
-    "config",
+    ("config", "most"),
     [
-        llama(rope_type="default"),
-        llama(rope_type="linear", factor=2.0),
-        llama(rope_type="yarn", factor=2.0, original_max_position_embeddings=32),
-        llama(
-            rope_type="llama3",
-            factor=2.0,
-            low_freq_factor=1.0,
-            high_freq_factor=4.0,
-            original_max_position_embeddings=32,
+        (llama(rope_type="default"), 64),
+        (llama(rope_type="linear", factor=2.0), 128),
+        (llama(rope_type="yarn", factor=2.0, original_max_position_embeddings=32), 64),
+        (
+            llama(
+                rope_type="llama3",
+                factor=2.0,
+                low_freq_factor=1.0,
+                high_freq_factor=4.0,
+                original_max_position_embeddings=32,
+            ),
+            64,
         ),
-        Gemma3TextConfig(),  # one scaling for each kind of layer
-        GPT2Config(),  # none
+        (by_layers(), 64),
+        (GPT2Config(n_positions=64), 64),
     ],
     ids=["default", "linear", "yarn", "llama3", "by layers", "learned positions"],
 )
-def test_what_does_not_depend_on_the_length_is_not(tmp_path: Path, config: Any) -> None:
+def test_what_does_not_depend_on_the_length_may_be_as_long_as_the_positions_reach(
+    tmp_path: Path, config: Any, most: int
+) -> None:
     config.save_pretrained(tmp_path)
-    check_positions(str(tmp_path), 4096)
+    check_positions(str(tmp_path), most)
+    with pytest.raises(ValueError, match=rf"{most} positions; the largest valid value is {most}$"):
+        check_positions(str(tmp_path), most + 1)
+
+
+def test_a_model_without_a_number_of_positions_takes_any(tmp_path: Path) -> None:
+    BloomConfig().save_pretrained(tmp_path)
+    check_positions(str(tmp_path), 1 << 20)
 
 
 @torch.no_grad()

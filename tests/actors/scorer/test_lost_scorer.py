@@ -45,7 +45,7 @@ class Group(ScorerGroup):
         self.ends, self.created = ends, 0
         super().__init__(ScorerConfig(replicas=replicas, deadline_s=600.0), VERIFIER, [], {})
 
-    def _create(self) -> Any:
+    def _create(self, replica: int) -> Any:
         ends_in = self.ends[self.created] if self.created < len(self.ends) else ""
         self.created += 1
         return ray.remote(Worker).options(num_cpus=0, max_concurrency=100).remote(ends_in)
