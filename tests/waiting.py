@@ -11,6 +11,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_LOOK_S = 2.0
+"""Between two sums of what all processes computed: Ray's have hundreds of threads to ask."""
+
 _STANDSTILL_S = 60.0
 """So long none of the processes below this one computes anything: nothing will come any more."""
 
@@ -21,11 +24,14 @@ def wait_for(condition: Callable[[], T], what: str) -> T:
     Raises:
         AssertionError: it is not, and all processes below this one have stood still for a minute.
     """
-    worked, since = -1, time.monotonic()
+    worked, since, asked = -1, time.monotonic(), float("-inf")
     while not (found := condition()):
-        if (now := _worked()) != worked:
-            worked, since = now, time.monotonic()
-        assert time.monotonic() - since < _STANDSTILL_S, f"no {what}, and nothing works on it"
+        now = time.monotonic()
+        if now - asked > _LOOK_S:
+            asked = now
+            if (total := _worked()) != worked:
+                worked, since = total, now
+        assert now - since < _STANDSTILL_S, f"no {what}, and nothing works on it"
         time.sleep(0.02)  # between two looks, not instead of them
     return found
 
