@@ -110,6 +110,8 @@ def run_recipe(
     """
     rest = list(sys.argv[1:] if arguments is None else arguments)
     dry_run = "--dry-run" in rest
+    from rlstep.plugins import PlugInError
+
     try:
         overrides = [item for item in rest if item != "--dry-run"]
         written, config = _configured(recipe, overrides, prog)
@@ -126,11 +128,9 @@ def run_recipe(
             from rlstep.running.run import prepare
 
             run = prepare(config, written)
-    except ValueError as error:
+    except (ValueError, PlugInError) as error:
         print(f"rlstep: {error}", file=sys.stderr)
         return 2
-    from rlstep.plugins import PlugInError
-
     try:
         summary = asyncio.run(run.run())
     except PlugInError as error:

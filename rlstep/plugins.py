@@ -4,7 +4,8 @@ What scores (verifiers, judges, labellers, step models and their layouts) leaves
 detail names the error with the plug-in's file and line; it is counted, stands in that iteration's
 line, and too many of one source end the run (`check_failed_scores`). Everything else (splitters,
 rollout strategies, sample builders, losses, tasks) has nothing to put in the place of its answer,
-and ends the run with a `PlugInError` that names the same. A role's own error stays what it is,
+and ends the run with a `PlugInError` that names the same; before anything starts, what any of them
+raises is refused by name (`naming_refusals`). A role's own error stays what it is,
 also where a plug-in had asked that role.
 """
 
@@ -66,6 +67,33 @@ def of_a_role(error: BaseException) -> bool:
     own = [i for i, frame in enumerate(frames) if _is_plugin(frame.f_locals.get("self"))]
     below = frames[own[-1] + 1 :] if own else frames
     return any(_module(frame).startswith("rlstep.actors") for frame in below)
+
+
+@contextmanager
+def naming_refusals() -> Iterator[None]:
+    """What a plug-in raises before anything starts names it, its file and line.
+
+    A ValueError stays one, for by it a plug-in refuses what it was given. rlstep's own say what is
+    wrong by themselves and are left as they are.
+
+    Raises:
+        ValueError: a plug-in's.
+        PlugInError: a plug-in raised something else.
+    """
+    refusal = None
+    with naming_plugins():
+        try:
+            yield
+        except ValueError as error:
+            refusal = error
+    if refusal is None:
+        return
+    frames = [frame for frame, _ in traceback.walk_tb(refusal.__traceback__)]
+    own = [frame for frame in frames if _is_plugin(frame.f_locals.get("self"))]
+    if not own or _module(own[-1]).startswith("rlstep."):
+        raise refusal
+    plugin = own[-1].f_locals["self"]
+    raise ValueError(f"{type(plugin).__name__}: {described(refusal, plugin)}") from refusal
 
 
 @contextmanager

@@ -59,6 +59,8 @@ LOSSES: list[Loss] = [
     FullStepDpo(beta=0.7, gamma=3.0, form="margin"),
     FullStepDpo(beta=0.7, gamma=3.0, softmax_over="token", normalise="mean1"),
     FullStepDpo(gamma=3.0, form="margin", softmax_over="token", scale_by_beta=False),
+    FullStepDpo(beta=0.7, gamma=3.0, mean_over="prompt"),
+    FullStepDpo(beta=0.7, gamma=3.0, form="margin", mean_over="prompt"),
     Grpo(surrogate=Clip(high=0.28), kl=Kl(coefficient=0.3), correction=Correction(mode="truncate")),
     Ppo(surrogate=Clip(dual=1.5), correction=Correction(mode="mask", level="sequence", low=0.7)),
     ValueLoss(clip=0.2),
@@ -242,7 +244,7 @@ def permuted(batch: Batch, order: Tensor) -> Batch:
     place = torch.argsort(order)
     columns = {f.name: getattr(batch, f.name) for f in fields(batch)}
     pairs = {name: place[columns.pop(name)] for name in ("chosen", "rejected")}
-    pairs |= {name: columns.pop(name) for name in ("chosen_score", "rejected_score")}
+    pairs |= {name: columns.pop(name) for name in ("chosen_score", "rejected_score", "prompt")}
     return PairBatch(**{name: column[order] for name, column in columns.items()}, **pairs)
 
 
@@ -259,6 +261,7 @@ def test_a_batch_without_signal_gives_exactly_zero(loss: Loss, data: st.DataObje
             rejected=none,
             chosen_score=none.double(),
             rejected_score=none.double(),
+            prompt=none,
         )
         silent = replace(case, batch=batch, counts=replace(case.counts, pairs=0))
     else:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from rlstep.interfaces import Judge, Labeller, RolloutContext, StepSplitter, Verifier
+from rlstep.cli import run_recipe
+from rlstep.interfaces import Judge, Labeller, RolloutContext, StepSplitter, Task, Verifier
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.plugins import (
     PlugInError,
@@ -20,10 +22,13 @@ from rlstep.plugins import (
     described,
     failed_scores,
     naming_plugins,
+    naming_refusals,
+    of_a_role,
 )
 from rlstep.rollouts.independent import Independent
 from rlstep.running.loop import _idle, train
 from rlstep.scoring.judges.routing import RoutedScorer
+from rlstep.scoring.programs.code_tests import CodeTests
 from rlstep.testing.roles import FakeGenerator, FakeRoles, FakeScorer
 from rlstep.testing.small import small_config, small_prompts
 from rlstep.types import Failure, OutcomeScore, Rollout, RolloutScore
@@ -266,3 +271,158 @@ def test_every_third_iteration_without_an_update_warns(caplog: pytest.LogCapture
         "no update for 6 iterations",
     ]
     assert "100 % of the last" in caplog.text and "5 scores" in caplog.text
+
+
+# --- a role's error, and a plug-in's -------------------------------------------------------------
+
+
+def compiled(module: str, source: str) -> Any:
+    """A function `f` whose code runs as that module's."""
+    names: dict[str, Any] = {"__name__": module}
+    exec(source, names)
+    return names["f"]
+
+
+ROLE = compiled("rlstep.actors.generator.fake", "def f(): raise TimeoutError('generator 0')")
+OTHER = compiled("rlstep.rollouts.fake", "def f(): raise TimeoutError('mine')")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asks(Labeller):
+    """Asks what may raise, and may fail over the answer itself."""
+
+    source: str = "asks"
+    what: Any = None
+
+    async def label(self, rollouts: Any, context: Any) -> Any:
+        self.what()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsksAsks(Asks):
+    def ask(self) -> None:
+        Raises(how="own").verify("", "")
+
+
+@pytest.mark.parametrize(
+    ("ask", "of_role"),
+    [
+        (ROLE, True),  # the plug-in asked a role, which failed
+        (OTHER, False),  # code of ours that is no role's
+        (lambda: helper({}), False),  # the plug-in's own helper
+        (lambda: 1 / 0, False),
+        (AsksAsks().ask, False),  # another plug-in below it
+        # A role that ran a plug-in of its own: the innermost plug-in is the one that failed.
+        (compiled("rlstep.actors.fake", "def f(): g()"), False),
+    ],
+)
+async def test_whose_error_it_is(ask: Any, of_role: bool):
+    if "g" in getattr(ask, "__code__", helper.__code__).co_names:
+        ask.__globals__["g"] = AsksAsks().ask
+    with pytest.raises(Exception) as raised:
+        await Asks(what=ask).label([], None)
+    assert type(raised.value) is not NameError and of_a_role(raised.value) is of_role
+
+
+def test_a_role_that_no_plug_in_asked_is_a_role():
+    with pytest.raises(TimeoutError) as raised:
+        ROLE()
+    assert of_a_role(raised.value)
+    assert not of_a_role(ValueError("never raised"))  # has no traceback
+
+
+# --- before a start ------------------------------------------------------------------------------
+
+
+ERRORS: dict[str, Callable[[], Exception]] = {
+    "KeyError": lambda: KeyError("column"),
+    "OSError": lambda: OSError("no disk"),
+    "TypeError": lambda: TypeError("None"),
+    "ValueError": lambda: ValueError("rows is 0"),
+    "JSONDecodeError": lambda: json.JSONDecodeError("no value", "x", 0),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadTask(Task):
+    error: str = "KeyError"
+
+    def load(self, tokenizer: Any, max_tokens: int) -> Any:
+        raise ERRORS[self.error]()
+
+
+def check_one(plugin: Any) -> None:
+    with naming_refusals():
+        if isinstance(plugin, Task):
+            plugin.load(cast(Any, None), 8)
+        elif isinstance(plugin, Verifier):
+            plugin.check(1.0)
+        else:
+            plugin.check(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadCheck(Raises):
+    error: str = "KeyError"
+
+    def check(self, deadline_s: float) -> None:
+        raise ERRORS[self.error]()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadRoute(BadJudge):
+    error: str = "KeyError"
+
+    def check(self, prompt: Any) -> None:
+        raise ERRORS[self.error]()
+
+
+@pytest.mark.parametrize("kind", [BadTask, BadCheck, BadRoute])
+@pytest.mark.parametrize(
+    ("error", "raises", "says"),
+    [
+        ("KeyError", PlugInError, "{} ended the run: KeyError: 'column' ({}, line "),
+        ("OSError", PlugInError, "{} ended the run: OSError: no disk ({}, line "),
+        ("TypeError", PlugInError, "{} ended the run: TypeError: None ({}, line "),
+        ("ValueError", ValueError, "{}: ValueError: rows is 0 ({}, line "),
+        (
+            "JSONDecodeError",
+            ValueError,
+            "{}: JSONDecodeError: no value: line 1 column 1 (char 0) ({}, line ",
+        ),
+    ],
+)
+def test_what_a_plug_in_raises_before_a_start_is_named(
+    kind: Any, error: str, raises: type[Exception], says: str
+):
+    with pytest.raises(raises) as raised:
+        check_one(kind(error=error))
+    assert str(raised.value).startswith(says.format(kind.__name__, __file__))
+    assert type(raised.value.__cause__).__name__ == error
+
+
+def test_a_refusal_of_our_own_plug_in_is_left_as_it_is():
+    ours, ours_raised = CodeTests(seconds=8.0), []
+    for wrapped in (nullcontext(), naming_refusals()):
+        with pytest.raises(ValueError) as raised, wrapped:
+            ours.check(1.0)
+        ours_raised.append(str(raised.value))
+    assert ours_raised[0] == ours_raised[1] and "scorer.deadline_s" in ours_raised[0]
+    with pytest.raises(ValueError, match=r"^not a plug-in's$"), naming_refusals():
+        raise ValueError("not a plug-in's")
+    with naming_refusals():
+        pass
+
+
+@pytest.mark.parametrize("error", ["KeyError", "ValueError"])
+def test_it_is_one_line_of_the_command(
+    error: str, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+):
+    def recipe() -> Any:
+        return small_config(verifier=BadCheck(error=error), run_dir=str(tmp_path / "runs"))
+
+    assert run_recipe(recipe, []) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("rlstep: BadCheck") and said.count("\n") == 1
+    assert f"({__file__}, line " in said and "in check)" in said
+    assert not (tmp_path / "runs").exists()

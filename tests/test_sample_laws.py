@@ -102,6 +102,8 @@ BUILDERS: list[SampleBuilder] = [
     GroupAdvantages(std="none"),
     GroupAdvantages(over="batch"),
     GroupAdvantages(without_signal="left_out"),
+    ProcessAdvantages(without_signal="left_out"),
+    Mixture(without_signal="left_out"),
     ProcessAdvantages(std="none"),
     ProcessAdvantages(source="monte_carlo", std="sample"),
     ReinforcePlusPlus(baseline="group"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
-from rlstep.advantages.assemble import AdvantageBuilder, Credit
+from rlstep.advantages.assemble import AdvantageBuilder, Credit, WithoutSignal, assemble
 from rlstep.advantages.group import GroupAdvantages
 from rlstep.advantages.process import ProcessAdvantages
 from rlstep.checks import at_least
 from rlstep.measuring.ties import cleared
-from rlstep.types import Group
+from rlstep.types import AdvantageSamples, Group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,9 @@ class Mixture(AdvantageBuilder):
     """What the first one's advantages are multiplied by."""
     process_coefficient: float = 1.0
     """What the second one's advantages are multiplied by."""
+    without_signal: WithoutSignal = "kept"
+    """Groups whose sums are all 0; see `GroupAdvantages`. The two estimators' own settings of it
+    are about their samples, not their advantages, and play no part here."""
 
     def __post_init__(self) -> None:
         at_least("advantages.outcome_coefficient", self.outcome_coefficient, 0.0)
@@ -42,6 +45,9 @@ class Mixture(AdvantageBuilder):
     @property
     def laws(self) -> frozenset[str]:
         return self.outcome.laws & self.process.laws - {"one_token_steps_are_tokens"}
+
+    def samples(self, groups: Seq[Group]) -> AdvantageSamples:
+        return assemble(self.advantages(groups), self.without_signal)
 
     def advantages(self, groups: Seq[Group]) -> list[Credit]:
         both = zip(self.outcome.advantages(groups), self.process.advantages(groups), strict=True)

@@ -12,12 +12,14 @@ from rlstep.advantages.arithmetic import Std, centred, deviation, suffix_sums
 from rlstep.advantages.assemble import (
     AdvantageBuilder,
     Credit,
+    WithoutSignal,
+    assemble,
     complete,
     group_step_values,
     per_token,
 )
 from rlstep.checks import named
-from rlstep.types import Group
+from rlstep.types import AdvantageSamples, Group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class ProcessAdvantages(AdvantageBuilder):
     scores of all rollouts of a prompt are normalised together, so their range does not matter.
     Suffix sums grow with the number of steps: long chains of good steps are paid more; watch
     completion length. Rollouts whose step scores failed or are incomplete are not in the mean.
+    Groups whose scores are all equal have advantages of 0 and are in the loss's mean (eq. 3).
     """
 
     laws: ClassVar[frozenset[str]] = frozenset(
@@ -38,6 +41,8 @@ class ProcessAdvantages(AdvantageBuilder):
     """Whose step scores: 'prm', 'monte_carlo', 'oracle'."""
     std: Std = "population"
     """What scores are divided by: the std over n, over n - 1, or nothing."""
+    without_signal: WithoutSignal = "kept"
+    """Groups whose step scores are all equal; see `GroupAdvantages`."""
 
     def __post_init__(self) -> None:
         named("advantages.source", self.source)
@@ -45,6 +50,9 @@ class ProcessAdvantages(AdvantageBuilder):
     @property
     def sources(self) -> frozenset[str]:
         return frozenset({self.source})
+
+    def samples(self, groups: Seq[Group]) -> AdvantageSamples:
+        return assemble(self.advantages(groups), self.without_signal)
 
     def advantages(self, groups: Seq[Group]) -> list[Credit]:
         return [self._credit(group) for group in groups]

@@ -23,6 +23,10 @@ class Pure(StepReturns):
     the temperature goes to 0 the return is the lowest score up to the worst step and 0 after it.
     Long chains of good steps still pay a little, at most up to the mean score. The outcome is added
     with its own leave-one-out baseline. Separators belong to their steps and are trained with them.
+
+    The released trainer then whitens over all tokens of the batch whose advantage is not exactly 0
+    (those at 0, its separators, stay there), which the paper's formulas do not say: that is
+    `Whitened(of=Pure())`, but for tokens at 0 in a group with signal, which it moves like others.
     """
 
     temperature: float = 0.1

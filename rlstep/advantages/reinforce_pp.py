@@ -31,6 +31,9 @@ class ReinforcePlusPlus(AdvantageBuilder):
     baseline 'group' its group-sampling form: the group's mean is subtracted first. In both forms
     the statistics are of all groups, also of those at 0 before they are whitened, and all are
     trained; a batch of equal outcomes gives nothing.
+
+    The paper takes a KL off every token's reward before it whitens. Here `Kl(place="reward")` takes
+    it off the whitened advantages: see there.
     """
 
     laws: ClassVar[frozenset[str]] = frozenset({"score_shift_changes_nothing"})

@@ -14,9 +14,10 @@ from rlstep.types import Group
 class Whitened(AdvantageBuilder):
     """Another estimator's advantages, less their mean and divided by their std over the batch.
 
-    What PPO (arXiv:1707.06347), VinePPO (arXiv:2410.01679) and PRIME (arXiv:2502.01456) do in their
-    released code, though not in their formulas. Mean and population std are over the trained tokens
-    of the groups with signal; the other groups stay at 0.
+    What PPO (arXiv:1707.06347), VinePPO (arXiv:2410.01679), PRIME (arXiv:2502.01456) and PURE
+    (arXiv:2504.15275) do in their released code, though not in their formulas. Mean and population
+    std are over the trained tokens of the groups with signal; the other groups stay at 0, and are
+    not trained.
     """
 
     of: AdvantageBuilder = Gae()

@@ -1,10 +1,14 @@
-"""`rlstep show RUN`: rollouts in the terminal, their steps coloured by score."""
+"""`rlstep show RUN`: rollouts in the terminal, their steps coloured by score.
+
+With `--evaluation` what it wrote for the held-out problems, in place of what it was trained on.
+"""
 
 from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,26 +66,52 @@ def main(words: Sequence[str], console: Console | None = None) -> None:
     parser = arguments("show", "Rollouts of a run, their steps coloured by score.")
     parser.add_argument("--iteration", type=int, help="the last one without it")
     parser.add_argument("--prompt", help="a prompt's id: all of its rollouts")
+    about = "what it wrote for held-out problems, after an iteration; 0 is before the first"
+    parser.add_argument("--evaluation", action="store_true", help=about)
     given = parser.parse_args(words)
     run = RecordedRun.read(find_run(given.run, root(given)))
-    iteration, rows = _chosen(run, given.iteration, given.prompt)
+    kept = _evaluations(run) if given.evaluation else _rollouts(run)
+    iteration, rows = _chosen(kept, given.iteration, given.prompt)
     _print(console or Console(highlight=False), run, iteration, rows, given.prompt)
 
 
-def _chosen(run: RecordedRun, iteration: int | None, prompt: str | None) -> tuple[int, list[Row]]:
+@dataclass(frozen=True, kw_only=True)
+class _Kept:
+    """What there is to choose from."""
+
+    path: Path
+    what: str
+    iterations: Sequence[int]
+    of: Callable[[int], Iterable[Row]]
+
+
+def _rollouts(run: RecordedRun) -> _Kept:
+    path = run.directory.path
+    if not run.trained:
+        hint = "; --evaluation shows what it was evaluated on" if run.evaluated else ""
+        raise ValueError(f"{path} has no rollouts: it trained no iteration{hint}")
+    return _Kept(path=path, what="rollouts", iterations=run.trained, of=run.rollouts)
+
+
+def _evaluations(run: RecordedRun) -> _Kept:
+    path = run.directory.path
+    if not run.evaluated:
+        raise ValueError(f"{path} has no evaluated completions: it was not evaluated")
+    return _Kept(path=path, what="evaluations", iterations=run.evaluated, of=run.evaluations)
+
+
+def _chosen(kept: _Kept, iteration: int | None, prompt: str | None) -> tuple[int, list[Row]]:
     """An iteration's number and rows: the last one that has the prompt, or the one named."""
-    known = run.trained
-    if not known:
-        raise ValueError(f"{run.directory.path} has no rollouts: it trained no iteration")
+    known = kept.iterations
     if iteration is not None and iteration not in known:
         near = min(known, key=lambda number: abs(number - iteration))
         raise ValueError(
-            f"--iteration is {iteration}; {run.directory.path} has rollouts of iterations"
+            f"--iteration is {iteration}; {kept.path} has {kept.what} of iterations"
             f" {spans(known)}, the nearest is {near}"
         )
     seen: dict[str, int] = {}
     for number in reversed(known) if iteration is None else [iteration]:
-        rows = list(run.rollouts(number))
+        rows = list(kept.of(number))
         if prompt is None or any(row["prompt_id"] == prompt for row in rows):
             return number, rows
         seen |= {row["prompt_id"]: number for row in rows if row["prompt_id"] not in seen}

@@ -60,6 +60,8 @@ class PairBatch(TokenBatch):
     """float32 [P]: what ordered the sides (see types.Pair)."""
     rejected_score: Tensor
     """float32 [P]."""
+    prompt: Tensor
+    """int64 [P], equal for the pairs of one prompt."""
 
     def rows(self, index: Tensor) -> PairBatch:
         raise TypeError("pairs join sequences; a pair loss sees the whole mini-batch")

@@ -11,7 +11,7 @@ from torch.nn.functional import logsigmoid
 
 from rlstep.checks import at_least
 from rlstep.interfaces import Loss, LossOutput, PairBatch
-from rlstep.losses.preference import log_ratios, pair_mean, pair_metrics
+from rlstep.losses.preference import log_ratios, pair_mean, pair_metrics, prompt_mean
 from rlstep.tensors.logprobs import masked, per_token, step_sums
 from rlstep.types import Counts, PairSamples
 
@@ -28,10 +28,10 @@ class FullStepDpo(Loss):
         'margin':    -log sigmoid(beta (sum_k alpha_chosen_k Delta_k
                                         - sum_k alpha_rejected_k Delta_k))
 
-    and the loss is the mean over pairs. Xu et al. 2025, arXiv:2502.14356: 'gradient' is the form
-    whose gradient the paper states and its authors' code computes; the value of that surrogate
-    means nothing, so look at the margin and the accuracy. 'margin' puts the weights inside the
-    sigmoid. The two are not equivalent.
+    and the loss is their mean (see `mean_over`). Xu et al. 2025, arXiv:2502.14356: 'gradient' is
+    the form whose gradient the paper states and its authors' code computes; the value of that
+    surrogate means nothing, so look at the margin and the accuracy. 'margin' puts the weights
+    inside the sigmoid. The two are not equivalent.
 
     The authors' code also multiplies every token's alpha by a brake, without gradient:
     sigmoid(-token_rate Delta_t) on the chosen side and sigmoid(token_rate Delta_t) on the rejected
@@ -64,6 +64,10 @@ class FullStepDpo(Loss):
     normalise: Literal["sum1", "mean1"] = "sum1"
     """Weights of a sequence sum to 1, or average 1; only 'mean1' has DPO as its gamma = 0 limit."""
 
+    mean_over: Literal["pair", "prompt"] = "pair"
+    """'pair': every pair of the mini-batch weighs the same, so a prompt with 16 pairs 16 times what
+    one with a single pair does. 'prompt' (the authors' code, whose batches are a prompt each): the
+    mean over a prompt's pairs first, then over the prompts that have some."""
     token_rate: float = 0.0
     """Steepness of the brake in the gradient form. 0 leaves it out: a factor of 1, not the 1/2 of a
     sigmoid at 0, with which every small rate begins."""
@@ -99,7 +103,9 @@ class FullStepDpo(Loss):
             losses = -c * g * (good[batch.chosen] - bad[batch.rejected])
         metrics = pair_metrics(sums, self.beta, batch, counts)
         metrics["step_weight_log_ratio"] = self._log_ratio(batch, counts)
-        return LossOutput(pair_mean(losses, counts), metrics)
+        by_prompt = self.mean_over == "prompt"
+        mean = prompt_mean(losses, batch, counts) if by_prompt else pair_mean(losses, counts)
+        return LossOutput(mean, metrics)
 
     def token_weights(self, batch: PairBatch, gamma: float) -> Tensor:
         """Every trained token's weight alpha, [N, L]; 0 where the mask is False.

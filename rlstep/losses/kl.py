@@ -64,7 +64,12 @@ class Kl:
     place: Literal["loss", "reward"] = "loss"
     """'loss' adds coefficient * estimate to every token's loss. 'reward' takes it off the token's
     reward, as a constant without gradient: off the advantage of that token and of all before it in
-    its sequence, with the policy as it is at the update and without a baseline."""
+    its sequence, with the policy as it is at the update and without a baseline. The advantages are
+    made before that, so those that are whitened or divided by a std (ReinforcePlusPlus, Whitened,
+    GroupAdvantages) are so before the KL comes off: the coefficient is in units of that std, and
+    what results has not mean 0 and std 1. REINFORCE++ (arXiv:2501.03262, and OpenRLHF's code)
+    takes it off the rewards first and whitens the sum, which divides it by the std too: the
+    `coefficient` that does about the same here is theirs over the std of their advantages."""
 
     def __post_init__(self) -> None:
         at_least("loss.kl.coefficient", self.coefficient, 0.0)

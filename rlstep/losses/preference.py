@@ -29,6 +29,13 @@ def pair_mean(values: Tensor, counts: Counts) -> Tensor:
     return values.sum() / max(counts.pairs, 1)
 
 
+def prompt_mean(values: Tensor, batch: PairBatch, counts: Counts) -> Tensor:
+    """[P] -> a scalar: the mean over the prompts that have pairs of the mean over their pairs."""
+    prompts, of, pairs = batch.prompt.unique(return_inverse=True, return_counts=True)
+    share = len(values) / (max(len(prompts), 1) * pairs[of])  # of mean 1 over the pairs
+    return pair_mean(share * values, counts)
+
+
 def pair_metrics(
     ratios: Tensor,
     beta: float,

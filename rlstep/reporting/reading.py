@@ -107,13 +107,15 @@ def printable(text: str) -> str:
 
 def by_prompt(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """The rows of each prompt; first the prompts whose verdicts differ most, where there is
-    something to be seen."""
+    something to be seen, and wrong ones before right ones."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row["prompt_id"], []).append(row)
-    return dict(sorted(groups.items(), key=lambda item: (_one_sided(item[1]), item[0])))
+    right = {name: _right(group) for name, group in groups.items()}
+    order = sorted(groups, key=lambda name: (abs(right[name] - 0.5), right[name], name))
+    return {name: groups[name] for name in order}
 
 
-def _one_sided(rows: Sequence[Row]) -> float:
-    """0 where half of the rows are correct, 1/2 where all or none are."""
-    return abs(sum(row.get("verdict") == "correct" for row in rows) / len(rows) - 0.5)
+def _right(rows: Sequence[Row]) -> float:
+    """The share of the rows that are correct."""
+    return sum(row.get("verdict") == "correct" for row in rows) / len(rows)

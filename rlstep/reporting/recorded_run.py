@@ -82,6 +82,16 @@ class RecordedRun:
     def rollouts(self, iteration: int) -> Iterator[Row]:
         return self.directory.rollouts.of_iteration(iteration)
 
+    @cached_property
+    def evaluated(self) -> list[int]:
+        """Iterations after which held-out completions were kept, in order; 0 is the start."""
+        measured = (r for r in self.metrics if any(name.startswith("eval/") for name in r))
+        found = {int(row["iteration"]) for row in measured}
+        return [number for number in sorted(found) if next(self.evaluations(number), None)]
+
+    def evaluations(self, iteration: int) -> Iterator[Row]:
+        return self.directory.evaluations.of_iteration(iteration)
+
     def column(self, name: str) -> list[float]:
         """A metric's values in order."""
         return [float(row[name]) for row in self.metrics if name in row]

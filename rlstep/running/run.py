@@ -18,7 +18,7 @@ from rlstep.interfaces import PromptSet, RolloutContext, StepOracle, Tokenizer
 from rlstep.measuring.evaluation import evaluate_prm, tells_apart
 from rlstep.measuring.metrics import Record, rollout_metrics
 from rlstep.measuring.monitors import alarms, tell
-from rlstep.plugins import check_failed_scores, naming_plugins
+from rlstep.plugins import check_failed_scores, naming_plugins, naming_refusals
 from rlstep.reporting.disk import DiskFull
 from rlstep.reporting.probe import read_probe, write_probe
 from rlstep.reporting.reporter import Reporter
@@ -47,9 +47,11 @@ def prepare(config: Config, recipe: Config | None = None) -> Run:
 
     Raises:
         ValueError: the configuration, the data, a model, the run's name or its checkpoints.
+        PlugInError: a plug-in failed; names it, its file and line.
     """
     root = resolve_run_dir(config)
-    tokenizer, prompts = check(config, root)
+    with naming_refusals():
+        tokenizer, prompts = check(config, root)
     open_directory = RunDirectory.reopen if config.resume else RunDirectory.create
     directory = open_directory(root, config.name)
     saved = resume_point(config, directory, prompts) if config.resume else None

@@ -61,12 +61,15 @@ def collate(
 
 @collate.register
 def _(samples: PairSamples, old_logprobs: Seq[np.ndarray], ref_logprobs: Seq[np.ndarray]) -> Batch:
+    prompts = [samples.sequences[p.chosen].prompt_id for p in samples.pairs]
+    numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
     return PairBatch(
         **_token_fields(samples.sequences, old_logprobs, ref_logprobs),
         chosen=torch.tensor([p.chosen for p in samples.pairs], dtype=torch.int64),
         rejected=torch.tensor([p.rejected for p in samples.pairs], dtype=torch.int64),
         chosen_score=torch.tensor([p.chosen_score for p in samples.pairs], dtype=torch.float32),
         rejected_score=torch.tensor([p.rejected_score for p in samples.pairs], dtype=torch.float32),
+        prompt=torch.tensor([numbers[prompt] for prompt in prompts], dtype=torch.int64),
     )
 
 

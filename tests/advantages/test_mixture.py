@@ -12,7 +12,7 @@ from rlstep.advantages.rloo import Rloo
 from rlstep.advantages.vine import Vine
 from rlstep.types import Failure
 from tests.advantages.test_group import columns
-from tests.builders import make_group, make_rollout
+from tests.builders import make_group, make_prompt, make_rollout
 
 
 def test_two_estimators_worked_by_hand():
@@ -29,6 +29,25 @@ def test_two_estimators_worked_by_hand():
         process_coefficient=10.0,
     )
     assert columns(mixture.samples([group])) == [[0, 0, -9, -9], [0, 0, 9]]
+
+
+def test_groups_without_signal_are_in_the_mean_or_left_out():
+    # (1, 0): 1 and -1 by the outcome and by the step's score, 2 and -2; (1, 1) twice: 0 and 0.
+    groups = [
+        make_group(
+            *(
+                make_rollout(f"{name}{i}", [[11]], outcome=v, scores={"prm": [v]}, prompt=prompt)
+                for i, v in enumerate(values)
+            )
+        )
+        for name, values in (("p", (1.0, 0.0)), ("q", (1.0, 1.0)))
+        for prompt in [make_prompt(name)]
+    ]
+    kept, out = (Mixture(without_signal=w).samples(groups) for w in ("kept", "left_out"))
+    assert [row[-1] for row in columns(kept)] == [2, -2, 0, 0]
+    assert [row[-1] for row in columns(out)] == [2, -2]
+    assert kept.groups_without_signal == out.groups_without_signal == 1
+    assert len(Mixture().samples(groups).sequences) == 4
 
 
 def test_a_ragged_group_that_only_one_of_them_sees_a_signal_in():

@@ -5,7 +5,7 @@ import pytest
 from rlstep.advantages.process import ProcessAdvantages
 from rlstep.types import Failure
 from tests.advantages.test_group import columns
-from tests.builders import make_counts, make_group, make_rollout
+from tests.builders import make_counts, make_group, make_prompt, make_rollout
 
 
 def test_two_rollouts_worked_by_hand():
@@ -48,6 +48,29 @@ def test_equal_or_missing_scores_give_nothing_and_are_counted():
     samples = ProcessAdvantages().samples(groups)
     assert samples.sequences == ()
     assert (samples.groups, samples.groups_without_signal) == (0, 2)
+
+
+def test_groups_with_equal_scores_are_in_the_mean_or_left_out():
+    # Scores (1) and (0): 1 and -1. The other prompt's are all 1: 0 each, and in the mean, so the
+    # mean of |A| over the rollouts is (1 + 1 + 0 + 0) / 4; left out it is 1.
+    groups = [
+        make_group(
+            make_rollout("a", [[11]], outcome=1.0, scores={"prm": [1]}),
+            make_rollout("b", [[11]], outcome=0.0, scores={"prm": [0]}),
+        ),
+        make_group(
+            *(
+                make_rollout(f"c{i}", [[11], [12]], prompt=make_prompt("q"), scores={"prm": [1, 1]})
+                for i in range(2)
+            )
+        ),
+    ]
+    kept = ProcessAdvantages().samples(groups)
+    assert [row[-1] for row in columns(kept)] == [1, -1, 0, 0]
+    assert (kept.groups, kept.groups_without_signal) == (1, 1)
+    out = ProcessAdvantages(without_signal="left_out").samples(groups)
+    assert [row[-1] for row in columns(out)] == [1, -1]
+    assert (out.groups, out.groups_without_signal) == (1, 1)
 
 
 def test_source():

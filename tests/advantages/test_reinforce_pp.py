@@ -9,7 +9,7 @@ from rlstep.advantages.group import GroupAdvantages
 from rlstep.advantages.reinforce_pp import ReinforcePlusPlus
 from rlstep.advantages.whitened import Whitened
 from tests.advantages.test_group import columns, last, outcome_group
-from tests.builders import make_group, make_rollout
+from tests.builders import make_group, make_prompt, make_rollout
 
 
 def test_the_batch_is_the_baseline():
@@ -86,3 +86,38 @@ def test_whitened_is_the_baseline_form_on_centred_outcomes():
     wrapped = Whitened(of=GroupAdvantages(std="none")).samples(groups)
     assert last(wrapped) == last(ReinforcePlusPlus(baseline="group").samples(groups))
     assert Whitened().sources == {"outcome", "critic"}
+
+
+@pytest.mark.parametrize("baseline", ["batch", "group"])
+@pytest.mark.parametrize("seed", range(12))
+def test_it_is_the_sources_own_arithmetic_on_graded_ragged_batches(baseline, seed: int):
+    """Written a second time, as the authors' trainer has it: a row for every rollout, padded; the
+    group's mean taken off; mean and variance of all that the action mask allows."""
+    random = np.random.default_rng(seed)
+    shape = (int(random.integers(2, 6)), int(random.integers(2, 5)))
+    rewards = random.choice([0.0, 0.25, 0.5, 1.0], shape)
+    rewards[0] = rewards[0, 0]  # a group of equal outcomes
+    rewards[1, :2] = 0.0, 1.0  # and one that differs
+    lengths = random.integers(1, 6, shape)
+    groups = [
+        make_group(
+            *(
+                make_rollout(f"{p}/{i}", [[9] * n], outcome=float(r), prompt=make_prompt(f"{p}"))
+                for i, (r, n) in enumerate(zip(rewards[p], lengths[p], strict=True))
+            )
+        )
+        for p in range(shape[0])
+    ]
+    mask = np.arange(6) < lengths.reshape(-1, 1)
+    shaped = rewards - rewards.mean(1, keepdims=True) if baseline == "group" else rewards
+    rows = shaped.reshape(-1, 1) * mask
+    mean = rows.sum() / mask.sum()
+    variance = (np.square(rows - mean) * mask).sum() / mask.sum()
+    expected = (rows - mean) / np.sqrt(variance)
+
+    samples = ReinforcePlusPlus(baseline=baseline).samples(groups)
+    assert len(samples.sequences) == rewards.size
+    for row, s, kept, wanted in zip(
+        samples.advantages, samples.sequences, mask, expected, strict=True
+    ):
+        np.testing.assert_allclose(row[s.loss_mask], wanted[kept], atol=1e-6)

@@ -92,6 +92,20 @@ def test_all_rooms(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     assert [line for line in capsys.readouterr().out.splitlines() if line in ROOMS] == list(ROOMS)
 
 
+def test_every_printed_import_line_imports_what_it_lists():
+    """Each is executed as it is printed, with nothing else in reach."""
+    lines = catalog().splitlines()
+    listed = [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "]
+    imported = [line.strip() for line in lines if line.startswith("      ")]
+    assert len(listed) == len(imported) >= 90
+    for name, line in zip(listed, imported, strict=True):
+        assert line.startswith("from rlstep.") and line.endswith(f" import {name}")
+        found: dict[str, object] = {}
+        exec(line, found)  # what a reader would type
+        kind = found[name]
+        assert isinstance(kind, type) and issubclass(kind, PLUG_POINTS), line
+
+
 def test_an_unknown_room_names_the_nearest(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -46,6 +46,36 @@ def test_an_iteration_and_a_prompt_may_be_named(tmp_path: Path):
     assert "mixed-2" not in text and "more of its prompts" not in text
 
 
+def test_what_it_was_evaluated_on_is_shown_wrong_ones_first(tmp_path: Path):
+    run = record_run(tmp_path, evaluated=True)
+    text = shown(str(run.path), "--evaluation")
+    assert "run demo, iteration 3: 2 of 3 rollouts correct, 3 prompts" in text
+    assert text.index("prompt held-1: 0 of 1") < text.index("prompt held-0: 1 of 1")
+    assert "mixed-3" not in text and "2+2=x" in text
+    text = shown(str(run.path), "--evaluation", "--iteration", "0")
+    assert "iteration 0: 0 of 3 rollouts correct" in text
+    text = shown(str(run.path), "--evaluation", "--prompt", "held-2")
+    assert "iteration 3: " in text and "prompt held-2: 1 of 1" in text
+    with pytest.raises(ValueError, match=r"has evaluations of iterations 0, 3, the nearest is 3"):
+        shown(str(run.path), "--evaluation", "--iteration", "2")
+    with pytest.raises(ValueError, match=r"--prompt is 'mixed-3'.*the nearest is 'held-"):
+        shown(str(run.path), "--evaluation", "--prompt", "mixed-3")
+    assert "mixed-3" in shown(str(run.path))  # without the word, what it was trained on
+
+
+def test_a_run_without_evaluations_says_so(tmp_path: Path):
+    with pytest.raises(ValueError, match="has no evaluated completions: it was not evaluated"):
+        shown(str(record_run(tmp_path).path), "--evaluation")
+
+
+def test_a_run_that_was_only_evaluated_points_to_it(tmp_path: Path):
+    run = record_run(tmp_path, evaluated=True)
+    run.rollouts.path.unlink()
+    with pytest.raises(ValueError, match=r"it trained no iteration; --evaluation shows what"):
+        shown(str(run.path))
+    assert "2 of 3 rollouts correct" in shown(str(run.path), "--evaluation")
+
+
 def test_two_prompts_are_shown_and_the_others_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

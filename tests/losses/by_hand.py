@@ -41,6 +41,7 @@ class Numbers:
             [t for t, kept in enumerate(row) if kept] for row in batch.loss_mask.tolist()
         ]
         self.pairs = list(zip(batch.chosen.tolist(), batch.rejected.tolist(), strict=True))
+        self.prompts = batch.prompt.tolist()
         self.gradient = [[0.0] * len(row) for row in self.logprobs]
 
     def ratio(self, n: int, t: int) -> float:
@@ -64,7 +65,10 @@ def full_step_dpo(loss: FullStepDpo, numbers: Numbers, counts: Counts) -> None:
     def brake(n: int, t: int, sign: float) -> float:
         return sigmoid(-sign * loss.token_rate * numbers.ratio(n, t)) if loss.token_rate else 1.0
 
-    for chosen, rejected in numbers.pairs:
+    for (chosen, rejected), prompt in zip(numbers.pairs, numbers.prompts, strict=True):
+        among = counts.pairs
+        if loss.mean_over == "prompt":
+            among = len(set(numbers.prompts)) * numbers.prompts.count(prompt)
         sides = [(chosen, 1.0, alpha(chosen, 1.0)), (rejected, -1.0, alpha(rejected, -1.0))]
         if loss.form == "margin":
             h = sum(
@@ -78,9 +82,7 @@ def full_step_dpo(loss: FullStepDpo, numbers: Numbers, counts: Counts) -> None:
             strength *= loss.beta if loss.scale_by_beta else 1.0
         for n, sign, weights in sides:
             for t, weight in weights.items():
-                numbers.gradient[n][t] -= (
-                    sign * strength * weight * brake(n, t, sign) / counts.pairs
-                )
+                numbers.gradient[n][t] -= sign * strength * weight * brake(n, t, sign) / among
 
 
 def kto(loss: Kto, numbers: Numbers, counts: Counts) -> None:

@@ -102,6 +102,43 @@ def test_gradient_form_over_two_ragged_pairs():
     )
 
 
+@pytest.mark.parametrize("form", ["gradient", "margin"])
+def test_the_mean_over_prompts_worked_by_hand(form):
+    # One-token sides at Delta 0, beta and c 1: a pair's push is 1/2 on each side in either form.
+    # Prompt p has pairs (0, 1), (0, 2), (0, 3), prompt q the pair (4, 5). Over pairs: each 1/2 of
+    # 1/4 = 0.125. Over prompts: a pair of p 1/2 of 1/2 of 1/3 = 1/12, that of q 1/2 of 1/2 = 1/4.
+    samples = pairs(
+        *(make_sequence(str(i), [1], scores=[1.0], prompt_id="p") for i in range(4)),
+        *(make_sequence(str(i), [1], scores=[1.0], prompt_id="q") for i in (4, 5)),
+        places=((0, 1), (4, 5), (0, 2), (0, 3)),
+    )
+    rows = [[0.0, 0.0]] * 6
+    loss = FullStepDpo(beta=1.0, form=form)
+    _, gradient = run(loss, samples, rows)
+    close(gradient[:, 1:], [[-0.375], [0.125], [0.125], [0.125], [-0.125], [0.125]])
+    _, gradient = run(replace(loss, mean_over="prompt"), samples, rows)
+    close(gradient[:, 1:], [[-1 / 4], [1 / 12], [1 / 12], [1 / 12], [-1 / 4], [1 / 4]])
+
+
+def test_the_mean_over_prompts_is_that_of_the_prompts_alone():
+    # What the authors' code does: a batch of each prompt, and the mean of their gradients.
+    def of(prompt: str, number: int) -> PairSamples:
+        sides = [make_sequence(f"{prompt}{i}", [1], scores=[i], prompt_id=prompt) for i in range(3)]
+        return pairs(*sides, places=[(0, 1), (0, 2), (1, 2)][:number])
+
+    loss = FullStepDpo(beta=0.5, gamma=LN3, mean_over="prompt")
+    rows = [[0.0, -0.3], [0.0, 0.2], [0.0, 0.7]]
+    alone = [run(loss, of(prompt, n), rows) for prompt, n in (("p", 3), ("q", 1))]
+    p, q = of("p", 3), of("q", 1)
+    moved = tuple(
+        replace(pair, chosen=3 + pair.chosen, rejected=3 + pair.rejected) for pair in q.pairs
+    )
+    both = replace(p, sequences=p.sequences + q.sequences, pairs=p.pairs + moved)
+    out, gradient = run(loss, both, rows * 2)
+    assert out.loss.item() == pytest.approx(sum(o.loss.item() for o, _ in alone) / 2)
+    torch.testing.assert_close(gradient, torch.cat([g for _, g in alone]) / 2)
+
+
 def test_the_forms_differ():
     rows = [[0, 1, 0], [0, -1, 0]]
     gradient = run(FullStepDpo(beta=0.5, gamma=LN3), two_steps(), rows)[1]

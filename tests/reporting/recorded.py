@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rlstep.config import Config
 from rlstep.reporting.reporter import Reporter
+from rlstep.reporting.rows import rollout_rows
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.reporting.sinks import FileSink
 from rlstep.testing.small import small_config
@@ -61,8 +62,14 @@ def record_run(
     config: Config | None = None,
     recipe: Config | None = None,
     lines: Sequence[str] = ("1+1=2\n", "2+2=x\n", "#4"),
+    evaluated: bool = False,
 ) -> RunDirectory:
-    """A complete run of three iterations."""
+    """A complete run of three iterations.
+
+    Args:
+        evaluated: before the first and after the last one, with completions of three problems: at
+            the start all wrong, at the end two of them right.
+    """
     run = RunDirectory.create(root, name)
     reporter = Reporter(
         run,
@@ -79,5 +86,19 @@ def record_run(
                 {"iteration": iteration, "rollout/rollouts": 4, "rollout/accuracy": 0.75},
                 groups(iteration, lines),
             )
+        if evaluated:
+            reporter.iteration({"iteration": ITERATIONS, "eval/accuracy": 2 / 3})
         reporter.add_to_summary(complete=True)
+    for iteration in (0, ITERATIONS) if evaluated else ():
+        run.evaluations.append(*rollout_rows(iteration, held_out(iteration, lines), oracle))
     return run
+
+
+def held_out(iteration: int, lines: Sequence[str]) -> list[Group]:
+    made = []
+    for i in range(3):
+        prompt, right = make_prompt(f"held-{i}"), iteration > 0 and i != 1
+        name = f"{iteration}/held-{i}/eval"
+        written = ["1+1=2\n", "#2"] if right else lines
+        made.append(Group(prompt=prompt, rollouts=(rollout(prompt, name, written, None, right),)))
+    return made

@@ -174,6 +174,24 @@ def test_half_a_character_and_a_number_that_is_none_make_a_page(tmp_path: Path):
     assert "plain-3" in write_page(run).read_text()
 
 
+def test_the_last_evaluation_is_on_the_page_wrong_ones_first(tmp_path: Path):
+    run = record_run(tmp_path, evaluated=True)
+    page = render(RecordedRun.read(run))
+    text = plain(page)
+    assert "12 of 12: of iterations 3, 2, 1 the prompts" in text
+    assert "Of the evaluation after iteration 3 some held-out problems, wrong ones first." in text
+    assert text.index("evaluation 3 held-1") < text.index("evaluation 3 held-0")
+    assert page.count('data-iteration="evaluation 3"') == 3
+    assert "<option>evaluation 3</option>" in page and "evaluation 0" not in text
+    run.rollouts.path.unlink()
+    text = plain(render(RecordedRun.read(run)))
+    assert "This run trained on no rollouts." in text and "evaluation 3 held-1" in text
+
+
+def test_a_run_that_was_not_evaluated_says_nothing_of_it(tmp_path: Path):
+    assert "held-out problems, wrong" not in plain(render(RecordedRun.read(record_run(tmp_path))))
+
+
 @pytest.mark.parametrize("missing", ["summary", "versions", "recipe", "metrics", "rollouts"])
 def test_a_run_without_one_of_its_files_has_a_page(missing: str, tmp_path: Path):
     run = record_run(tmp_path, recipe=small_config())

@@ -129,6 +129,17 @@ def test_a_resumed_run_goes_on_from_its_checkpoint(directory: RunDirectory):
     assert (summary["iterations"], summary["train_seconds"]) == (4, 4.0)
 
 
+def test_an_old_summary_is_gone_from_the_start(directory: RunDirectory):
+    with Reporter(directory, Settings(), iterations=1, sinks=[FileSink()]) as reporter:
+        reporter.iteration({"iteration": 1})
+        reporter.add_to_summary(complete=True)
+    assert json.loads(directory.summary.read_text())["complete"] is True
+    with Reporter(directory, Settings(), iterations=2, resumed=1, sinks=[FileSink()]) as reporter:
+        assert not directory.summary.exists()  # who looks now sees a run that goes on
+        reporter.iteration({"iteration": 2})
+    assert "complete" not in json.loads(directory.summary.read_text())
+
+
 def test_an_error_in_the_run_closes_every_sink_and_passes_on(directory: RunDirectory):
     sinks = [RecordingSink(), RecordingSink()]
     with (

@@ -10,7 +10,9 @@ from textwrap import indent
 
 import pytest
 
+from rlstep.cli import load_recipe
 from rlstep.config import ScorerConfig
+from rlstep.plugins import check_failed_scores, failed_scores
 from rlstep.running.run import prepare
 from rlstep.scoring.processes.verifier_pool import VerifierPool
 from rlstep.scoring.programs import code_tests
@@ -25,6 +27,7 @@ from rlstep.scoring.programs.sandbox import (
 )
 from rlstep.testing.small import small_config
 from rlstep.types import Failure, OutcomeScore, Verdict
+from tests.builders import make_group, make_rollout
 
 HUMANEVAL = Path(__file__).parents[4] / "shared" / "data" / "humaneval" / "HumanEval.jsonl.gz"
 
@@ -174,6 +177,50 @@ async def test_in_the_pool_a_bad_program_is_wrong_and_a_bad_reference_a_failure(
     assert (
         isinstance(outcomes[3], Failure) and "SandboxError: the tests never" in outcomes[3].detail
     )
+
+
+YOUNG = [
+    *("", " ", "\n", "I am not sure.", "half", "def", "def half(x):", "    return", "```"),
+    "```python",
+    "    return x / 2",
+    "    return 'half'",
+    "    pass",
+    "    return half(x)",
+    "    raise NotImplementedError",
+    "    return y",
+    "    return x +",
+    "\treturn x\n    return x",
+    "def other(x):\n    return x",
+    "half = None",
+    "import nothing_of_this_name\n\ndef half(x):\n    return 2",
+    "def half():\n    return 2",
+    "class half:\n    pass",
+    "def half(x):\n    return x // 0",
+    "def half(x):\n    assert x > 9",
+    "def half(x):\n    return input()",
+    "def half(x):\n    exit()",
+    "```java\nint half(int x) { return x; }\n```",
+    "def half(x):\n    x = ",
+    "def half(x):\n    return [x] [2",
+    "\N{EM DASH} \N{GREEK SMALL LETTER ALPHA} half",
+    "0" * 500,
+]
+"""What a policy writes that has not learnt to program."""
+
+
+@needs_isolation
+async def test_a_young_policys_programs_are_scores_of_0_and_no_failures():
+    """The recipe's own verifier, in the pool: `max_failed_scores` is about what was not scored."""
+    recipe = load_recipe(str(Path(__file__).parents[3] / "recipes" / "code_grpo.py"))
+    assert isinstance(recipe.verifier, CodeTests) and recipe.max_failed_scores == 0.5
+    answer = ADD.answer()
+    with VerifierPool(replace(recipe.verifier, seconds=300.0), workers=2, deadline_s=400.0) as pool:
+        scores = await pool.verify([(text, answer) for text in YOUNG])
+    rollouts = [make_rollout(f"r{i}", [[1]]).with_scores(outcome=s) for i, s in enumerate(scores)]
+    failed = failed_scores([make_group(*rollouts)])
+    assert not failed, [str(each) for each in failed]
+    assert [s.value for s in scores if isinstance(s, OutcomeScore)] == [0.0] * len(YOUNG)
+    check_failed_scores([make_group(*rollouts)], recipe.max_failed_scores)
 
 
 def test_a_pool_that_kills_before_the_sandbox_does_is_refused():
