@@ -109,19 +109,15 @@ def run_recipe(
     `--FIELD VALUE` overrides any field; an unknown one is refused with its nearest neighbours.
     """
     rest = list(sys.argv[1:] if arguments is None else arguments)
-    dry_run = "--dry-run" in rest
     from rlstep.plugins import PlugInError
 
-    try:
+    if "--dry-run" in rest:
         overrides = [item for item in rest if item != "--dry-run"]
-        written, config = _configured(recipe, overrides, prog)
+        return plan_recipe(recipe, overrides, prog=prog, evaluate_only=evaluate_only)
+    try:
+        written, config = _configured(recipe, rest, prog)
         if evaluate_only:
             config = _evaluation(config)
-        if dry_run:
-            from rlstep.commands.plan import print_plan
-
-            print_plan(config)
-            return 0
         from rlstep.reporting.stages import stage
 
         with stage("configuration, model and data checked"):
@@ -137,6 +133,31 @@ def run_recipe(
         print(f"rlstep: {error}", file=sys.stderr)
         return 1
     return 0 if summary["complete"] else 130
+
+
+def plan_recipe(
+    recipe: Callable[[], Config], overrides: list[str], *, prog: str | None, evaluate_only: bool
+) -> int:
+    """Print what would run, and what would be in its way. Returns an exit status: 2 if anything.
+
+    Nothing is started, written or downloaded; a service has a few seconds to answer.
+    """
+    from rlstep.commands.plan import print_plan
+    from rlstep.commands.preflight import offline, preflight
+
+    with offline():
+        try:
+            _, config = _configured(recipe, overrides, prog)
+            if evaluate_only:
+                config = _evaluation(config)
+            found, wrong = preflight(config)
+        except ValueError as error:
+            print(f"rlstep: {error}", file=sys.stderr)
+            return 2
+        print_plan(config, found)
+    for problem in wrong:
+        print(f"rlstep: {problem}", file=sys.stderr)
+    return 2 if wrong else 0
 
 
 def _evaluation(config: Config) -> Config:

@@ -68,9 +68,14 @@ def test_there_are_commands_to_try() -> None:
 
 @pytest.mark.parametrize(("name", "command"), commands())
 def test_commands_are_valid(
-    name: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Every option is one of the recipe's; nothing is started."""
+    monkeypatch.setenv("RLSTEP_RUN_DIR", str(tmp_path))
     _, verb, recipe, *options = shlex.split(command)
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "path", [*sys.path])

@@ -44,14 +44,19 @@ print(json.dumps({"loaded": loaded, "results": results}))
 
 
 @pytest.fixture(scope="module")
-def resolved() -> dict:
+def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict:
     done = subprocess.run(
         [sys.executable, "-c", RESOLVE, *map(str, RECIPES)],
         capture_output=True,
         text=True,
         check=False,
         # Hub models that are not on this machine are not asked for; their memory is 'unknown'.
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120"},
+        env={
+            **os.environ,
+            "COLUMNS": "120",
+            "RLSTEP_RUN_DIR": str(tmp_path_factory.mktemp("runs")),  # none of these names is taken
+            "HF_HOME": str(tmp_path_factory.mktemp("hub")),
+        },
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 from rlstep.config import Config, LearnerConfig, ModelConfig
@@ -10,8 +11,12 @@ from rlstep.interfaces import StepModel
 _GIB = 1 << 30
 
 
-def print_plan(config: Config) -> None:
-    """Print the plan of a run. Starts nothing and loads no ray, vllm or deepspeed."""
+def print_plan(config: Config, found: Sequence[tuple[str, str]] = ()) -> None:
+    """Print the plan of a run. Starts nothing and loads no ray, vllm or deepspeed.
+
+    Args:
+        found: what `preflight` found, by what it looked at.
+    """
     from rich.console import Console
     from rich.pretty import Pretty
     from rich.table import Table
@@ -24,6 +29,8 @@ def print_plan(config: Config) -> None:
     for row in rows(config):
         table.add_row(*row)
     console.print(table)
+    for name, text in found:
+        console.print(f"{name}: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def rows(config: Config) -> list[tuple[str, str, str, str, str]]:

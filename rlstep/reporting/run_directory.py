@@ -52,11 +52,7 @@ class RunDirectory:
             aside = path.with_name(free_name(Path(root), f"{name}-failed"))
             path.rename(aside)
             print(f"{path} failed before its first iteration; it is now {aside}", flush=True)
-        if path.exists():
-            raise ValueError(
-                f"run name: {path} exists; resume it with --resume True, or take another name:"
-                f" --name {free_name(Path(root), name)}"
-            )
+        check_new(Path(root), name)
         for folder in (path / "checkpoints", path / "export"):
             folder.mkdir(parents=True)
         return cls(path)
@@ -164,6 +160,20 @@ def free_name(root: Path, name: str) -> str:
     """The name itself, or else the first of <name>-2, <name>-3, ... that no run has."""
     names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
     return next(free for free in names if not (root / free).exists())
+
+
+def check_new(root: Path, name: str) -> None:
+    """Refuse a name that `RunDirectory.create` would refuse.
+
+    Raises:
+        ValueError: it is no plain file name, or is taken; says the nearest free one.
+    """
+    path = _inside(root, name)
+    if path.exists() and not _failed_at_start(path):
+        raise ValueError(
+            f"run name: {path} exists; resume it with --resume True, or take another name:"
+            f" --name {free_name(root, name)}"
+        )
 
 
 def check_no_run(path: str, root: Path) -> None:

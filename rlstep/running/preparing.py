@@ -44,13 +44,18 @@ def check(config: Config, root: Path) -> tuple[Tokenizer, PromptSet]:
     return tokenizer, load_prompts(config, tokenizer)
 
 
-def resume_point(config: Config, directory: RunDirectory, prompts: PromptSet) -> Checkpoint | None:
+def resume_point(
+    config: Config, directory: RunDirectory, prompts: PromptSet | None
+) -> Checkpoint | None:
     """Where an earlier run would go on: its newest valid checkpoint, None where it has none.
+
+    Args:
+        prompts: None where they cannot be loaded yet, and so not be compared with the probe's.
 
     Raises:
         ValueError: no checkpoint is valid, or the configuration is of another run; names the field.
     """
-    if directory.probe.exists():
+    if prompts is not None and directory.probe.exists():
         read_probe(directory.probe, prompts.evaluation)  # refuses another task's
     saved = Checkpoints(directory.checkpoints).latest_valid()
     if saved and directory.config.exists():

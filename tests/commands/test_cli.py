@@ -55,6 +55,16 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         sys.modules.pop(file.stem, None)
 
 
+def small(model: Path) -> str:
+    """`small_config` with a policy that is there."""
+    return f"small_config(policy=LearnerConfig(model=ModelConfig(path={str(model)!r})))"
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLSTEP_RUN_DIR", str(tmp_path / "kept"))
+
+
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """Exit status of `rlstep ARGUMENTS`."""
     monkeypatch.setattr(sys, "argv", ["rlstep", *arguments])
@@ -187,28 +197,32 @@ def test_a_bad_option(
 
 
 def test_options_override_fields_of_every_depth(
-    recipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recipe, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    options = ("--loss.beta", "0.25", "--rollouts.sampling.max-tokens", "48", "--resume", "True")
-    assert command(monkeypatch, "train", recipe("small_config()"), *options, "--dry-run") == 0
+    options = ("--loss.beta", "0.25", "--rollouts.sampling.max-tokens", "48")
+    assert command(monkeypatch, "train", recipe(small(model)), *options, "--dry-run") == 0
     printed = capsys.readouterr().out
-    assert "beta=0.25" in printed and "max_tokens=48" in printed and "resume=True" in printed
+    assert "beta=0.25" in printed and "max_tokens=48" in printed
 
 
 def test_eval_makes_no_iterations(
-    recipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recipe, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    assert command(monkeypatch, "eval", recipe("small_config()"), "--dry-run") == 0
+    assert command(monkeypatch, "eval", recipe(small(model)), "--dry-run") == 0
     assert "iterations=0" in capsys.readouterr().out
 
 
 def test_an_evaluation_has_a_name_of_its_own(
-    recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    recipe,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ):
     given = ("--name", "first", "--run-dir", str(tmp_path / "runs"), "--dry-run")
     for taken, free in (("first", "first-eval"), ("first-eval", "first-eval-2")):
         (tmp_path / "runs" / taken).mkdir(parents=True)
-        assert command(monkeypatch, "eval", recipe("small_config()"), *given) == 0
+        assert command(monkeypatch, "eval", recipe(small(model)), *given) == 0
         printed = capsys.readouterr().out
         assert f"/runs/{free}\n" in printed and f"name='{free}'" in printed
 
@@ -237,7 +251,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     folder = tmp_path_factory.mktemp("models") / "policy"
     tokenizer.save_pretrained(str(folder))
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 3}))
+    small = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    model = {"model_type": "llama", "vocab_size": 3, **small, **heads}
+    (folder / "config.json").write_text(json.dumps(model))
     return folder
 
 
@@ -444,10 +461,11 @@ print("status", status, "loaded", loaded)
 @pytest.mark.parametrize(
     ("options", "status"), [(["--dry-run"], 0), (["--help"], 0), ([], 2)], ids=str
 )
-def test_what_ends_early_loads_no_cluster(options: list[str], status: int, recipe):
+def test_what_ends_early_loads_no_cluster(options: list[str], status: int, recipe, model: Path):
     """The last one has no model, so it ends where roles would be started next."""
+    path = recipe(small(model) if options else "small_config()")
     done = subprocess.run(
-        [sys.executable, "-c", WATCH, "train", recipe("small_config()"), *options],
+        [sys.executable, "-c", WATCH, "train", path, *options],
         capture_output=True,
         text=True,
         check=True,
@@ -459,8 +477,9 @@ def test_what_ends_early_loads_no_cluster(options: list[str], status: int, recip
         assert "GiB" in done.stdout
 
 
-def test_a_recipe_run_as_a_script(capsys: pytest.CaptureFixture[str]):
-    assert run_recipe(lambda: small_config(iterations=7), ["--dry-run"]) == 0
+def test_a_recipe_run_as_a_script(model: Path, capsys: pytest.CaptureFixture[str]):
+    policy = LearnerConfig(model=ModelConfig(path=str(model)))
+    assert run_recipe(lambda: small_config(iterations=7, policy=policy), ["--dry-run"]) == 0
     assert "iterations=7" in capsys.readouterr().out
     assert run_recipe(lambda: small_config(iterations=-7), ["--dry-run"]) == 2
     assert "iterations is -7; the smallest valid value is 0" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def check_model(path: str) -> None:
 
 def _check_folder(path: str) -> Any:
     """The tokenizer of a model whose tokenizer and configuration fit; see `check_model`."""
-    if _looks_local(path) and not Path(path).is_dir():
+    if looks_local(path) and not Path(path).is_dir():
         parent = Path(path).parent
         names = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
         near = difflib.get_close_matches(Path(path).name, names, n=1)
@@ -134,7 +134,7 @@ def _check_reads(config: LearnerConfig, loss: Loss) -> None:
         )
 
 
-def _looks_local(path: str) -> bool:
+def looks_local(path: str) -> bool:
     """Hub ids are 'name' or 'owner/name'; a folder that is named like the owner is meant first."""
     if path.startswith(("/", ".", "~")) or path.count("/") > 1:
         return True

@@ -1,0 +1,233 @@
+"""What a dry run finds out about the machine, the files and the services that a run will meet."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rlstep.checks import parts
+from rlstep.commands.plan import parameters
+from rlstep.config import Config, LearnerConfig
+from rlstep.interfaces import PromptSet
+from rlstep.plugins import PlugInError, naming_refusals
+from rlstep.reporting.disk import free_bytes
+from rlstep.reporting.run_directory import RunDirectory, check_new
+from rlstep.running import preparing
+
+PATIENCE_S = 3.0
+"""Longest wait for a service: a dry run is for finding out now."""
+
+CHECKPOINTS = 3
+"""Most that a run has at one time: the two that it keeps, and the one that it writes."""
+
+_FILES = (".jsonl", ".json", ".csv", ".parquet", ".gz")
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Within it hub models and datasets are looked for on this machine only."""
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    constants: Any = sys.modules.get("huggingface_hub.constants")  # read the variable before
+    was = getattr(constants, "HF_HUB_OFFLINE", None)
+    if constants:
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        if constants:
+            constants.HF_HUB_OFFLINE = was
+        if before is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before
+
+
+def preflight(config: Config) -> tuple[list[tuple[str, str]], list[str]]:
+    """What was found, by what was looked at, and what would go wrong. Starts and writes nothing."""
+    root = preparing.resolve_run_dir(config)
+    found: list[tuple[str, str]] = []
+    wrong: list[str] = []
+    prompts: PromptSet | None = None
+
+    def look(name: str, text: Any) -> None:
+        """Every check is made, whatever those before it found."""
+        try:
+            found.append((name, text()))
+        except (ValueError, PlugInError) as error:
+            wrong.append(str(error))
+
+    def problems() -> str:
+        nonlocal prompts
+        if absent := _absent(config):
+            _check_here(config)
+            return f"{', '.join(absent)}: not on this machine; from the hub, at the start"
+        with naming_refusals():
+            prompts = preparing.check(config, root)[1]
+        return f"{len(prompts.train):,} problems, {len(prompts.evaluation):,} held out"
+
+    look("models and data", problems)
+    look("run", lambda: _place(config, root, prompts))
+    look("disk", lambda: _disk(config, root))
+    look("ports", _ports)
+    for name, url in _services(config):
+        look(name, lambda name=name, url=url: _reached(name, url))
+    return found, wrong
+
+
+def _absent(config: Config) -> list[str]:
+    """Hub ids of which this machine has no copy: of models, and of the task's data."""
+    paths = [each.model.path for each in parts(config, LearnerConfig)]
+    models = [path for path in paths if not _is_folder(path) and not _in_cache(path)]
+    data = [text for _, text in _data(config) if not text.endswith(_FILES)]
+    return list(dict.fromkeys([*models, *data]))
+
+
+def _is_folder(path: str) -> bool:
+    from rlstep.actors.learner.models import looks_local
+
+    return looks_local(path) or Path(path).is_dir()
+
+
+def _in_cache(path: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(path, "config.json"), str)
+
+
+def _data(config: Config) -> list[tuple[str, str]]:
+    """The places of a task's rows, by field: files, or ids of datasets."""
+    task: Any = config.task
+    named = [(f"task.{name}", getattr(task, name, "")) for name in ("path", "evaluation")]
+    return [(name, text) for name, text in named if isinstance(text, str) and text]
+
+
+def _check_here(config: Config) -> None:
+    """What can be said where a model or a dataset is not here yet: of those that should be.
+
+    Raises:
+        ValueError: a folder or file that is not there; names the field.
+    """
+    from rlstep.actors.learner.models import check_model
+
+    for learner in parts(config, LearnerConfig):
+        if _is_folder(learner.model.path):
+            check_model(learner.model.path)
+    for name, text in _data(config):
+        if text.endswith(_FILES) and not Path(text).is_file():
+            raise ValueError(f"{name} is {text!r}, and there is no such file")
+
+
+def _place(config: Config, root: Path, prompts: PromptSet | None) -> str:
+    if not config.resume:
+        check_new(root, config.name)
+        return f"{root / config.name}, a new one"
+    directory = RunDirectory.reopen(root, config.name)
+    saved = preparing.resume_point(config, directory, prompts)
+    if saved is None:
+        return f"{directory.path} has no checkpoint: it starts over"
+    return f"goes on after iteration {saved.state.iteration} of {config.iterations}: {saved.path}"
+
+
+def _disk(config: Config, root: Path) -> str:
+    """Raises: ValueError: the run's files need more than is free, or may not be written."""
+    there = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"run_dir is {str(root)!r}, and nothing may be written to {there}")
+    need, free = bytes_of_files(config), free_bytes(root)
+    if need is None:
+        return f"{free:,} bytes free; what checkpoints and exports need is unknown"
+    if need > free:
+        raise ValueError(
+            f"run_dir {str(root)!r} has {free:,} bytes free, and checkpoints and exports need"
+            f" {need:,}; choose another, or a larger export_every"
+        )
+    return f"{free:,} bytes free, checkpoints and exports need {need:,}"
+
+
+def bytes_of_files(config: Config) -> int | None:
+    """Of a run's checkpoints and exports, None where a model's size is not known.
+
+    A checkpoint holds of every learner its weights, and of what is trained the optimizer's states:
+    8 bytes a parameter, in bfloat16 12 (see `plan.learner_bytes`). An export is the policy's
+    weights.
+    """
+    trained = [m.learner for m in config.step_models if m.loss is not None]
+    checkpoint, exported = 0, 0
+    for learner in (config.policy, *trained):
+        sizes = parameters(learner.model)
+        if sizes is None:
+            return None
+        half = learner.model.dtype == "bfloat16"
+        weights = sizes[0] * (2 if half else 4)
+        checkpoint += weights + sizes[1] * (12 if half else 8)
+        exported = exported or weights
+    every = config.export_every
+    exports = 1 + (max(0, config.iterations - 1) // every if every else 0)
+    return CHECKPOINTS * checkpoint + exports * exported if config.iterations else 0
+
+
+def _ports() -> str:
+    """All ports are the system's choice; what can fail is that it gives none.
+
+    Raises:
+        ValueError: none can be bound, or the cluster that is named does not answer.
+    """
+    if (address := os.environ.get("RAY_ADDRESS", "")) not in ("", "auto", "local"):
+        host, _, port = address.rpartition("://")[2].rpartition(":")
+        if not host or not port.isdigit():
+            raise ValueError(f"RAY_ADDRESS is {address!r}; it is like '127.0.0.1:6379'")
+        try:
+            socket.create_connection((host, int(port)), PATIENCE_S).close()
+        except (OSError, OverflowError) as error:
+            raise ValueError(
+                f"RAY_ADDRESS is {address!r}, which does not answer: {error}"
+            ) from error
+        return f"the cluster at {address} answers"
+    try:
+        with socket.socket() as one:
+            one.bind(("", 0))
+    except OSError as error:
+        raise ValueError(f"ports: the system gives none to listen on: {error}") from error
+    return "the system picks them, and gave one"
+
+
+def _services(config: Config) -> list[tuple[str, str]]:
+    """Every `url` in the configuration, by the class that has it."""
+    holders = [each for each in parts(config, object) if is_dataclass(each)]
+    named = [
+        (f"{type(each).__name__.lower()}.url", str(getattr(each, "url")))  # noqa: B009
+        for each in holders
+        if any(f.name == "url" for f in fields(each))
+    ]
+    return list(dict.fromkeys((name, url) for name, url in named if url))
+
+
+def _reached(name: str, url: str) -> str:
+    """Any answer will do: what a service thinks of HEAD is its own matter.
+
+    Raises:
+        ValueError: there is none in time.
+    """
+    where = urlsplit(url)
+    kind = HTTPSConnection if where.scheme == "https" else HTTPConnection
+    connection = kind(where.hostname or "", where.port, timeout=PATIENCE_S)
+    try:
+        connection.request("HEAD", where.path or "/")
+        connection.getresponse()
+    except (OSError, HTTPException) as error:
+        reason = str(error) or type(error).__name__
+        raise ValueError(
+            f"{name} is {url!r}, which does not answer within {PATIENCE_S:g} s: {reason}"
+        ) from error
+    finally:
+        connection.close()
+    return f"{url} answers"
