@@ -5,6 +5,7 @@ import math
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rlstep.measuring.monitors import (
@@ -17,6 +18,7 @@ from rlstep.measuring.monitors import (
     tell,
     watch,
 )
+from rlstep.thoughts import ThoughtTags
 from rlstep.types import Failure, Group, OutcomeScore, Rollout, RolloutScore, Verdict
 from tests.builders import make_counts, make_group, make_outcome, make_prompt, make_rollout
 
@@ -85,6 +87,46 @@ def test_white_space_hides_no_repetition():
     assert figures([make_group(replace(r, completion=completion))], Monitors()) == {
         "repeated_steps": 0.5
     }
+
+
+def thinking(name: str, *lines: str) -> Rollout:
+    """Steps of one token each."""
+    r = make_rollout(name, [[7]] * len(lines))
+    ends = np.cumsum([len(line) for line in lines]).astype(np.int32)
+    return replace(r, completion=replace(r.completion, text="".join(lines), ends=ends))
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "lines", "found"),
+    [
+        (ThoughtTags(), ["<think>a\n", "b\n", "</think>c"], {"repeated_steps": 0.0}),
+        (ThoughtTags(), ["<think>a\n", "b"], {"repeated_steps": 0.0, "unfinished": 1.0}),
+        (ThoughtTags(), ["a\n", "b"], {"repeated_steps": 0.0}),
+        (ThoughtTags(opened=True), ["a\n", "b"], {"repeated_steps": 0.0, "unfinished": 1.0}),
+        (ThoughtTags(opened=True), ["a\n", "</think>b"], {"repeated_steps": 0.0}),
+        (ThoughtTags(), ["<think>a\n", "a\n", "</think>a"], {"repeated_steps": 2 / 3}),
+        (ThoughtTags(), ["[T]a\n", "a"], {"repeated_steps": 0.0}),
+        (
+            ThoughtTags(start="[T]", end="[/T]"),
+            ["[T]a\n", "a"],
+            {"repeated_steps": 0.5, "unfinished": 1.0},
+        ),
+        (
+            ThoughtTags(start="[T]", end="[/T]"),
+            ["<think>a\n", "[T]b\n", "[/T]b"],
+            {"repeated_steps": 1 / 3},
+        ),
+    ],
+)
+def test_thoughts_are_told_by_their_tags(thoughts, lines, found):
+    """Tags repeat nothing and hide no repetition; a thought that never ends is counted."""
+    group = make_group(thinking("a", *lines))
+    assert figures([group], Monitors(thoughts=thoughts)) == pytest.approx(found)
+
+
+def test_unfinished_thoughts_are_a_share_of_all_rollouts():
+    group = make_group(thinking("a", "<think>a"), *(thinking(n, "a") for n in "bcd"))
+    assert figures([group], Monitors())["unfinished"] == 1 / 4
 
 
 def chains(scores: list[float], lengths: list[int]) -> Group:

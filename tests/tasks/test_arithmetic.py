@@ -218,6 +218,14 @@ def test_the_answer_line_is_the_last(text: str, verdict: Verdict, extracted: str
     assert score.value == (verdict is Verdict.CORRECT)
 
 
+@pytest.mark.parametrize("text", ["38+47=85\n#85", "#85", "#8", "38+47=85\n#", "38+4", ""])
+def test_an_answer_line_that_was_cut_off_is_unparsable(text):
+    """'#85' may have been on its way to '#853'."""
+    score = AnswerLine().verify(text, "85", finish_reason="length")
+    assert (score.value, score.verdict, score.extracted) == (0.0, Verdict.UNPARSABLE, "")
+    assert AnswerLine().verify("#85", "85", finish_reason="stop").verdict is Verdict.CORRECT
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -14,15 +14,16 @@ MIXED = r"[-+]?[0-9]+ [0-9]+/[0-9]+"
 """A whole number and a fraction, as '3 1/4'."""
 
 _LONGEST_NUMBER = 100
-_THIN_SPACE = r"\\[,;:]\s*"
+_THIN_SPACE = r"(?:\\[,;:]|~)\s*"
 _THOUSANDS = re.compile(rf"(?<![0-9])[0-9]{{1,3}}(?:{_THIN_SPACE}[0-9]{{3}})+(?![0-9])")
 _LEADING_THOUSANDS = re.compile(r"[-+]?[0-9]{1,3}(?: [0-9]{3})+(?![0-9/]| [0-9])")
-_BETWEEN_DIGITS = re.compile(rf"(?<=[0-9]){_THIN_SPACE}(?=[0-9])")
+_BETWEEN = re.compile(rf"(?<=[0-9]){_THIN_SPACE}(?=[0-9])|(?<=[a-zA-Z]){_THIN_SPACE}(?=[a-zA-Z])")
 _GROUPED = re.compile(r"(?<=[0-9])(?:,\\!|\{,\\?!?\})\s*(?=[0-9]{3}(?![0-9]))")
 _TIED = re.compile(r"(?<=[0-9}])~(?=\\|[a-zA-Z])")
 _DROPPED = re.compile(r"(?<!\\)(?:\\[!,;:()\[\]]|\\(?:left|right)(?![a-zA-Z]))|\\?\$")
 _FRACTION = re.compile(r"\\[dt]frac(?![a-zA-Z])")
 
+_LOOSE_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm)?|mathrm|mbox)\{([^{}]*)\}")
 
 
@@ -31,16 +32,17 @@ def plain(answer: str) -> str:
 
     Dropped are dollar signs (mathematics or money), `\left` and `\right`, thin spaces, `\( \)` and
     `\[ \]`, Markdown emphasis at the ends, a leading '=' and closing punctuation; white space
-    becomes one space, and a thin space between digits does. Of a number in groups of three digits
-    the spaces are dropped: thin ones, and others if the answer begins with it.
+    becomes one space, and a thin space between two digits or letters does. Of a number in groups
+    of three digits the spaces are dropped: thin ones, and others if the answer begins with it.
     """
     if not answer.isascii():
         answer = as_latex(answer)
-    answer = _GROUPED.sub("", answer)
-    answer = _BETWEEN_DIGITS.sub(" ", _THOUSANDS.sub(_digits, answer))
-    answer = _DROPPED.sub("", answer).replace("{,}", ",")
-    answer = _TIED.sub(" ", answer)
-    answer = " ".join(_FRACTION.sub(r"\\frac", answer).split()).lstrip(" *`:=")
+    if any(mark in answer for mark in "\\${~"):
+        answer = _GROUPED.sub("", answer)
+        answer = _BETWEEN.sub(" ", _THOUSANDS.sub(_digits, answer))
+        answer = _FRACTION.sub(r"\\frac", _DROPPED.sub("", answer).replace("{,}", ","))
+        answer = _TIED.sub(" ", answer)
+    answer = " ".join(answer.split()).lstrip(" *`:=")
     thousands = _LEADING_THOUSANDS.match(answer)
     if thousands:
         answer = _digits(thousands) + answer[thousands.end() :]
@@ -69,13 +71,13 @@ def number(answer: str) -> Fraction | None:
 def same_text(first: str, second: str) -> bool:
     r"""Whether two plain answers are the same characters, `\text{}` aside, and white space unless
     it stands between two digits."""
-    return _bare(first) == _bare(second)
+    return first == second or _bare(first) == _bare(second)
 
 
 def _bare(answer: str) -> str:
-    return re.sub(r"(?<![0-9]) | (?![0-9])", "", " ".join(unwrapped(answer).split()))
+    return _LOOSE_SPACE.sub("", " ".join(unwrapped(answer).split()))
 
 
 def unwrapped(answer: str) -> str:
     r"""An answer with what its `\text{}` and the like hold in their places."""
-    return _TEXT.sub(r"\1", answer)
+    return _TEXT.sub(r"\1", answer) if "{" in answer else answer

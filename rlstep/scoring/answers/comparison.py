@@ -33,7 +33,7 @@ from functools import cache, lru_cache
 from rlstep.scoring.answers.answer_text import MIXED, NUMBER, number, plain, same_text
 from rlstep.scoring.answers.notation import formal, listing, stripped, unwrapped, words, written
 from rlstep.scoring.answers.symbolic import parsed, symbols_equal
-from rlstep.scoring.answers.units import Unit, conversion, read_unit
+from rlstep.scoring.answers.units import Unit, conversion, read_unit, sum_of_units
 from rlstep.types import Verdict
 
 _LONGEST = 1000  # characters; a longer "answer" is compared as text only
@@ -48,12 +48,14 @@ _EQUALS = re.compile(r"(?<![\\<>!=])=")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![a-zA-Z])")
 _OPERATION = re.compile(r"\\(?:frac|sqrt|cdot|times|div|pm)(?![a-zA-Z])")
 _NAME = re.compile(r"(?![0-9])(?:\^\{-1\}|[^-+*/^<>])+")
+_SIDE = r"\s*\{\s*(?:d|\\partial(?![a-zA-Z]))(?:[^{}]|\{[^{}]*\})*\}"
 _DERIVED = re.compile(
-    r"(?:\\frac\s*\{d[^{}]*\}\s*\{d[^{}]*\}|d[a-z]/d[a-z]|[a-zA-Z]('+|\^\{?(\\prime)+\}?)(\([a-z]\))?)"
+    rf"\\frac{_SIDE}{_SIDE}|d[a-z]/d[a-z]|[a-zA-Z]('+|\^\{{?(\\prime)+\}}?)(\([a-z]\))?"
 )
+_AT_A_POINT = re.compile(r"^\.?(\\frac.*)\|_\s*(?:\{[^{}]*\}|[0-9a-z])")
 _VARIABLE = re.compile(r"(?:[a-zA-Z]|\\[a-zA-Z]+)(?:_(?:[0-9a-zA-Z]|\{[0-9a-zA-Z]+\}))?")
 _MEMBER = re.compile(r"[a-zA-Z]\s*\\in\s*(?=[(\[]|\\\{|\\mathbb|\\emptyset)")
-_IN_BASE = re.compile(r"([0-9][0-9a-fA-F]*)_\s*\{?([0-9]+)\}?")
+_IN_BASE = re.compile(r"\(?([0-9][0-9a-fA-F]*)\)?_\s*\{?([0-9]+)\}?")
 _ROW = re.compile(r"[-+]?[0-9.,/]*[0-9](?: [-+]?[0-9.,/]*[0-9])+")  # of numbers
 _MIXED = re.compile(r"(^|[-+=<>,(\[{]) ?([0-9]+) ([0-9]+/[0-9]+)(?![0-9])")
 _SMALL_E = re.compile(r"([-+]?[0-9]+)[eE]([-+][0-9]{1,3})")
@@ -189,7 +191,7 @@ def _hundredth(value: str) -> str:
 
 def _beside(answer: str, other: str) -> str:
     """What an answer says where the other is a bare value."""
-    answer = re.sub(r"^\\approx(?![a-zA-Z])\s*", "", answer)
+    answer, other = (re.sub(r"^\\approx(?![a-zA-Z])\s*", "", each) for each in (answer, other))
     answer = re.sub(r"\\approx(?![a-zA-Z])", "=", answer)
     answer = _MEMBER.sub("", answer, count=1)
     if number(other) is not None and (small := _SMALL_E.fullmatch(answer)):
@@ -202,14 +204,17 @@ def _beside(answer: str, other: str) -> str:
 def _last_side(equation: str) -> str:
     """'5' of 'x = 5', '5 = x', 'f(3) = 5', '2 + 3 = 5' or 'A = 2 + 3 = 5'; all of one that
     constrains its letters ('2x = 5', 'x^2 + y = 5'), or of several equations."""
+    equation = _AT_A_POINT.sub(r"\1", equation)
     first, *others = (side.strip() for side in _EQUALS.split(equation))
+    if not others:
+        return equation
     several = len(others) > 1 and re.search(r"[,;]|\b(?:and|or)\b", equation)
     if several or _RELATION.search(equation):
         return equation
     items = listing(equation)
     if items and sum(bool(_EQUALS.search(item)) for item in items[1]) > 1:
         return equation
-    if _DERIVED.fullmatch(first):
+    if _DERIVED.fullmatch(unwrapped(first).strip()):
         return others[-1]
     bare = _OPERATION.sub("", first)
     arithmetic = not re.search(r"[a-zA-Z]", bare)
@@ -257,7 +262,7 @@ def _amount(answer: str) -> tuple[str, Unit | str | None]:
             found := _scaled_unit(match[1], match[3])
         ):
             return found
-    return answer, None
+    return sum_of_units(unwrapped(answer)) or (answer, None)
 
 
 def _scaled_unit(value: str, unit: str) -> tuple[str, Unit | None] | None:

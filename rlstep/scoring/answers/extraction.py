@@ -101,8 +101,8 @@ def _boxed(text: str) -> Found | None:
 
 def _different(values: list[str]) -> list[str]:
     """Without those that equal one before them."""
-    kept: list[str] = []
-    for value in values:
+    kept = values[:1]
+    for value in values[1:]:
         if not any(compare(value, other) is Verdict.CORRECT for other in kept):
             kept.append(value)
     return kept

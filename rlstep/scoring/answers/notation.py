@@ -7,6 +7,7 @@ then is words, equal to nothing but itself. Nothing is dropped but what changes 
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from fractions import Fraction
 
 _WRAPPED = re.compile(
@@ -22,6 +23,7 @@ _ITSELF = {r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\cfrac": r"\frac", r"\leq
            r"\displaystyle": "", r"\textstyle": "", r"\boldsymbol": r"\vec", r"\mathbf": r"\vec",
            r"\bm": r"\vec", r"\limits": "", r"\nonumber": "", r"\bigl": "", r"\bigr": "",
            r"\Bigl": "", r"\Bigr": "", r"\big": "", r"\Big": "", r"\bar": r"\overline"}  # fmt: skip
+_BARE_ARGUMENT = re.compile(r"(\\(?:text|math)(?:rm|bf|it)?)\s+([a-zA-Z0-9])")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _FUNCTIONS = (
     "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh"
@@ -41,12 +43,17 @@ _ALLOWED = {
     )
 }  # fmt: skip
 _BARE = re.compile(
-    rf"(?<![\\a-zA-Z])({'|'.join((*_FUNCTIONS, *(g for g in _GREEK if len(g) > 1)))}|inf|infinity)"
-    r"(?![a-zA-Z])"
+    rf"(?<![\\a-zA-Z])({'|'.join((*_FUNCTIONS, *(g for g in _GREEK if len(g) > 1)))}"
+    r"|inf|infinity|oo)(?![a-zA-Z])"
 )
+_INFINITY = ("inf", "infinity", "oo")
+_ABSOLUTE = re.compile(r"(?<![a-zA-Z\\])abs\s*\(((?:[^()]|\([^()]*\))*)\)")
 _ROOT = re.compile(r"\\sqrt\s*\(((?:[^()]|\([^()]*\))*)\)")
 _POWER = re.compile(r"\^\s*\(((?:[^()]|\([^()]*\))*)\)")
 _LONG_POWER = re.compile(r"\^\s*(-?[0-9]+(?:\.[0-9]+)?|-[a-zA-Z])")
+_MARKED = re.compile(r"[)\]|]\s*_")
+"""Of a bracket, which the grammar takes for a rising factorial, or a place at which a derivative is
+taken, which it drops."""
 _LETTERS = re.compile(r"(?:[a-z]{1,3}|[A-Za-z]{1,2}|(?=.+[A-Z])[A-Za-z]{1,5})")
 _NAMES = re.compile(
     r"_\s*(?:\{[^{}]*\}|[a-zA-Z])|\\(?:begin|end|mathbb|overline)\s*\{[^{}]*\}|\\[a-zA-Z]+"
@@ -98,6 +105,7 @@ def _as_functions(answer: str) -> str:
 def written(answer: str) -> str:
     """One spelling for synonyms, and e-notation, repeating decimals and thousands as numbers."""
     answer = _COMMAND.sub(lambda command: _ITSELF.get(command[0], command[0]), answer)
+    answer = _BARE_ARGUMENT.sub(r"\1{\2}", answer)
     answer = _MEANINGLESS.sub(" ", answer).replace("**", "^")
     if "e" in answer or "E" in answer:
         answer = _DECIMAL_E.sub(_scientific, answer)
@@ -122,17 +130,8 @@ def _scientific(match: re.Match[str]) -> str:
     exponent = int(next(group for group in match.groups()[1:] if group))
     if abs(exponent) > 400:  # no JSON number has more
         return match[0]
-    value = Fraction(match[1]) * Fraction(10) ** exponent
-    return str(value) if value.denominator == 1 else _exact_decimal(value, match[0])
-
-
-def _exact_decimal(value: Fraction, text: str) -> str:
-    places = len(str(value.denominator))
-    digits = value * Fraction(10) ** places
-    if digits.denominator != 1 or places > 90:
-        return text
-    shown = str(digits.numerator).rjust(places + 1, "0")
-    return (shown[:-places] + "." + shown[-places:]).rstrip("0")
+    value = Decimal(f"{match[1]}e{exponent}")
+    return format(value.to_integral_value() if value == value.to_integral_value() else value, "f")
 
 
 def _repeating(match: re.Match[str]) -> str:
@@ -149,7 +148,7 @@ def formal(answer: str) -> str | None:
     answer = unwrapped(_as_functions(answer))
     answer = _GAMMA.sub(r" \1_{Q} ", answer)
     answer = _BARE.sub(_as_command, answer)
-    answer = _ROOT.sub(r"\\sqrt{\1}", answer)
+    answer = _ROOT.sub(r"\\sqrt{\1}", _ABSOLUTE.sub(r"|\1|", answer))
     answer = _POWER.sub(r"^{\1}", answer)
     answer = _LONG_POWER.sub(r"^{\1}", answer)
     answer = _DERIVATIVE.sub(lambda m: f" D_{{Q{m[1] or 1}{m[2]}Q{m[3]}}} ", answer)
@@ -178,7 +177,7 @@ def _without_degrees(answer: str) -> str:
 
 def _as_command(match: re.Match[str]) -> str:
     name = match[1]
-    if name in ("inf", "infinity"):
+    if name in _INFINITY:
         return r"\infty "
     return rf"\{name} "
 
@@ -186,7 +185,7 @@ def _as_command(match: re.Match[str]) -> str:
 def _listed(answer: str) -> bool:
     if any(command not in _ALLOWED for command in _COMMAND.findall(answer)):
         return False
-    if "'" in answer:
+    if "'" in answer or _MARKED.search(answer):
         return False
     runs = re.findall(r"[a-zA-Z]+", _NAMES.sub(" ", answer))
     return all(_LETTERS.fullmatch(run) for run in runs)
@@ -204,7 +203,7 @@ def words(answer: str) -> str | None:
     if not _WORDS.fullmatch(shown):
         return None
     runs = re.findall(r"[a-zA-Z]+", shown)
-    if any(run in _FUNCTIONS or run in _GREEK for run in runs):
+    if any(run in (*_FUNCTIONS, *_GREEK, *_INFINITY) for run in runs):
         return None
     alone = re.fullmatch(r"[A-Z]{2,}", shown) or (wrapped and not re.search(r"[0-9]", shown))
     unknown = any(not _LETTERS.fullmatch(run) for run in runs) or shown.lower() in (

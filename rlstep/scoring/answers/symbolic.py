@@ -21,9 +21,12 @@ def symbols_equal(one: str, other: str) -> bool:
     first, second = parsed(one), parsed(other)
     if not first or not second or any(_undefined(value) for value in (*first, *second)):
         return False
-    if _verified(second, first) and _verified(first, second):
-        return not any(_apart(a, b) for a, b in product(first, second))
-    return _same_function(first[0], second[0])
+    try:
+        if _verified(second, first) and _verified(first, second):
+            return not any(_apart(a, b) for a, b in product(first, second))
+        return _same_function(first[0], second[0])
+    except ZeroDivisionError:  # of a 1/0 that sympy sees only when it takes digits
+        return False
 
 
 @lru_cache(maxsize=1024)
@@ -81,10 +84,12 @@ def _renamed(value: Any) -> Any:
 def _same_function(one: Any, other: Any) -> bool:
     """Whether two expressions in real letters have one domain and the same values on it, tried at
     points of both signs: `\\sqrt{1/m}` and `1/\\sqrt{m}`, which sympy does not equate."""
-    from sympy import Expr, Float
+    from sympy import Expr, Float, MatrixExpr
     from sympy.core.function import AppliedUndef
 
     if not (isinstance(one, Expr) and isinstance(other, Expr)):
+        return False
+    if one.has(MatrixExpr) or other.has(MatrixExpr):
         return False
     letters = sorted(one.free_symbols, key=str)
     if not letters or set(letters) != other.free_symbols or one.atoms(AppliedUndef):

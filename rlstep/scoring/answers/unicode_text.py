@@ -62,6 +62,7 @@ def as_latex(answer: str) -> str:
     """An answer with its Unicode mathematics as LaTeX."""
     if answer.isascii():
         return answer
+    answer = re.sub("[｛｝]", lambda brace: rf"\{straight(brace[0])}", answer)  # never TeX's own
     answer = re.sub(f"[{_NOTHING}]", "", straight(answer))
     answer = _RAISED.sub(lambda run: _script("^", run[0], _HIGH), answer)
     answer = _LOWERED.sub(lambda run: _script("_", run[0], _LOW), answer)

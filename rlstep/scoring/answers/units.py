@@ -3,12 +3,14 @@ r"""Units of answers: an allow-list of them with their dimensions, and the thing
 A unit is a product of powers of names: `cm^2`, 'square feet', 'm/s', 'miles per hour', `kg\cdot m`.
 Those of one dimension are converted by exact factors (60 minutes are 1 hour, 5 cm are 0.05 m,
 0 C are 32 F, 180 degrees are pi radians); those of two are different (`cm^2` and `cm^3`, dollars
-and euros, apples and pears). What is counted is a dimension of its own for each noun of the list.
-What is no unit here is no unit at all: it stays in the answer, which then is algebra or words.
+and euros, apples and pears). '5 feet 6 inches' is one amount. What is counted is a dimension of its
+own for each noun of the list. What is no unit here is no unit at all: it stays in the answer, which
+then is algebra or words.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -81,6 +83,8 @@ _ADJECTIVES = re.compile(
     r" )+"
 )
 _TAIL = re.compile(r" (?:in total|in all|total|left|remaining|altogether|each|old|long|tall|away)$")
+_PER_HOUR = re.compile(r"\b(m|k)ph\b")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+|/[0-9]+)?) ?([a-zA-Z]+)(?:,? and |, ?| |$)")
 _PREFIXES = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _SUFFIXES = {"squared": 2, "cubed": 3}
 _TOKEN = re.compile(r"\s*([a-zA-Z]+\.?|/|\^\{?-?[0-9]\}?|\\cdot|\*|-)")
@@ -137,6 +141,7 @@ def read_unit(text: str) -> Unit | None:
     """What a unit says, None if it is none of ours."""
     text = _TAIL.sub("", " ".join(text.replace("~", " ").split()))
     text = _ADJECTIVES.sub("", text)
+    text = _PER_HOUR.sub(lambda match: {"m": "mi/h", "k": "km/h"}[match[1]], text)
     tokens = _TOKEN.findall(text)
     if not tokens or _TOKEN.sub("", text).strip():
         return None
@@ -148,8 +153,8 @@ def read_unit(text: str) -> Unit | None:
             last = None
         elif token in ("\\cdot", "*", "-"):
             continue
-        elif token in _PREFIXES:
-            ahead = _PREFIXES[token]
+        elif token.rstrip(".") in _PREFIXES:
+            ahead = _PREFIXES[token.rstrip(".")]
         elif (token[0] == "^" or token in _SUFFIXES) and last:
             power = _SUFFIXES.get(token) or int(token.strip("^{}"))
             factor *= last[1] ** (last[2] * (power - 1))
@@ -171,6 +176,22 @@ def read_unit(text: str) -> Unit | None:
     if ahead != 1 or not powers:
         return None
     return Unit(frozenset((name, power) for name, power in powers.items() if power), factor)
+
+
+def sum_of_units(text: str) -> tuple[str, Unit] | None:
+    """(value, unit) of '5 feet 6 inches' or '1 hour and 30 minutes', in the smaller unit; None of
+    what is no sum of ever smaller units of one dimension."""
+    text = " ".join(text.split())
+    parts = _PART.findall(text)
+    units = [read_unit(name) for _, name in parts]
+    if len(parts) < 2 or _PART.sub("", text) or not all(units):
+        return None
+    known = [unit for unit in units if unit]
+    smaller = all(a.factor > b.factor for a, b in itertools.pairwise(known))
+    if not smaller or len({unit.dimension for unit in known}) > 1:
+        return None
+    total = sum(Fraction(part[0]) * unit.factor for part, unit in zip(parts, known, strict=True))
+    return str(total / known[-1].factor), known[-1]
 
 
 def conversion(one: Unit, other: Unit) -> tuple[tuple[str, str], tuple[str, str]] | None:

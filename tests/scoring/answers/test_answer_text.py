@@ -31,7 +31,7 @@ from rlstep.scoring.answers.answer_text import number, plain, same_text
         ("3 141/500", "3 141/500"),
         ("2 34", "2 34"),
         ("1 2345", "1 2345"),
-        (r"x\,y", "xy"),
+        (r"x\,y", "x y"),
     ],
 )
 def test_plain(answer, expected):

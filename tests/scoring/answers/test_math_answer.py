@@ -1,7 +1,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sympy import MatrixSymbol, Symbol
 
+from rlstep.scoring.answers import symbolic
 from rlstep.scoring.answers.math_answer import MathAnswer, compare
 from rlstep.scoring.answers.unicode_text import straight
 from rlstep.types import Verdict
@@ -293,3 +295,16 @@ def test_what_is_not_of_mathematics_never_reaches_the_grammar(text, monkeypatch)
     assert compare(text, "x + 1") is UNPARSABLE
     assert compare("x + 1", text) is WRONG
     assert compare(text, text) is CORRECT
+
+
+def test_a_division_by_zero_that_only_the_digits_show_equals_nothing(monkeypatch):
+    def divides(first, second):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(symbolic, "_verified", divides)
+    assert symbolic.symbols_equal("x+1", "1+x") is False
+
+
+def test_matrices_are_not_tried_at_points():
+    entry = MatrixSymbol("A", 2, 2)[0, 0] + Symbol("x", real=True)  # type: ignore[index]
+    assert symbolic._same_function(entry, entry) is False
