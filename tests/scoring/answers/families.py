@@ -362,7 +362,7 @@ UNICODE_EQUAL = pairs("""
     5\u00a0cm | 5 cm
     sin 30° | \\frac{1}{2}
     −½ | -0.5
-    ｛1，2｝ | \{1,2\}
+    ｛1，2｝ | \\{1,2\\}
 """)
 UNICODE_DIFFERENT = pairs("""
     −3 | 3
