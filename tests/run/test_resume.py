@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from rlstep.cli import look_at_run
 from tests.run.run_kit import (
     descendants,
     finish,
@@ -20,6 +24,8 @@ from tests.run.run_kit import (
 )
 from tests.waiting import gone, wait_for
 
+ZERO3 = ("--policy.zero-stage", "3", "--policy.world-size", "2")
+
 LINGERING = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
 """Ray's own agents (2.60) outlive a driver that was killed without a word by a minute."""
 
@@ -29,12 +35,29 @@ def sockets() -> set[Path]:
     return set(Path("/tmp").glob("rlstep-vllm-*"))
 
 
+def hub_folder(folder: Path) -> dict[str, bytes]:
+    """Its files, and that transformers loads them."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    AutoModelForCausalLM.from_pretrained(folder)
+    AutoTokenizer.from_pretrained(folder)
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def export(name: str, runs: Path, folder: Path, *arguments: str) -> dict[str, bytes]:
+    """What `rlstep export` makes of one of a run's checkpoints."""
+    words = [name, *arguments, "--out", str(folder), "--run-dir", str(runs)]
+    assert look_at_run("export", words) == 0
+    return hub_folder(folder)
+
+
 def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     policy = make_policy(tmp_path / "policy")
     runs = tmp_path / "runs"
+    exports = ("--export-every", "2")
     with (
-        started(policy, runs, "--name", "killed") as process,
-        started(policy, runs, "--name", "whole") as other,
+        started(policy, runs, "--name", "killed", *exports) as process,
+        started(policy, runs, "--name", "whole", *exports) as other,
     ):
         wait_for_iteration(process, runs / "killed", 2)
         below = [p for p in descendants(process.pid) if p.name() not in LINGERING]
@@ -42,9 +65,15 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
         wait_for(gone(p.pid for p in below), "end of everything below")
         printed = finish(other)
     left = sockets()
-    train(policy, runs, "--name", "killed", "--resume", "True")
+    export("killed", runs, tmp_path / "of-the-killed")
+    train(policy, runs, "--name", "killed", *exports, "--resume", "True")
     assert sockets() <= left  # the killed engine's may lie there
 
+    # What is made of a checkpoint is what the run itself exports, killed or not.
+    of_both = [hub_folder(runs / n / "exports" / "iteration-000002") for n in ("whole", "killed")]
+    assert of_both[0] == of_both[1] != hub_folder(runs / "whole" / "export")
+    last = export("whole", runs, tmp_path / "last", "--iteration", "4")
+    assert last == hub_folder(runs / "whole" / "export") == hub_folder(runs / "killed" / "export")
     # Until the first iteration one line a stage; what libraries say is in a file for each role.
     start = printed[: printed.index("iteration 0/")].splitlines()
     assert [line for line in start if not re.match(r" *\d+\.\d s  |run /", line)] == []
@@ -91,3 +120,27 @@ def test_a_stopped_run_leaves_a_checkpoint_and_no_process(
         wait_for(gone(p.pid for p in below), "end of everything below")
     done = max(record["iteration"] for record in records(runs / "stopped", "metrics.jsonl"))
     assert (runs / "stopped" / "checkpoints" / f"iteration-{done:06d}" / "manifest.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [(), ("--policy.model.lora.rank", "4"), ZERO3], ids=str)
+def test_an_export_of_a_checkpoint_is_served(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """By vLLM, with transformers' own logprobs."""
+    policy = make_policy(tmp_path / "policy")
+    train(policy, tmp_path / "runs", "--name", "first", "--iterations", "2", *flags)
+    export("first", tmp_path / "runs", tmp_path / "out", "--iteration", "1")
+    script = Path(__file__).with_name("served_export.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "out"), "float32"],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert float(done.stdout.rpartition("difference")[2]) < 1e-4

@@ -137,8 +137,8 @@ async def measure(learner: LearnerRole, samples: LabelSamples, file: Path) -> No
     by_prompt: dict[str, list[int]] = {}
     for i, s in enumerate(samples.sequences):
         by_prompt.setdefault(s.prompt_id, []).append(i)
-    forms: tuple[Form, ...] = ("paper", "differences")
-    totals, better, pairs = dict.fromkeys(forms, np.zeros(())), np.zeros(()), 0
+    totals: dict[Form, NDArray] = {"paper": np.zeros(()), "differences": np.zeros(())}
+    better, pairs = np.zeros(()), 0
     for members in by_prompt.values():
         embeddings = np.concatenate([rows[i][:, 1:] for i in members]).astype(np.float64)
         targets = np.concatenate([samples.targets[i][at[i]] for i in members])
@@ -148,4 +148,9 @@ async def measure(learner: LearnerRole, samples: LabelSamples, file: Path) -> No
         pairs += int(above.sum())
     if not pairs:
         raise ValueError("samples: no problem has two steps with unequal targets; AdvPo needs some")
-    np.savez(file, reference=better / pairs, **totals)
+    np.savez(
+        file,
+        reference=better / pairs,
+        paper=totals["paper"],
+        differences=totals["differences"],
+    )

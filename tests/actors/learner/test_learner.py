@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from rlstep.actors.learner.models import (
 )
 from rlstep.actors.learner.saved_weights import export_saved
 from rlstep.config import LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
-from rlstep.interfaces import Loss
+from rlstep.interfaces import Batch, Loss, LossOutput
 from rlstep.losses.ppo import Ppo
-from rlstep.types import AdvantageSamples, PairSamples, Samples
+from rlstep.plugins import PlugInError, naming_plugins
+from rlstep.types import AdvantageSamples, Counts, PairSamples, Samples
 from tests.actors.learner.learner_kit import (
     LabelLoss,
     MarginLoss,
@@ -525,6 +526,26 @@ def test_clipping_bounds_the_gradient(tiny_model):
 
 
 # --- bad input ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raises(RatioLoss):
+    def __call__(self, predictions: Tensor, batch: Batch, counts: Counts) -> LossOutput:
+        raise KeyError("margin")  # the line that is named
+
+
+async def test_a_loss_that_raises_in_a_learner_names_its_file_and_line(ray_cluster, tiny_model):
+    """Through Ray to the driver, as one line: not the learner's traceback."""
+    one = config(tiny_model)
+    group = await LearnerGroup.start(one, Raises(), name="policy", seed=0, deadline_s=1200)
+    try:
+        with pytest.raises(PlugInError) as raised, naming_plugins():
+            await group.train(advantage_samples())
+    finally:
+        await group.close()
+    line = Raises.__call__.__code__.co_firstlineno + 1
+    place = f"{__file__}, line {line}, in __call__"
+    assert str(raised.value) == f"Raises ended the run: KeyError: 'margin' ({place})"
 
 
 async def test_a_missing_folder_is_refused_before_any_actor_starts(tiny_model):
