@@ -1,3 +1,4 @@
+import math_verify
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -308,3 +309,23 @@ def test_a_division_by_zero_that_only_the_digits_show_equals_nothing(monkeypatch
 def test_matrices_are_not_tried_at_points():
     entry = MatrixSymbol("A", 2, 2)[0, 0] + Symbol("x", real=True)  # type: ignore[index]
     assert symbolic._same_function(entry, entry) is False
+
+
+def test_a_pole_equals_nothing_and_other_errors_are_told(monkeypatch):
+    def fails(*args, **options):
+        raise ValueError(said)
+
+    monkeypatch.setattr(math_verify, "verify", fails)
+    said = "gamma function pole"
+    assert symbolic.symbols_equal("y+1", "y+2") is False
+    said = "another"
+    with pytest.raises(ValueError, match="another"):
+        symbolic.symbols_equal("y+1", "y+2")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("x + y = 1", "1"), (r"\sqrt{2}\cdot 0.0000001", "0.0000003")]
+)
+def test_a_constraint_is_no_value_and_small_numbers_are_not_all_one(one, other):
+    assert compare(one, other) is not Verdict.CORRECT
+    assert compare(other, one) is not Verdict.CORRECT
