@@ -9,6 +9,9 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
+# Ray (2.60) lets its workers yield to whatever else runs, here the other worker's tests.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 # Two workers with two threads each on two cores wait for each other by spinning.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

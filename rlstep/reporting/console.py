@@ -80,7 +80,8 @@ class ConsoleSink(Sink):
         self._task = self._bar.add_task(
             start.directory.name, total=self._total, completed=self._done, line=""
         )
-        self.console.print(f"run {start.directory.path}", markup=False, highlight=False)
+        where = f"run {start.directory.path}"  # in one line, to be copied
+        self.console.print(where, markup=False, highlight=False, soft_wrap=True)
         self._bar.start()
 
     def iteration(self, record: Record, groups: Sequence[Group]) -> None:

@@ -176,7 +176,7 @@ def test_a_run_or_a_checkpoint_is_no_model(given: str, exported: bool, tmp_path:
     (run.checkpoints / "iteration-000001" / "policy").mkdir(parents=True)
     if exported:
         (run.export / "model.safetensors").touch()
-    match = "give its run's: .*demo/export" if exported else "--name demo --resume True"
+    match = "give its run's: .*demo/export" if exported else "rlstep export .*demo$"
     with pytest.raises(ValueError, match=match):
         check_no_run(given.format(root=tmp_path), tmp_path)
 
