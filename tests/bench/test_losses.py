@@ -12,6 +12,7 @@ from tests.bench.losses import parse
 SCRIPT = Path(__file__).with_name("losses.py")
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_script_and_writes_what_it_measured(tmp_path: Path):
     report = tmp_path / "losses.json"
     sizes = "--batch 2 --length 64 --vocabulary 4000 --dtype float32 --repeats 2"

@@ -119,7 +119,7 @@ async def two_passes(group: LearnerGroup, loss: Loss, samples: Samples) -> Any:
     return [first, await group.train(samples)], await group.predict(IDS)
 
 
-@pytest.mark.parametrize("stage", [0, 3])
+@pytest.mark.parametrize("stage", [pytest.param(0, marks=pytest.mark.slow), 3])
 async def test_two_ranks_are_one(ray_cluster, tiny_model, tmp_path, stage):
     # 64 tokens a micro-batch and 2 prompts a mini-batch: one rank's last micro-batch is empty.
     one = config(tiny_model, mini_batches=2, token_budget=64)

@@ -83,6 +83,7 @@ def advantage_samples(sequences: Sequence[Trained]) -> AdvantageSamples:
     return AdvantageSamples(sequences=tuple(sequences), advantages=rows, groups=len(sequences))
 
 
+@pytest.mark.slow
 async def test_at_a_temperature_sampler_and_learner_agree(
     ray_cluster: None, models: dict[bool, str]
 ) -> None:

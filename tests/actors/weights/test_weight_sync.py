@@ -33,9 +33,9 @@ from tests.waiting import gone, wait_for
     ("tied", "zero_stage", "ranks", "replicas"),
     [  # every pair of values of every two factors stands in some row
         (True, 0, 1, 1),
-        (True, 3, 2, 2),
-        (False, 0, 2, 2),
-        (False, 3, 1, 2),
+        pytest.param(True, 3, 2, 2, marks=pytest.mark.slow),
+        pytest.param(False, 0, 2, 2, marks=pytest.mark.slow),
+        pytest.param(False, 3, 1, 2, marks=pytest.mark.slow),
         (False, 3, 2, 1),
     ],
 )
@@ -63,6 +63,7 @@ async def test_after_a_sync_generators_and_learner_agree(
         assert np.abs(old.logprobs[0] - new.logprobs[0]) > 1e-2
 
 
+@pytest.mark.slow
 async def test_the_experts_of_a_mixture_are_packed_again(ray_cluster: None, tmp_path: Path) -> None:
     """Padded as well: the CPU engine packs them by 32."""
     path = make_family(tmp_path, "Qwen3Moe", vocab_size=48, moe_intermediate_size=40)
