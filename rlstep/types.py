@@ -103,14 +103,24 @@ class VersionSpan:
     end: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observed:
+    """Completion tokens `[start, end)` that the policy did not sample: what an environment or a
+    user answered, a forced prefix, the chat template's delimiters around them."""
+
+    start: int
+    end: int
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Completion:
-    """Sampled tokens. They are the truth: text is decoded once and never encoded again."""
+    """What follows a prompt: sampled tokens, and in a conversation what was observed between them.
+    Tokens are the truth: what was sampled is decoded once and never encoded again."""
 
     token_ids: TokenIds
     """int32 [T]."""
     logprobs: Floats
-    """float32 [T], the sampler's logprob of each token, in nats."""
+    """float32 [T], the sampler's logprob of each token, in nats; 0 where it was observed."""
     text: str
     """Decoded `token_ids`, special tokens left out but for the tags of thoughts."""
     ends: Ints
@@ -120,7 +130,9 @@ class Completion:
     stop_reason: int | str | None
     """The stop token id or string, None for the end-of-sequence token."""
     versions: tuple[VersionSpan, ...]
-    """Partition of [0, T)."""
+    """Partition of the sampled tokens."""
+    observed: tuple[Observed, ...] = ()
+    """In order, none empty; the rest was sampled."""
     cached: int | None = None
     """Tokens of the request's prefix that came from the generator's prefix cache, the others being
     prefilled for it; None of a request for several, where vLLM (0.32) tells of one only."""
@@ -129,10 +141,24 @@ class Completion:
     def truncated(self) -> bool:
         return self.finish_reason == "length"
 
+    @property
+    def length(self) -> int:
+        """How many tokens were sampled."""
+        return len(self.token_ids) - sum(span.end - span.start for span in self.observed)
+
+    @property
+    def sampled(self) -> Bools:
+        """bool [T]: False where a token was observed."""
+        mask = np.ones(len(self.token_ids), dtype=bool)
+        for span in self.observed:
+            mask[span.start : span.end] = False
+        return mask
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """One reasoning step: completion tokens `[start, end)`."""
+    """One reasoning step: completion tokens `[start, end)`, all of them sampled. In a conversation
+    it is what was sampled of a turn."""
 
     start: int
     end: int
@@ -237,7 +263,7 @@ class Rollout:
     prompt: Prompt
     completion: Completion
     steps: tuple[Step, ...]
-    """Partition of [0, T) in order, none empty."""
+    """Partition of the sampled tokens in order, none empty; none goes across what was observed."""
     sample_index: int
     iteration: int
     seed: int
@@ -250,24 +276,48 @@ class Rollout:
     """By source: 'outcome', 'prm', 'monte_carlo', 'oracle', ..."""
 
     def __post_init__(self) -> None:
-        bounds = [step.start for step in self.steps] + [len(self.completion.token_ids)]
-        ends = [0] + [step.end for step in self.steps]
-        assert bounds == ends, f"{self.rollout_id}: steps do not partition the completion"
-        assert all(step.start < step.end for step in self.steps), f"{self.rollout_id}: empty step"
+        spans = sorted((*self.steps, *self.completion.observed), key=lambda span: span.start)
+        bounds = [span.start for span in spans] + [len(self.completion.token_ids)]
+        ends = [0] + [span.end for span in spans]
+        whole = "steps and what was observed do not partition the completion"
+        assert bounds == ends, f"{self.rollout_id}: {whole}"
+        assert all(span.start < span.end for span in spans), f"{self.rollout_id}: an empty span"
 
     def with_scores(self, **scores: Score) -> Rollout:
         """The same rollout with further (or newer) scores."""
         return replace(self, scores={**self.scores, **scores})
 
+    @property
+    def own(self) -> Bools:
+        """bool [T]: tokens that were sampled for this rollout, neither inherited nor observed."""
+        mask = self.completion.sampled
+        mask[: self.inherited] = False
+        return mask
+
+    def before(self, steps: int) -> int:
+        """How many completion tokens stand before step `steps`: those of the first `steps` steps
+        and what was observed before, between and after them; all of them for K."""
+        return (
+            self.steps[steps].start if steps < len(self.steps) else len(self.completion.token_ids)
+        )
+
     def prefix_ids(self, steps: int) -> TokenIds:
-        """int32: the prompt followed by the first `steps` steps."""
-        end = self.steps[steps - 1].end if steps else 0
-        return np.concatenate([self.prompt.token_ids, self.completion.token_ids[:end]])
+        """int32: the prompt and the state after the first `steps` steps, see `before`."""
+        return np.concatenate(
+            [self.prompt.token_ids, self.completion.token_ids[: self.before(steps)]]
+        )
 
     def step_text(self, index: int) -> str:
-        step = self.steps[index]
+        return self._text(self.steps[index].start, self.steps[index].end)
+
+    def observation_text(self, index: int) -> str:
+        """What was observed after a step (-1: before the first), delimiters included; '' where
+        nothing was."""
+        return self._text(self.steps[index].end if index >= 0 else 0, self.before(index + 1))
+
+    def _text(self, start: int, end: int) -> str:
         ends = self.completion.ends
-        return self.completion.text[ends[step.start - 1] if step.start else 0 : ends[step.end - 1]]
+        return self.completion.text[ends[start - 1] if start else 0 : ends[end - 1] if end else 0]
 
     @property
     def outcome(self) -> OutcomeScore | None:

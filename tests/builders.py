@@ -18,6 +18,7 @@ from rlstep.types import (
     Completion,
     Failure,
     Group,
+    Observed,
     OutcomeScore,
     Prompt,
     Rollout,
@@ -99,8 +100,13 @@ def make_rollout(
     parent: str | None = None,
     inherited: int = 0,
     versions: Seq[tuple[int, int, int]] = (),
+    observed: Mapping[int, Seq[int]] | None = None,
 ) -> Rollout:
-    """A rollout from the token ids of its steps; an outcome of None is a verifier's timeout."""
+    """A rollout from the token ids of its steps; an outcome of None is a verifier's timeout.
+
+    Args:
+        observed: token ids by the step that they were observed after, -1 before the first.
+    """
     every: dict[str, Score] = {
         source: score
         if isinstance(score, StepScores | TokenScores | RolloutScore | OutcomeScore | Failure)
@@ -108,11 +114,14 @@ def make_rollout(
         for source, score in (scores or {}).items()
     }
     every["outcome"] = Failure(reason="timeout") if outcome is None else make_outcome(outcome)
+    completion, spans = make_completion([token for step in steps for token in step], versions), ()
+    if observed:
+        completion, spans = _with_observed(steps, observed)
     return Rollout(
         rollout_id=rollout_id,
         prompt=prompt or make_prompt(),
-        completion=make_completion([token for step in steps for token in step], versions),
-        steps=make_steps([len(step) for step in steps]),
+        completion=completion,
+        steps=spans or make_steps([len(step) for step in steps]),
         sample_index=0,
         iteration=0,
         seed=0,
@@ -121,6 +130,27 @@ def make_rollout(
         inherited=inherited,
         scores=every,
     )
+
+
+def _with_observed(
+    steps: Seq[Seq[int]], observed: Mapping[int, Seq[int]]
+) -> tuple[Completion, tuple[Step, ...]]:
+    """All under version 0."""
+    tokens: list[int] = []
+    sampled: list[Step] = []
+    seen: list[Observed] = []
+    for k in range(-1, len(steps)):
+        start = len(tokens)
+        if k >= 0:
+            tokens += steps[k]
+            sampled.append(Step(start=start, end=len(tokens)))
+        start = len(tokens)
+        if observed.get(k):
+            tokens += observed[k]
+            seen.append(Observed(start=start, end=len(tokens)))
+    completion = make_completion(tokens, [(0, step.start, step.end) for step in sampled])
+    whole = replace(completion, observed=tuple(seen))
+    return replace(whole, logprobs=whole.logprobs * whole.sampled), tuple(sampled)
 
 
 def make_text_rollout(prompt: Prompt, lines: Seq[str]) -> Rollout:

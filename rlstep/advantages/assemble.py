@@ -49,8 +49,7 @@ def complete(rollouts: Seq[Rollout], *sources: str) -> list[Rollout]:
     return [
         rollout
         for rollout in rollouts
-        if len(rollout.completion.token_ids) > rollout.inherited
-        and all(_is_whole(rollout, source) for source in sources)
+        if rollout.own.any() and all(_is_whole(rollout, source) for source in sources)
     ]
 
 
@@ -106,12 +105,12 @@ def step_values(rollout: Rollout, source: str) -> Wide:
 
 
 def token_values(rollout: Rollout, source: str) -> Wide:
-    """[T]: the token scores of a source.
+    """[S]: the token scores of a source at the S tokens that were sampled; see `at_tokens`.
 
     Raises:
         TypeError: the source gave another kind of score.
     """
-    return _values(rollout, source, TokenScores)
+    return _values(rollout, source, TokenScores)[rollout.completion.sampled]
 
 
 def _values(rollout: Rollout, source: str, kind: type[StepScores] | type[TokenScores]) -> Wide:
@@ -133,9 +132,22 @@ def step_lengths(rollout: Rollout) -> np.ndarray:
     return np.array([step.end - step.start for step in rollout.steps])
 
 
+def first_tokens(rollout: Rollout) -> np.ndarray:
+    """int [K]: where each step begins among the sampled tokens."""
+    lengths = step_lengths(rollout)
+    return np.cumsum(lengths) - lengths
+
+
+def at_tokens(rollout: Rollout, per_sampled: Wide) -> Wide:
+    """[S] -> [T]: the numbers of the sampled tokens, 0 at what was observed."""
+    column = np.zeros(len(rollout.completion.token_ids))
+    column[rollout.completion.sampled] = per_sampled
+    return column
+
+
 def per_token(rollout: Rollout, per_step: Wide) -> Wide:
-    """[K] -> [T]: every token has its step's number."""
-    return np.repeat(per_step, step_lengths(rollout))
+    """[K] -> [T]: every token has its step's number, 0 where it was observed."""
+    return at_tokens(rollout, np.repeat(per_step, step_lengths(rollout)))
 
 
 def throughout(rollouts: Seq[Rollout], values: Wide) -> Credit:
@@ -149,7 +161,7 @@ def throughout(rollouts: Seq[Rollout], values: Wide) -> Credit:
 def has_signal(credit: Credit) -> bool:
     """Whether a trained token of the group has an advantage that is more than rounding."""
     rounding = tolerance(np.concatenate([column for _, column in credit])) if credit else 0.0
-    return any(np.abs(column[r.inherited :]).max() > rounding for r, column in credit)
+    return any(np.abs(column[r.own]).max() > rounding for r, column in credit)
 
 
 def whiten(credits: Seq[Credit], without_signal: WithoutSignal = "left_out") -> list[Credit]:
@@ -160,7 +172,7 @@ def whiten(credits: Seq[Credit], without_signal: WithoutSignal = "left_out") -> 
     """
     kept = [without_signal == "kept" or has_signal(credit) for credit in credits]
     tokens = [
-        column[r.inherited :]
+        column[r.own]
         for credit, counts in zip(credits, kept, strict=True)
         if counts
         for r, column in credit
@@ -197,7 +209,7 @@ def assemble(credits: Seq[Credit], without_signal: WithoutSignal = "left_out") -
     advantages = []
     for s, (rollout, column) in zip(sequences, flat, strict=True):
         per_position = np.zeros(len(s.token_ids), dtype=np.float32)
-        per_position[s.loss_mask] = column[rollout.inherited :]
+        per_position[s.loss_mask] = column[rollout.own]
         advantages.append(per_position)
     return AdvantageSamples(
         sequences=sequences,

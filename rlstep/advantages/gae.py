@@ -12,8 +12,11 @@ from rlstep.advantages.arithmetic import Wide, gae, lambda_returns
 from rlstep.advantages.assemble import (
     AdvantageBuilder,
     Credit,
+    at_tokens,
     complete,
+    first_tokens,
     per_token,
+    step_lengths,
     step_values,
     token_values,
 )
@@ -30,8 +33,9 @@ class Gae(AdvantageBuilder):
     Schulman et al. 2016 (arXiv:1506.02438). The values of 'critic' are those of the state BEFORE an
     action: token scores [T] hold V(prompt and the t tokens before token t), step scores [K] hold
     V(prompt and the k steps before step k); with level 'step', token scores are read at the steps'
-    first tokens. After the last action the value is 0. The reward is the outcome, at the last
-    action, in the range of the outcomes, which is also the values'.
+    first tokens. Observed tokens are part of the states, and no actions. After the last action the
+    value is 0. The reward is the outcome, at the last action, in the range of the outcomes, which
+    is also the values'.
     """
 
     level: Literal["token", "step"] = "token"
@@ -64,25 +68,26 @@ class Gae(AdvantageBuilder):
     def _advantages(self, rollout: Rollout) -> Wide:
         rewards, values = self._rewards(rollout), self._values(rollout)
         result = cleared(gae(rewards, values, self.gamma, self.lam), rewards, values)
-        return per_token(rollout, result) if self.level == "step" else result
+        return (per_token if self.level == "step" else at_tokens)(rollout, result)
 
     def _values(self, rollout: Rollout) -> Wide:
-        """[T] or [K]: the value of the state before each action."""
+        """[S] or [K]: the value of the state before each action: after what was observed."""
         if self.level == "token":
             return token_values(rollout, "critic")
         if isinstance(rollout.scores["critic"], TokenScores):
-            return token_values(rollout, "critic")[[step.start for step in rollout.steps]]
+            return token_values(rollout, "critic")[first_tokens(rollout)]
         return step_values(rollout, "critic")
 
     def _rewards(self, rollout: Rollout) -> Wide:
-        """[T] or [K]: the reward of each action."""
+        """[S] or [K]: the reward of each action."""
         assert rollout.outcome is not None  # complete
         steps = step_values(rollout, self.step_source) if self.step_source else 0.0
         if self.level == "step":
             rewards = np.zeros(len(rollout.steps)) + steps
         else:
-            rewards = np.zeros(len(rollout.completion.token_ids))
-            rewards[[step.end - 1 for step in rollout.steps]] = steps
+            lengths = step_lengths(rollout)
+            rewards = np.zeros(lengths.sum())
+            rewards[np.cumsum(lengths) - 1] = steps
         rewards[-1] += rollout.outcome.value
         return rewards
 
@@ -110,7 +115,7 @@ class Gae(AdvantageBuilder):
         returns = lambda_returns(
             self._rewards(rollout), self._values(rollout), self.gamma, self.lam
         )
-        at = np.arange(len(returns))
+        at = np.flatnonzero(rollout.completion.sampled)
         if self.level == "step":
             at = np.array([step.start for step in rollout.steps])
         own = at >= rollout.inherited

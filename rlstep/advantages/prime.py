@@ -12,7 +12,9 @@ from rlstep.advantages.arithmetic import Wide, less_others, suffix_sums
 from rlstep.advantages.assemble import (
     AdvantageBuilder,
     Credit,
+    at_tokens,
     complete,
+    first_tokens,
     outcome_values,
     per_token,
     together,
@@ -68,11 +70,11 @@ class Prime(AdvantageBuilder):
         ]
 
     def _rewards(self, rollout: Rollout) -> Wide:
-        """[T] or [K]: implicit reward of each action."""
+        """[S] or [K]: implicit reward of each action."""
         rewards = token_values(rollout, "implicit")
         if self.level == "token":
             return rewards
-        return cleared(np.add.reduceat(rewards, [step.start for step in rollout.steps]), rewards)
+        return cleared(np.add.reduceat(rewards, first_tokens(rollout)), rewards)
 
     def _credit(self, rollouts: list[Rollout], rewards: list[Wide]) -> Credit:
         outcomes = self.outcome_coefficient * less_others(outcome_values(rollouts))
@@ -82,7 +84,8 @@ class Prime(AdvantageBuilder):
         ):
             process = self.process_coefficient * returns
             column = cleared(process + outcome, process, outcome)
-            credit.append((rollout, per_token(rollout, column) if self.level == "step" else column))
+            spread = per_token if self.level == "step" else at_tokens
+            credit.append((rollout, spread(rollout, column)))
         return credit
 
     def _process(self, rewards: list[Wide]) -> list[Wide]:

@@ -170,8 +170,8 @@ def _has_signal(group: Group) -> bool:
 def _length_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     verdicts = [rollout.outcome.verdict for rollout in rollouts if rollout.outcome is not None]
     metrics = {
-        "tokens": sum(len(r.completion.token_ids) - r.inherited for r in rollouts),
-        "tokens_mean": float(np.mean([len(r.completion.token_ids) for r in rollouts])),
+        "tokens": sum(int(r.own.sum()) for r in rollouts),
+        "tokens_mean": float(np.mean([r.completion.length for r in rollouts])),
         "steps_mean": float(np.mean([len(r.steps) for r in rollouts])),
         "truncated": float(np.mean([r.completion.truncated for r in rollouts])),
     }

@@ -102,7 +102,7 @@ def figures(groups: Sequence[Group], monitors: Monitors) -> dict[str, float]:
     rollouts = [r for group in groups for r in group.rollouts if r.parent is None]
     scored = [(r, c) for r in rollouts if (c := _chain_score(r, monitors)) is not None]
     chains = np.array([chain for _, chain in scored])
-    lengths = np.array([len(r.completion.token_ids) for r, _ in scored], dtype=np.float64)
+    lengths = np.array([r.completion.length for r, _ in scored], dtype=np.float64)
     found = _disagreement([rollout for rollout, _ in scored], chains, monitors.good)
     if len(chains) >= FEWEST_CHAINS:
         found["length_correlation"] = _correlation(chains, lengths)

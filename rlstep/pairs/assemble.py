@@ -137,13 +137,14 @@ def from_divergence(
         b_end: the same for b.
 
     Returns:
-        None where one is the beginning of the other and so has no token of its own.
+        None where one is the beginning of the other, or has sampled no token behind it.
     """
     a_ids, b_ids = a.completion.token_ids[:a_end], b.completion.token_ids[:b_end]
     start = shared_prefix(a_ids, b_ids)
     if start == min(len(a_ids), len(b_ids)):
         return None
-    return sequence(a, start=start, end=a_end), sequence(b, start=start, end=b_end)
+    cut = sequence(a, start=start, end=a_end), sequence(b, start=start, end=b_end)
+    return cut if all(side.loss_mask.any() for side in cut) else None
 
 
 def spread(found: Seq[Candidate], most: int) -> list[Candidate]:

@@ -13,7 +13,8 @@ class Divergence:
     """A prefix of steps after which rollouts go on with different steps."""
 
     step: int
-    """Index of the step that differs; the steps before it are the same, token by token."""
+    """Index of the step that differs; the steps before it are the same, token by token, and so is
+    what was observed between them."""
     siblings: tuple[tuple[Rollout, ...], ...]
     """For every different step the rollouts that took it, in the order they were given."""
 
@@ -23,21 +24,26 @@ def divergences(rollouts: Seq[Rollout]) -> list[Divergence]:
 
     A rollout that ends after the prefix has no next step there. The work is linear in the tokens.
     """
-    # By node of the tree, the root first: tokens of a next step -> (its node, who took it).
-    children: list[dict[bytes, tuple[int, list[Rollout]]]] = [{}]
-    depths = [0]
+    # By state, in order of first appearance: how many steps lead to it, and who took which next.
+    depths: list[int] = []
+    taken: list[dict[bytes, list[Rollout]]] = []
+    states: dict[tuple[int, bytes], int] = {}
+
+    def arrive(key: tuple[int, bytes], depth: int) -> int:
+        if key not in states:
+            states[key] = len(depths)
+            depths.append(depth)
+            taken.append({})
+        return states[key]
+
     for rollout in rollouts:
-        node = 0
-        for step in rollout.steps:
-            ids = rollout.completion.token_ids[step.start : step.end].tobytes()
-            if ids not in children[node]:
-                children[node][ids] = (len(children), [])
-                children.append({})
-                depths.append(depths[node] + 1)
-            node, through = children[node][ids]
-            through.append(rollout)
+        ids = rollout.completion.token_ids
+        state = arrive((-1, ids[: rollout.before(0)].tobytes()), 0)
+        for k, step in enumerate(rollout.steps):
+            taken[state].setdefault(ids[step.start : step.end].tobytes(), []).append(rollout)
+            state = arrive((state, ids[step.start : rollout.before(k + 1)].tobytes()), k + 1)
     return [
-        Divergence(step=depth, siblings=tuple(tuple(through) for _, through in after.values()))
-        for depth, after in zip(depths, children, strict=True)
+        Divergence(step=depth, siblings=tuple(tuple(through) for through in after.values()))
+        for depth, after in zip(depths, taken, strict=True)
         if len(after) > 1
     ]

@@ -40,7 +40,7 @@ class LongestCorrectPairs(SampleBuilder):
         )
         if not graded:
             return []
-        chosen = max(graded, key=lambda side: (side.score, len(side.sequence.token_ids)))
+        chosen = max(graded, key=lambda side: (side.score, side.sequence.loss_mask.sum()))
         rejected = min(graded, key=lambda side: (side.score, _draw(side)))
         return candidates([chosen, rejected])
 

@@ -14,6 +14,7 @@ from rlstep.reporting.files import JsonLines
 from rlstep.types import (
     Completion,
     Failure,
+    Observed,
     OutcomeScore,
     Prompt,
     Rollout,
@@ -72,6 +73,7 @@ def _row(rollout: Rollout) -> dict[str, Any]:
         "finish_reason": completion.finish_reason,
         "stop_reason": completion.stop_reason,
         "versions": [[v.version, v.start, v.end] for v in completion.versions],
+        "observed": [[span.start, span.end] for span in completion.observed],
         "steps": [[step.start, step.end] for step in rollout.steps],
         "scores": {n: _score_row(rollout.scores[n]) for n in _KEPT if n in rollout.scores},
     }
@@ -94,6 +96,7 @@ def _rollout(row: dict[str, Any], prompt: Prompt) -> Rollout:
         finish_reason=row["finish_reason"],
         stop_reason=row["stop_reason"],
         versions=tuple(VersionSpan(version=v, start=a, end=b) for v, a, b in row["versions"]),
+        observed=tuple(Observed(start=a, end=b) for a, b in row.get("observed", ())),
     )
     return Rollout(
         rollout_id=row["rollout_id"],

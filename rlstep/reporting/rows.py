@@ -92,13 +92,15 @@ def _version(rollout: Rollout, index: int) -> int:
 
 
 def _step(rollout: Rollout, index: int) -> dict[str, Any]:
-    """Text and scores by source; a step that a source did not label has no score of it."""
+    """Text, what was observed after it, and scores by source; a step that a source did not label
+    has no score of it."""
     scores = {
         name: round(float(score.values[index]), 4)
         for name, score in sorted(rollout.scores.items())
         if isinstance(score, StepScores) and (score.n is None or score.n[index] > 0)
     }
-    return {"text": rollout.step_text(index), "scores": scores}
+    observed = {"observed": seen} if (seen := rollout.observation_text(index)) else {}
+    return {"text": rollout.step_text(index), **observed, "scores": scores}
 
 
 def _failure_text(failure: Failure) -> str:

@@ -68,7 +68,8 @@ class MonteCarlo(Labeller):
         """
         if not self.own_outcome:
             return {}
-        first = sum(step.end < rollout.inherited for step in rollout.steps)
+        inherited = rollout.inherited
+        first = sum(rollout.before(i + 1) < inherited for i in range(len(rollout.steps)))
         return dict.fromkeys(range(first, len(rollout.steps)), Tally.of(rollout))
 
     def _choose(

@@ -82,7 +82,7 @@ class Branch:
     @property
     def inherited(self) -> int:
         """Completion tokens taken over from the parent."""
-        return self.parent.steps[self.steps - 1].end if self.steps else 0
+        return self.parent.before(self.steps)
 
 
 def branch(
@@ -90,7 +90,7 @@ def branch(
 ) -> Branch:
     """Ask for `n` continuations of a rollout's first `steps` steps."""
     name = f"{parent.rollout_id}/{purpose}{steps}"
-    inherited = parent.steps[steps - 1].end if steps else 0
+    inherited = parent.before(steps)
     request = Request(
         request_id=name,
         prefix_ids=parent.prefix_ids(steps),
@@ -153,6 +153,7 @@ def _joined(
         finish_reason=continuation.finish_reason,
         stop_reason=continuation.stop_reason,
         versions=(*inherited, *written),
+        observed=tuple(span for span in parent.observed if span.end <= kept),
         cached=continuation.cached,
     )
 

@@ -12,7 +12,7 @@ def sequence(
 ) -> Sequence:
     """Prompt and completion up to `end`, of which the completion tokens `[start, end)` are trained.
 
-    Only tokens that were sampled: no end-of-sequence token is appended after a cut.
+    Only tokens that were sampled are trained, and no end-of-sequence token is appended after a cut.
 
     Args:
         start: first trained completion token.
@@ -25,7 +25,7 @@ def sequence(
     steps = [step for step in rollout.steps if step.end <= stop]
     length = len(prompt) + stop
     mask = np.zeros(length, dtype=bool)
-    mask[len(prompt) + start :] = True
+    mask[len(prompt) + start :] = completion.sampled[start:stop]
     index = np.full(length, -1, dtype=np.int32)
     for k, step in enumerate(steps):
         index[len(prompt) + step.start : len(prompt) + step.end] = k

@@ -30,10 +30,14 @@ class RepeatedNgrams(EachRollout):
         named("repeated_ngrams.source", self.source)
 
     def score(self, rollout: Rollout) -> RolloutScore:
-        ids = rollout.completion.token_ids
-        if len(ids) < self.n:
+        completion = rollout.completion
+        if len(completion.token_ids) < self.n:
             return RolloutScore(value=0.0)
-        ngrams = np.lib.stride_tricks.sliding_window_view(ids, self.n)
+        windows = np.lib.stride_tricks.sliding_window_view
+        said = windows(completion.sampled, self.n).all(axis=1)  # an environment may repeat itself
+        ngrams = windows(completion.token_ids, self.n)[said]
+        if not len(ngrams):
+            return RolloutScore(value=0.0)
         total, distinct = len(ngrams), len({ngram.tobytes() for ngram in ngrams})
         return RolloutScore(
             value=distinct / total - 1.0, detail=f"{distinct} of {total} {self.n}-grams distinct"

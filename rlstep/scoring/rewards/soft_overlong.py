@@ -31,7 +31,7 @@ class SoftOverlong(EachRollout):
         named("soft_overlong.source", self.source)
 
     def score(self, rollout: Rollout) -> RolloutScore:
-        tokens = len(rollout.completion.token_ids)
+        tokens = rollout.completion.length
         over = tokens - (self.longest - self.buffer)
         value = 0.0 - min(1.0, max(0.0, over / self.buffer))
         return RolloutScore(value=value, detail=f"{tokens} tokens")

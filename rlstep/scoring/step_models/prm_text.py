@@ -115,8 +115,10 @@ def problem_text(rollout: Rollout) -> str:
 
 
 def step_texts(rollout: Rollout) -> list[str]:
-    """The text of every step; the first begins with what the template wrote of it."""
-    texts = [rollout.step_text(k) for k in range(len(rollout.steps))]
+    """The text of every step behind what was observed before it; the first begins with what the
+    template wrote of it."""
+    observed = [rollout.observation_text(k) for k in range(-1, len(rollout.steps) - 1)]
+    texts = [seen + rollout.step_text(k) for k, seen in enumerate(observed)]
     if texts:
         texts[0] = str(rollout.prompt.meta.get("suffix", "")) + texts[0]
     return texts

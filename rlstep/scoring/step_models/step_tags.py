@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from rlstep.interfaces import Reader, StepInputs, StepLayout
@@ -30,7 +31,8 @@ class StepTags(StepLayout):
 
         def own(rollout: Rollout) -> StepInputs:
             completion = rollout.completion.token_ids
-            steps = (tag.escape(completion[step.start : step.end]) for step in rollout.steps)
+            ends = [0, *(step.end for step in rollout.steps)]
+            steps = (tag.escape(completion[a:b]) for a, b in pairwise(ends))
             return tagged(tag.escape(rollout.prompt.token_ids), steps, tag.id)
 
         def anew(rollout: Rollout) -> StepInputs:
