@@ -83,7 +83,7 @@ def observing(rollout: Rollout, seed: int) -> Rollout:
             observed=tuple(observed),
         ),
         steps=tuple(steps),
-        inherited=0 if rollout.inherited == 0 else int(places[rollout.inherited]),
+        inherited=0 if rollout.parent is None else int(places[rollout.inherited]),
         scores={name: score(given) for name, given in rollout.scores.items()},
     )
 
