@@ -26,7 +26,7 @@ from rlstep.interfaces import Item, Verifier
 from rlstep.scoring.processes import verifier_worker
 from rlstep.types import Failure, OutcomeScore, Verdict
 
-_START_S = 60.0
+_START_S = 150.0
 """Longest time for a worker to load its verifier."""
 _LARGEST_CHUNK = 64
 """Items sent at once. Their answers come back one by one, so a chunk shares no deadline."""
