@@ -35,7 +35,7 @@ from typing import Any
 from rlstep.checks import at_least
 from rlstep.scoring.programs.sandbox_filter import seccomp_filter
 
-_START_S = 20.0
+_START_S = 60.0
 """Longest time for a sandbox to start its program, which is no time of the program's."""
 _GRACE_S = 5.0
 """How long after its deadline a monitor is waited for."""
