@@ -107,10 +107,10 @@ ROWS: list[Mapping[str, Any]] = [
 
 async def test_rows_arrive_as_they_are() -> None:
     with PatientPool(WithRow(), workers=2) as pool:
-        outcomes = await pool.verify([WithRow().item(rollout(row)) for row in ROWS * 4])
+        outcomes = await pool.verify([WithRow().item(rollout(row)) for row in ROWS * 20])
         tuples = await pool.verify([WithRow().item(rollout({"pair": (1, (2, 3))}))])
     found = [json.loads(o.extracted) for o in [*outcomes, *tuples] if isinstance(o, OutcomeScore)]
-    assert found == [*ROWS * 4, {"pair": [1, [2, 3]]}]
+    assert found == [*ROWS * 20, {"pair": [1, [2, 3]]}]
 
 
 async def test_a_pool_and_this_process_hand_over_the_same() -> None:
