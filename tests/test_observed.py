@@ -40,6 +40,18 @@ def spread(column: np.ndarray, at: np.ndarray, length: int, fill: np.ndarray) ->
     return out
 
 
+def marked(group: Group) -> Group:
+    """The same with another last token in every step: whoever has sampled the same has taken the
+    same steps, as under a splitter. Else they would see different things after the same tokens."""
+
+    def one(rollout: Rollout) -> Rollout:
+        ids = rollout.completion.token_ids.copy()
+        ids[[step.end - 1 for step in rollout.steps]] += 3
+        return replace(rollout, completion=replace(rollout.completion, token_ids=ids))
+
+    return replace(group, rollouts=tuple(map(one, group.rollouts)))
+
+
 def observing(rollout: Rollout, seed: int) -> Rollout:
     """The same steps with something observed after some of them: as the history says, so that
     rollouts that have done the same see the same. Scores of observed tokens are garbage."""
@@ -112,7 +124,7 @@ def contents(samples: Samples) -> Mapping[str, Any] | list[Any]:
 def test_what_was_observed_changes_nothing_that_is_trained(
     builder: SampleBuilder, one: Group, other: Group, seed: int
 ):
-    plain = [one, other]
+    plain = [marked(one), marked(other)]
     seen = [
         replace(group, rollouts=tuple(observing(r, seed) for r in group.rollouts))
         for group in plain

@@ -10,6 +10,7 @@ import numpy as np
 from rlstep.advantages.arithmetic import Wide
 from rlstep.advantages.step_returns import StepReturns
 from rlstep.checks import between
+from rlstep.measuring.ties import cleared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class Clip(StepReturns):
         between("advantages.eta", self.eta, 0.0, 1.0)
 
     def step_rewards(self, scores: Wide) -> Wide:
-        return np.minimum(scores - self.eta, 0.0)
+        return np.minimum(cleared(scores - self.eta, scores, self.eta), 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

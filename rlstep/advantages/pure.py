@@ -56,6 +56,12 @@ class Pure(StepReturns):
         return weights / weights.sum() * signed
 
     def process_advantages(self, rewards: list[Wide], rollouts: list[Rollout]) -> list[Wide]:
+        found = self._less_baseline(rewards, rollouts)
+        # The softmax makes this of a score's rounding; colder, it is the minimum, which does not.
+        magnified = float(np.clip(0.5 / self.temperature, 1.0, 100.0))
+        return [cleared(steps, *(magnified * terms for terms in rewards)) for steps in found]
+
+    def _less_baseline(self, rewards: list[Wide], rollouts: list[Rollout]) -> list[Wide]:
         if self.baseline == "return":
             return super().process_advantages(rewards, rollouts)
         if len(rollouts) < 2:
@@ -70,6 +76,6 @@ class Pure(StepReturns):
             tokens = np.array([size.sum() for size in sizes])
             each = (totals.sum() - totals) / (tokens.sum() - tokens)
         return [
-            cleared(suffix_sums(steps - baseline * size), *rewards)
+            suffix_sums(steps - baseline * size)
             for steps, baseline, size in zip(rewards, each, sizes, strict=True)
         ]

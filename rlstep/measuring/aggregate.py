@@ -15,6 +15,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rlstep.measuring.ties import tolerance
+
 Aggregate: TypeAlias = Literal["min", "product", "last", "mean"]
 """One number from a chain's step scores."""
 
@@ -95,8 +97,10 @@ def best_of_n(scores: ArrayLike, outcomes: ArrayLike, n: int) -> float:
 
 
 def first_below(scores: ArrayLike, threshold: float) -> int | None:
-    """Index of the first step that scores under the threshold (strictly), None if none does."""
-    found = np.flatnonzero(np.asarray(scores, dtype=np.float64) < threshold)
+    """Index of the first step that scores under the threshold (strictly, and by more than
+    rounding), None if none does."""
+    least = threshold - tolerance(threshold)
+    found = np.flatnonzero(np.asarray(scores, dtype=np.float64) < least)
     return int(found[0]) if len(found) else None
 
 

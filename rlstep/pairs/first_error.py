@@ -22,8 +22,7 @@ def first_error(scores: StepScores, threshold: float) -> int | None:
     A step without a label (n = 0) is taken as right: binary search labels only around the error.
     """
     labelled = True if scores.n is None else scores.n > 0
-    # Rounded as the scores are: 7 of 10 are not under 0.7, though float32(0.7) is.
-    return first_below(np.where(labelled, scores.values, np.inf), float(np.float32(threshold)))
+    return first_below(np.where(labelled, scores.values, np.inf), threshold)
 
 
 @dataclass(frozen=True, kw_only=True)

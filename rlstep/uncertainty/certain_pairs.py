@@ -9,6 +9,7 @@ import numpy as np
 
 from rlstep.checks import at_least
 from rlstep.interfaces import SampleBuilder
+from rlstep.measuring.ties import tolerance
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.types import Group, Pair, PairSamples, Rollout, Sequence
 from rlstep.uncertainty.sigma import known_sigma
@@ -46,8 +47,12 @@ class CertainPairs(Wrapper):
         by_id = {r.rollout_id: r for group in groups for r in group.rollouts}
         sigmas = [self._sigma(side, rollout_of(side, by_id)) for side in made.sequences]
         limits = [self.k * np.hypot(sigmas[p.chosen], sigmas[p.rejected]) for p in made.pairs]
-        # Where a sigma is NaN the margin is above nothing.
-        kept = [p for p, limit in zip(made.pairs, limits, strict=True) if p.margin > limit]
+        # Where a sigma is NaN the margin is above nothing; a margin of k sigmas is not above k.
+        kept = [
+            p
+            for p, limit in zip(made.pairs, limits, strict=True)
+            if p.margin > limit + tolerance([p.chosen_score, p.rejected_score, limit])
+        ]
         return _with_pairs(made, kept)
 
     def _sigma(self, side: Sequence, rollout: Rollout) -> float:

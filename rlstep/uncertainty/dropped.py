@@ -7,6 +7,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 from rlstep.checks import at_least
+from rlstep.measuring.ties import tolerance
 from rlstep.types import Failure, Group, Rollout, Samples, Score
 from rlstep.uncertainty.sigma import step_sigma
 from rlstep.uncertainty.wrapper import Wrapper, is_read, rescored
@@ -43,7 +44,7 @@ class Dropped(Wrapper):
 
     def _kept(self, rollout: Rollout) -> Score:
         sigma = step_sigma(rollout, self.source)
-        if sigma is None or not self.most or (sigma <= self.most).all():
+        if sigma is None or not self.most or (sigma <= self.most + tolerance(self.most)).all():
             return rollout.scores[self.source]
         step = int(sigma.argmax())
         return Failure(

@@ -11,6 +11,7 @@ import numpy as np
 from rlstep.advantages.process import ProcessAdvantages
 from rlstep.checks import named
 from rlstep.interfaces import SampleBuilder
+from rlstep.measuring.ties import cleared
 from rlstep.tensors.sequences import labelled_scores
 from rlstep.types import Failure, Group, Rollout, Samples, Score, StepScores
 from rlstep.uncertainty.sigma import log_of
@@ -27,14 +28,14 @@ def combined(members: Seq[StepScores], disagreement: Disagreement) -> StepScores
             log_sigma, the noise of labels, is no part of it. The version is the oldest.
 
     Returns:
-        Where all agree log_sigma is -inf: a standard deviation of 0.
+        Where all agree (but for rounding) log_sigma is -inf: a standard deviation of 0.
     """
     values = np.stack([member.values.astype(np.float64) for member in members])
     spread = np.ptp(values, axis=0) if disagreement == "gap" else values.std(axis=0)
     return StepScores(
         values=values.mean(axis=0).astype(np.float32),
         version=min(member.version for member in members),
-        log_sigma=log_of(spread),
+        log_sigma=log_of(cleared(spread, values)),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rlstep.checks import at_least
+from rlstep.measuring.ties import cleared
 from rlstep.types import Group, Rollout, Samples, Score, StepScores
 from rlstep.uncertainty.sigma import step_sigma
 from rlstep.uncertainty.wrapper import Wrapper, is_read, rescored
@@ -42,4 +43,6 @@ class Penalised(Wrapper):
         score, sigma = rollout.scores[self.source], step_sigma(rollout, self.source)
         if sigma is None or not isinstance(score, StepScores):
             return score
-        return replace(score, values=(score.values - self.k * sigma).astype(np.float32))
+        less = self.k * sigma
+        bounds = cleared(score.values - less, score.values, less)
+        return replace(score, values=bounds.astype(np.float32))

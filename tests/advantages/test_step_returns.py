@@ -36,6 +36,12 @@ def returns(form: StepReturns, scores: Seq[float]) -> np.ndarray:
 # --- step rewards and their returns --------------------------------------------------------------
 
 
+@pytest.mark.parametrize("eta", [0.1, 0.3, 0.5, 0.7])
+def test_a_score_of_eta_costs_nothing_however_it_was_rounded(eta: float):
+    lower = np.nextafter(np.float32(eta), np.float32(0))
+    assert Clip(eta=eta).step_rewards(np.array([lower, eta], np.float64)).tolist() == [0.0, 0.0]
+
+
 def test_clip():
     form = Clip(eta=0.5)
     assert form.step_rewards(np.array([0.25, 0.5, 1.0])).tolist() == [-0.25, 0.0, 0.0]

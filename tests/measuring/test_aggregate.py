@@ -141,6 +141,13 @@ def test_the_first_error_is_strictly_below():
     assert first_below([], 0.5) is None
 
 
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_score_at_the_threshold_is_not_below_it_however_it_was_rounded(threshold: float):
+    lower = np.nextafter(np.float32(threshold), np.float32(0))
+    assert first_below([np.float32(threshold), lower], threshold) is None
+    assert first_below([threshold - 1e-5], threshold) == 0
+
+
 def test_first_error_accuracy_worked_by_hand():
     # Five chains with an error, three found exactly: 0.6. Two without, both: 1. F1 = 1.2 / 1.6.
     labels = [0, 1, 2, 3, 4, None, None]

@@ -47,6 +47,11 @@ def test_the_margin_against_both_sides_worked_by_hand(k: float, pairs: int):
     assert len(samples.pairs) == pairs == samples.groups == 1 - samples.groups_without_signal
 
 
+@pytest.mark.parametrize("sigma", [(0.3, 0.4), (0.4, 0.3), (0.5, 1e-9)])
+def test_a_margin_of_just_k_is_not_above_it(sigma: tuple[float, float]):
+    assert built(1.0, make_group(*refined(*sigma))).pairs == ()
+
+
 def test_what_is_left_keeps_its_sides():
     both = make_group(*refined(0.9, 0.9)), make_group(*refined(0.1, 0.1, "q"))
     samples = built(1.0, *both)

@@ -47,6 +47,14 @@ def test_one_unsure_step_fails_the_rollouts_scores(caplog: pytest.LogCaptureFixt
     assert unsure.outcome is not None  # only the one source fails
 
 
+@pytest.mark.parametrize("most", [0.1, 0.2, 0.3, 0.7])
+def test_a_step_at_the_limit_is_kept_though_its_logarithm_is_rounded(most: float):
+    spy = Spy()
+    at_it = make_rollout("a", [[11]], scores={"prm": make_step_scores([0.5], most)})
+    Dropped(of=spy, source="prm", most=most).samples([make_group(at_it)])
+    assert spy.seen[0].rollouts[0].step_scores("prm") is not None
+
+
 def test_what_is_dropped_stands_in_no_pair():
     builder = Dropped(of=OutcomePairs(step_source="prm"), source="prm", most=0.3)
     samples = builder.samples([group()])

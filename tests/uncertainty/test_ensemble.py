@@ -33,6 +33,12 @@ def test_mean_and_disagreement_worked_by_hand():
     assert sigma(std) == pytest.approx([0.14**0.5, 0.0])
 
 
+@pytest.mark.parametrize("disagreement", ["gap", "std"])
+def test_members_that_differ_by_rounding_agree(disagreement):
+    rounded = [float(np.nextafter(np.float32(value), np.float32(2))) for value in (0.3, 0.9)]
+    assert sigma(combined(scores([0.3, 0.9], rounded), disagreement)) == [0.0, 0.0]
+
+
 @given(
     values=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=6),
     number=st.integers(2, 7),

@@ -30,6 +30,16 @@ def test_scores_less_k_sigma_worked_by_hand():
     assert samples.sequences[0].step_scores.dtype == np.float32
 
 
+@pytest.mark.parametrize("value", [0.1, 0.3, 0.7])
+def test_a_bound_that_cancels_is_nothing_and_no_rounding(value: float):
+    rollouts = [
+        make_rollout("a", [[11]], outcome=1.0, scores={"prm": make_step_scores([value], value)}),
+        make_rollout("b", [[12]], outcome=0.0, scores={"prm": make_step_scores([0.8], 0.8)}),
+    ]
+    samples = Penalised(of=INNER, source="prm").samples([make_group(*rollouts)])
+    assert [s.step_scores.tolist() for s in samples.sequences] == [[0.0], [0.0]]
+
+
 def test_counts_are_penalised_by_their_posterior():
     # k = 3 of n = 4: 0.75 less the standard deviation of Beta(4, 2), 0.178174.
     scores = {"monte_carlo": make_counts([4], [3])}
