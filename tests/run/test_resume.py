@@ -30,9 +30,10 @@ LINGERING = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
 """Ray's own agents (2.60) outlive a driver that was killed without a word by a minute."""
 
 
-def sockets() -> set[Path]:
-    """Folders that engines talk through."""
-    return set(Path("/tmp").glob("rlstep-vllm-*"))
+def sockets(under: int) -> set[Path]:
+    """Folders that the engines of a run, by the process that started it, talk through."""
+    pids = [process.pid for process in descendants(under)]
+    return {folder for pid in pids for folder in Path("/tmp").glob(f"rlstep-vllm-{pid}-*")}
 
 
 def hub_folder(folder: Path) -> dict[str, bytes]:
@@ -64,10 +65,12 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         wait_for(gone(p.pid for p in below), "end of everything below")
         printed = finish(other)
-    left = sockets()
     export("killed", runs, tmp_path / "of-the-killed")
-    train(policy, runs, "--name", "killed", *exports, "--resume", "True")
-    assert sockets() <= left  # the killed engine's may lie there
+    with started(policy, runs, "--name", "killed", *exports, "--resume", "True") as process:
+        wait_for_iteration(process, runs / "killed", 3)
+        talking = sockets(process.pid)
+        finish(process)
+    assert talking and not any(folder.exists() for folder in talking)
 
     # What is made of a checkpoint is what the run itself exports, killed or not.
     of_both = [hub_folder(runs / n / "exports" / "iteration-000002") for n in ("whole", "killed")]

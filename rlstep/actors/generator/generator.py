@@ -42,7 +42,7 @@ def own_sockets() -> TemporaryDirectory[str]:
     vLLM 0.32 leaves three behind for every engine. Their paths end at 107 bytes, so a deep TMPDIR
     would break the engine's start.
     """
-    folder = TemporaryDirectory(prefix="rlstep-vllm-", dir="/tmp")
+    folder = TemporaryDirectory(prefix=f"rlstep-vllm-{os.getpid()}-", dir="/tmp")
     os.environ["VLLM_RPC_BASE_PATH"] = folder.name
     return folder
 
