@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib.util
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -82,6 +83,19 @@ def _json_able(name: str, value: Any) -> None:
             _json_able(f"{name}.{number}", entry)
     elif not (value is None or isinstance(value, str | int | float)):
         raise ValueError(f"{name} is of type {type(value).__name__}, which JSON does not have")
+
+
+def needs_extra(name: str, package: str) -> None:
+    """Refuse to work without a package that the extra of its name brings.
+
+    Raises:
+        ValueError: it is not installed; says how it is.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise ValueError(
+            f"{name} needs the package {package}, which is not installed:"
+            f" pip install 'rlstep[{package}]'"
+        )
 
 
 def check_types(value: Any, path: str) -> None:

@@ -16,6 +16,7 @@ from rlstep.interfaces import (
     Loss,
     RolloutStrategy,
     SampleBuilder,
+    Sink,
     StepModel,
     StepSplitter,
     Task,
@@ -27,6 +28,7 @@ from rlstep.learner_config import ModelConfig as ModelConfig
 from rlstep.learner_config import OptimizerConfig as OptimizerConfig
 from rlstep.learner_config import PoolingConfig as PoolingConfig
 from rlstep.measuring.monitors import Monitors
+from rlstep.reporting.sinks.usual import USUAL
 from rlstep.types import AdvantageSamples
 
 
@@ -215,6 +217,8 @@ class Config:
     """When and on how many held-out problems accuracy is measured."""
     monitors: Monitors = Monitors()
     """What is watched for reward hacking, and when it raises an alarm."""
+    sinks: tuple[Sink, ...] = USUAL
+    """Where metrics and rollouts go, closed the last one first. A sink that fails ends no run."""
     placement: PlacementConfig = PlacementConfig()
     """How many GPUs each role's actors get."""
     iterations: int = 100

@@ -25,11 +25,12 @@ ROOMS = (
     "labels",
     "uncertainty",
     "losses",
+    "sinks",
 )
 """In the order in which a run uses them."""
 
-_PLACES = {"labels": "rlstep.tensors.labels"}
-"""Where a room that is a single module stands."""
+_PLACES = {"labels": "rlstep.tensors.labels", "sinks": "rlstep.reporting.sinks"}
+"""Where a room that is a single module, or stands in another, is found."""
 
 _ARXIV = re.compile(r"\b\d{4}\.\d{5}(?!\d)")
 

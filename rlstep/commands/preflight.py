@@ -74,7 +74,12 @@ def preflight(config: Config) -> tuple[list[tuple[str, str]], list[str]]:
             prompts = preparing.check(config, root)[1]
         return f"{len(prompts.train):,} problems, {len(prompts.evaluation):,} held out"
 
+    def sinks() -> str:
+        with naming_refusals():
+            return preparing.check_sinks(config)
+
     look("models and data", problems)
+    look("sinks", sinks)
     look("run", lambda: _place(config, root, prompts))
     look("disk", lambda: _disk(config, root))
     look("ports", _ports)

@@ -30,6 +30,9 @@ from rlstep.interfaces.samples import SampleBuilder as SampleBuilder
 from rlstep.interfaces.scoring import Item as Item
 from rlstep.interfaces.scoring import Labeller as Labeller
 from rlstep.interfaces.scoring import Verifier as Verifier
+from rlstep.interfaces.sinks import OpenSink as OpenSink
+from rlstep.interfaces.sinks import RunStart as RunStart
+from rlstep.interfaces.sinks import Sink as Sink
 from rlstep.interfaces.step_models import LabelView as LabelView
 from rlstep.interfaces.step_models import Reader as Reader
 from rlstep.interfaces.step_models import StepInputs as StepInputs

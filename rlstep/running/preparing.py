@@ -14,6 +14,7 @@ from rlstep.interfaces import JudgeModel, PromptSet, Tokenizer
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.probe import read_probe
 from rlstep.reporting.run_directory import RunDirectory, check_no_run, default_root
+from rlstep.reporting.sinks.files import Files
 from rlstep.running.checkpoint import Checkpoint, Checkpoints
 from rlstep.running.resuming import check_resume
 from rlstep.scoring.judges.routing import check_routes
@@ -42,6 +43,22 @@ def check(config: Config, root: Path) -> tuple[Tokenizer, PromptSet]:
     for model in config.step_models:
         model.reader(tokenizer)  # refuses what does not fit; the roles make their own
     return tokenizer, load_prompts(config, tokenizer)
+
+
+def check_sinks(config: Config) -> str:
+    """The sinks of a run, by name, of which each can do its work.
+
+    Raises:
+        ValueError: one cannot; the message says what to do.
+    """
+    if not any(isinstance(sink, Files) for sink in config.sinks):
+        raise ValueError(
+            "sinks has no Files(), of which the summary, the page and `rlstep show` are made, and"
+            f" which a resume goes on with; add it: sinks=(Files(), *{config.sinks!r})"
+        )
+    for sink in config.sinks:
+        sink.check()
+    return ", ".join(type(sink).__name__ for sink in config.sinks)
 
 
 def resume_point(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rlstep.config import Config
 from rlstep.interfaces import PromptSet, RolloutContext, StepOracle, Tokenizer
 from rlstep.measuring.evaluation import evaluate_prm, tells_apart
-from rlstep.measuring.metrics import Record, rollout_metrics
+from rlstep.measuring.metrics import rollout_metrics
 from rlstep.measuring.monitors import alarms, tell
 from rlstep.plugins import check_failed_scores, naming_plugins, naming_refusals
 from rlstep.reporting.disk import DiskFull
@@ -30,8 +30,8 @@ from rlstep.rollouts.held_out import sample_greedily, sample_probe
 from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
 from rlstep.running.exports import export_iteration
 from rlstep.running.loop import train
-from rlstep.running.preparing import check, resolve_run_dir, resume_point
-from rlstep.types import Group, Prompt, Rollout, Sampling
+from rlstep.running.preparing import check, check_sinks, resolve_run_dir, resume_point
+from rlstep.types import Prompt, Rollout, Sampling
 
 if TYPE_CHECKING:
     from rlstep.actors.roles import RunRoles
@@ -51,6 +51,7 @@ def prepare(config: Config, recipe: Config | None = None) -> Run:
     """
     root = resolve_run_dir(config)
     with naming_refusals():
+        check_sinks(config)
         tokenizer, prompts = check(config, root)
     open_directory = RunDirectory.reopen if config.resume else RunDirectory.create
     directory = open_directory(root, config.name)
@@ -98,6 +99,7 @@ class Run:
             reporter = Reporter(
                 self.directory,
                 self.config,
+                sinks=self.config.sinks,
                 iterations=self.config.iterations,
                 evaluation_every=self.config.evaluation.every,
                 resumed=state.iteration if resume else None,
@@ -177,8 +179,8 @@ class Run:
         return True
 
     async def _iterate(self, state: RunState, started: float) -> None:
-        config = self.config
-        done = train(config, self.roles, self.prompts.train, self._report, state.iteration)
+        config, report = self.config, self.reporter.iteration
+        done = train(config, self.roles, self.prompts.train, report, state.iteration)
         async with aclosing(done):
             async for iteration in done:
                 self.seconds = time.monotonic() - started
@@ -192,18 +194,6 @@ class Run:
                     return
                 if _due(iteration, config.evaluation.every) and iteration < config.iterations:
                     await self._evaluate(iteration)
-
-    def _report(self, record: Record, groups: Sequence[Group]) -> None:
-        try:
-            self.reporter.iteration(record, groups)
-        except Exception:
-            if not self.stopped.is_set():
-                raise
-            # `ray job stop` (2.60) signals every child of the driver, wandb's service among them.
-            # The iteration is done all the same, and its checkpoint is still to be written.
-            logger.exception(
-                "iteration %d could not be reported while stopping", record["iteration"]
-            )
 
     def _state(self, iteration: int) -> RunState:
         return RunState(

@@ -10,7 +10,7 @@ from rlstep.config import Config
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.rows import rollout_rows
 from rlstep.reporting.run_directory import RunDirectory
-from rlstep.reporting.sinks import FileSink
+from rlstep.reporting.sinks.files import Files
 from rlstep.testing.small import small_config
 from rlstep.types import Failure, Group, OutcomeScore, Prompt, Rollout, Verdict
 from tests.builders import make_prompt, make_step_scores, make_text_rollout
@@ -77,7 +77,7 @@ def record_run(
         iterations=ITERATIONS,
         oracle=oracle,
         recipe=recipe,
-        sinks=[FileSink()],
+        sinks=[Files()],
     )
     with reporter:
         reporter.iteration({"iteration": 0, "eval/accuracy": 0.25, "eval/problems": 8})

@@ -21,7 +21,8 @@ from rlstep.reporting.plots import draw_by_position, draw_panel
 from rlstep.reporting.recorded_run import Difference, RecordedRun, flat
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory
-from rlstep.reporting.sinks import FileSink, PageSink
+from rlstep.reporting.sinks import page as page_sink
+from rlstep.reporting.sinks.files import Files
 from rlstep.testing.small import small_config
 from tests.reporting.browser import CHROMIUM, Page, browser_page
 from tests.reporting.recorded import ITERATIONS, Oracle, groups, record_run
@@ -53,7 +54,7 @@ def a_run(root: Path, name: str = "demo", text: str = MARKUP) -> RunDirectory:
     recipe = small_config(name="recipe")
     config = replace(recipe, name=name, loss=Dpo(beta=0.25))
     with Reporter(
-        run, config, iterations=ITERATIONS, recipe=recipe, oracle=Oracle(), sinks=[FileSink()]
+        run, config, iterations=ITERATIONS, recipe=recipe, oracle=Oracle(), sinks=[Files()]
     ) as reporter:
         reporter.iteration({"iteration": 0, **EVALUATED})
         for iteration in range(1, ITERATIONS + 1):
@@ -249,7 +250,7 @@ def test_the_command_prints_where_the_page_is(tmp_path: Path, capsys: pytest.Cap
 
 def test_a_run_ends_with_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run = RunDirectory.create(tmp_path, "demo")
-    with Reporter(run, small_config(), iterations=1, sinks=[PageSink(), FileSink()]) as reporter:
+    with Reporter(run, small_config(), iterations=1, sinks=[page_sink.Page(), Files()]) as reporter:
         reporter.iteration({"iteration": 1, "rollout/rollouts": 4}, groups(1))
         assert not run.report.exists()
     assert capsys.readouterr().out == f"report {run.report}\n"
@@ -267,7 +268,7 @@ def test_a_page_that_fails_fails_nothing_else(
 
     monkeypatch.setattr(page_module, "render", broken)
     run = record_run(tmp_path)
-    with Reporter(run, small_config(), iterations=1, sinks=[PageSink(), FileSink()]):
+    with Reporter(run, small_config(), iterations=1, sinks=[page_sink.Page(), Files()]):
         pass
     told = capsys.readouterr().out
     assert (

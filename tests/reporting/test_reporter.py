@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from rlstep.interfaces import RunStart, Sink
 from rlstep.measuring.metrics import Record
+from rlstep.reporting.files import JsonLines
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory
-from rlstep.reporting.sinks import FileSink, RunStart, Sink
+from rlstep.reporting.sinks.files import Files
 from rlstep.types import Failure, Group, Prompt
 from tests.builders import make_counts, make_rollout
 
@@ -23,27 +26,34 @@ class Settings:
 
 
 class RecordingSink(Sink):
-    """Remembers its calls; may fail on one of them."""
+    """Remembers its calls; fails on some of them."""
 
-    def __init__(self, fails: str = "") -> None:
+    def __init__(self, *fails: str) -> None:
         self.calls: list[str] = []
+        self.records: list[Record] = []
         self.fails = fails
         self.summary: Mapping[str, Any] = {}
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
-        if name == self.fails:
-            raise RuntimeError(f"{name} failed")
+        if name in self.fails:
+            raise RuntimeError(f"{name} failed at http://me:hunter2@node:1")
 
-    def open(self, start: RunStart) -> None:
+    def open(self, start: RunStart) -> RecordingSink:
         self._call("open")
+        return self
 
     def iteration(self, record: Record, groups: Sequence[Group]) -> None:
+        self.records.append(record)
         self._call(f"iteration {record['iteration']}")
 
     def close(self, summary: Mapping[str, Any]) -> None:
         self.summary = summary
         self._call("close")
+
+
+class FailingSink(RecordingSink):
+    """One that has another name in what is said and counted."""
 
 
 @pytest.fixture
@@ -65,7 +75,7 @@ def group() -> Group:
 
 
 def test_the_files_of_a_run(directory: RunDirectory):
-    with Reporter(directory, Settings(), iterations=2, sinks=[FileSink()]) as reporter:
+    with Reporter(directory, Settings(), iterations=2, sinks=[Files()]) as reporter:
         reporter.iteration({"iteration": 1, "train/loss": 0.5, "time/iteration": 2.0}, [group()])
         reporter.add_to_summary(trained_rollouts=2)
 
@@ -80,7 +90,7 @@ def test_the_files_of_a_run(directory: RunDirectory):
 
 
 def test_a_rollout_can_be_read(directory: RunDirectory):
-    with Reporter(directory, Settings(), iterations=2, sinks=[FileSink()]) as reporter:
+    with Reporter(directory, Settings(), iterations=2, sinks=[Files()]) as reporter:
         reporter.iteration({"iteration": 1}, [group()])
     scored, failed, lost = directory.rollouts
     assert scored == {
@@ -108,7 +118,7 @@ def test_a_rollout_can_be_read(directory: RunDirectory):
 def test_a_resumed_run_goes_on_from_its_checkpoint(directory: RunDirectory):
     def run(iterations: Sequence[int], resumed: int | None) -> None:
         with Reporter(
-            directory, Settings(), iterations=4, resumed=resumed, sinks=[FileSink()]
+            directory, Settings(), iterations=4, resumed=resumed, sinks=[Files()]
         ) as reporter:
             for iteration in iterations:
                 record = {"iteration": iteration, "time/iteration": 1.0, "run": len(iterations)}
@@ -130,11 +140,11 @@ def test_a_resumed_run_goes_on_from_its_checkpoint(directory: RunDirectory):
 
 
 def test_an_old_summary_is_gone_from_the_start(directory: RunDirectory):
-    with Reporter(directory, Settings(), iterations=1, sinks=[FileSink()]) as reporter:
+    with Reporter(directory, Settings(), iterations=1, sinks=[Files()]) as reporter:
         reporter.iteration({"iteration": 1})
         reporter.add_to_summary(complete=True)
     assert json.loads(directory.summary.read_text())["complete"] is True
-    with Reporter(directory, Settings(), iterations=2, resumed=1, sinks=[FileSink()]) as reporter:
+    with Reporter(directory, Settings(), iterations=2, resumed=1, sinks=[Files()]) as reporter:
         assert not directory.summary.exists()  # who looks now sees a run that goes on
         reporter.iteration({"iteration": 2})
     assert "complete" not in json.loads(directory.summary.read_text())
@@ -154,21 +164,119 @@ def test_an_error_in_the_run_closes_every_sink_and_passes_on(directory: RunDirec
     assert json.loads(directory.summary.read_text())["failed"] is True
 
 
-def test_a_sink_that_does_not_open_ends_the_run_and_closes_the_open_ones(directory: RunDirectory):
-    first, second, third = RecordingSink(), RecordingSink(fails="open"), RecordingSink()
-    reporter = Reporter(directory, Settings(), iterations=2, sinks=[first, second, third])
-    with pytest.raises(RuntimeError, match="open failed"), reporter:
-        pytest.fail("the block must not run")
-    assert (first.calls, second.calls, third.calls) == (["open", "close"], ["open"], [])
-    assert first.summary["failed"] is True
+EVERY = ("open", "iteration 1", "iteration 2", "iteration 3", "close")
 
 
-def test_a_sink_that_fails_to_close_does_not_keep_the_others_open(directory: RunDirectory):
-    first, second = RecordingSink(), RecordingSink(fails="close")
-    reporter = Reporter(directory, Settings(), iterations=2, sinks=[first, second])
-    with pytest.raises(RuntimeError, match="close failed"), reporter:
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name == "rlstep.reporting.reporter"]
+
+
+# Where it stands, on which calls it fails; how often it is heard of, and the count that the records
+# of iterations 1, 2 and 3 carry of what failed since the one before.
+FAILURES: list[tuple[tuple[str, ...], int, tuple[int, int, int]]] = [
+    ((), 0, (0, 0, 0)),
+    (("open",), 1, (1, 0, 0)),
+    (("iteration 1",), 2, (0, 1, 0)),  # and that it works again
+    (("iteration 2",), 2, (0, 0, 1)),
+    (("iteration 3",), 2, (0, 0, 0)),  # told by the summary
+    (("iteration 1", "iteration 2"), 2, (0, 1, 1)),
+    (("iteration 1", "iteration 3"), 4, (0, 1, 0)),
+    (("iteration 1", "iteration 2", "iteration 3"), 2, (0, 1, 1)),
+    (("iteration 1", "iteration 2", "iteration 3", "close"), 1, (0, 1, 1)),
+    (("close",), 1, (0, 0, 0)),
+]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize(("fails", "heard", "counts"), FAILURES)
+def test_a_sink_that_fails_ends_no_run_and_harms_no_other(
+    directory: RunDirectory,
+    caplog: pytest.LogCaptureFixture,
+    place: int,
+    fails: tuple[str, ...],
+    heard: int,
+    counts: tuple[int, int, int],
+):
+    others, failing = [RecordingSink(), RecordingSink()], FailingSink(*fails)
+    sinks = [Files(), *others[:place], failing, *others[place:]]
+    with (
+        caplog.at_level(logging.WARNING),
+        Reporter(directory, Settings(), iterations=3, sinks=sinks) as reporter,
+    ):
+        for iteration in (1, 2, 3):
+            reporter.iteration({"iteration": iteration})
+    for other in others:
+        assert other.calls == list(EVERY)
+    assert failing.calls == (list(EVERY) if "open" not in fails else ["open"])  # tried again
+    told = [{"sinks/failed": count} if count else {} for count in counts]
+    expected = [{"iteration": i, **each} for i, each in enumerate(told, 1)]
+    assert list(directory.metrics) == expected == others[0].records
+    summary = json.loads(directory.summary.read_text())
+    assert summary["failed"] is False
+    assert summary.get("sinks_failed") == ({"FailingSink": len(fails)} if fails else None)
+    assert len(said(caplog)) == heard
+    if heard:
+        first = said(caplog)[0]
+        assert f"FailingSink: RuntimeError: {fails[0]} failed" in first
+        assert "test_reporter.py, line" in first and "hunter2" not in first
+        assert ("goes on without it" in first) == ("open" in fails)
+
+
+@pytest.mark.parametrize("wrong", [None, {}, object()])
+def test_a_sink_that_opens_nothing_is_named(directory: RunDirectory, caplog, wrong: Any):
+    class Forgetful(RecordingSink):
+        def open(self, start: RunStart) -> Any:
+            return wrong
+
+    with Reporter(directory, Settings(), iterations=1, sinks=[Files(), Forgetful()]) as reporter:
+        reporter.iteration({"iteration": 1})
+    assert "Forgetful: TypeError: open returned" in said(caplog)[0]
+
+
+def test_the_files_fail_like_any_other(directory: RunDirectory, monkeypatch, caplog):
+    other = RecordingSink()
+    with Reporter(directory, Settings(), iterations=2, sinks=[Files(), other]) as reporter:
+        with monkeypatch.context() as broken:
+            broken.setattr(JsonLines, "append", lambda *_: [].pop())
+            reporter.iteration({"iteration": 1})
+        reporter.iteration({"iteration": 2})
+    assert other.calls == ["open", "iteration 1", "iteration 2", "close"]
+    assert [row["iteration"] for row in directory.metrics] == [1, 2]  # nothing is lost
+    assert "Files: IndexError" in said(caplog)[0]
+
+
+def test_ctrl_c_in_a_sink_is_no_failure_of_it(directory: RunDirectory):
+    class Interrupted(RecordingSink):
+        def iteration(self, record: Record, groups: Sequence[Group]) -> None:
+            raise KeyboardInterrupt
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Reporter(directory, Settings(), iterations=1, sinks=[Interrupted()]) as reporter,
+    ):
+        reporter.iteration({"iteration": 1})
+
+
+def test_sinks_are_closed_the_last_one_first(directory: RunDirectory):
+    order: list[str] = []
+
+    class Named(RecordingSink):
+        def close(self, summary: Mapping[str, Any]) -> None:
+            order.append(self.fails[0])
+
+    with Reporter(directory, Settings(), iterations=1, sinks=[Named("a"), Named("b")]):
         pass
-    assert first.calls == ["open", "close"]
+    assert order == ["b", "a"]
+
+
+def test_a_run_that_starts_over_has_its_first_evaluation_once(directory: RunDirectory):
+    for resumed in (None, 0):
+        with Reporter(
+            directory, Settings(), iterations=2, resumed=resumed, sinks=[Files()]
+        ) as reporter:
+            reporter.iteration({"iteration": 0})
+            reporter.iteration({"iteration": 1})
+    assert [row["iteration"] for row in directory.metrics] == [0, 1]
 
 
 def test_a_task_that_knows_the_first_error_has_it_written(directory: RunDirectory):
@@ -176,7 +284,7 @@ def test_a_task_that_knows_the_first_error_has_it_written(directory: RunDirector
         def first_error(self, prompt: Prompt, step_texts: Sequence[str]) -> int | None:
             return next((i for i, text in enumerate(step_texts) if "3" in text), None)
 
-    reporter = Reporter(directory, Settings(), iterations=1, oracle=Oracle(), sinks=[FileSink()])
+    reporter = Reporter(directory, Settings(), iterations=1, oracle=Oracle(), sinks=[Files()])
     with reporter:
         reporter.iteration({"iteration": 1}, [group()])
     scored, failed, lost = directory.rollouts  # the steps '1 2 ' and '3 '; the step '4 '
@@ -186,7 +294,7 @@ def test_a_task_that_knows_the_first_error_has_it_written(directory: RunDirector
 
 def test_what_the_recipe_said_is_kept_beside_what_ran(directory: RunDirectory):
     recipe, ran = Settings(), Settings(learning_rate=1.0)
-    with Reporter(directory, ran, iterations=1, recipe=recipe, sinks=[FileSink()]):
+    with Reporter(directory, ran, iterations=1, recipe=recipe, sinks=[Files()]):
         pass
     assert json.loads(directory.recipe.read_text())["learning_rate"] == 1e-5
     assert json.loads(directory.config.read_text())["learning_rate"] == 1.0

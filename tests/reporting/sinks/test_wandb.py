@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from rlstep.reporting.console import ConsoleSink
+from rlstep.interfaces import RunStart
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory
-from rlstep.reporting.sinks import FileSink
-from rlstep.reporting.wandb_sink import WandbSink, wandb_mode
+from rlstep.reporting.sinks.console import Console
+from rlstep.reporting.sinks.files import Files
+from rlstep.reporting.sinks.wandb import Wandb, wandb_mode
 from rlstep.types import Failure, Group
 from tests.builders import make_rollout
 from tests.reporting.secret_shapes import BY_NAME, BY_SHAPE, FILLER
@@ -62,7 +63,7 @@ def group(iteration: int) -> Group:
 
 
 def report(directory: RunDirectory, config: Settings, iterations: range, resumed: int | None):
-    sinks = [FileSink(), WandbSink(), ConsoleSink()]
+    sinks = [Files(), Wandb(), Console()]
     with Reporter(directory, config, iterations=9, resumed=resumed, sinks=sinks) as reporter:
         for iteration in iterations:
             record = {"iteration": iteration, "train/loss": 1.0 / iteration}
@@ -177,18 +178,35 @@ def test_the_mode_follows_the_environment(monkeypatch, environment: dict[str, st
     assert wandb_mode() == mode
 
 
-def test_wandb_that_does_not_start_is_an_error(monkeypatch, tmp_path: Path):
+def test_a_mode_that_wandb_does_not_have_is_refused_before_a_run(monkeypatch):
+    Wandb().check()
     monkeypatch.setenv("WANDB_MODE", "sideways")
-    directory = RunDirectory.create(tmp_path, "demo")
-    reporter = Reporter(directory, Settings(), iterations=1, sinks=[WandbSink()])
-    with pytest.raises(RuntimeError, match=r"(?s)'sideways'.*set WANDB_MODE=offline"), reporter:
-        pytest.fail("the block must not run")
+    with pytest.raises(ValueError, match="WANDB_MODE is 'sideways'; it is 'online', 'offline'"):
+        Wandb().check()
 
 
-def test_a_key_that_is_refused_is_an_error(monkeypatch, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("name", "value"), [("WANDB_MODE", "sideways"), ("WANDB_API_KEY", "planted")]
+)
+def test_wandb_that_does_not_start_says_what_to_do(monkeypatch, tmp_path: Path, name, value):
+    monkeypatch.setenv(name, value)
+    start = RunStart(name="demo", folder=tmp_path, config={}, iterations=1)
+    told = rf"(?s){wandb_mode()!r}.*check WANDB_API_KEY.*set WANDB_MODE=offline"
+    with pytest.raises(RuntimeError, match=told) as refusal:
+        Wandb().open(start)
+    assert "planted" not in str(refusal.value)
+
+
+def test_a_key_that_is_refused_ends_no_run(monkeypatch, tmp_path: Path, caplog):
     monkeypatch.setenv("WANDB_API_KEY", "too-short")
     directory = RunDirectory.create(tmp_path, "demo")
-    reporter = Reporter(directory, Settings(), iterations=1, sinks=[WandbSink()])
-    with pytest.raises(RuntimeError, match=r"(?s)'online'.*WANDB_API_KEY") as refusal, reporter:
-        pytest.fail("the block must not run")
-    assert "too-short" not in str(refusal.value)
+    with Reporter(directory, Settings(), iterations=1, sinks=[Files(), Wandb()]) as reporter:
+        reporter.iteration({"iteration": 1, "train/loss": 0.5})
+    [row] = directory.metrics
+    assert row == {"iteration": 1, "train/loss": 0.5, "sinks/failed": 1}
+    assert json.loads(directory.summary.read_text())["sinks_failed"] == {"Wandb": 1}
+    [said] = [r.getMessage() for r in caplog.records if r.name == "rlstep.reporting.reporter"]
+    assert said.startswith(
+        "at the start: Wandb: RuntimeError: wandb does not start in mode 'online'"
+    )
+    assert said.endswith("the run goes on without it") and "too-short" not in said

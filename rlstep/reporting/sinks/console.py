@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rlstep.interfaces import RunStart, Sink
 from rlstep.measuring.metrics import Record
 from rlstep.plugins import failed_scores
-from rlstep.reporting.sinks import RunStart, Sink
 from rlstep.types import Group
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    import rich.console
 
 _SHOWN = {
     "train": ("rollout/accuracy", ".1%"),
@@ -35,21 +35,29 @@ def _signal(record: Record, groups: Sequence[Group]) -> dict[str, str]:
     return known
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console()
-
-
-@dataclass
-class ConsoleSink(Sink):
+@dataclass(frozen=True, kw_only=True)
+class Console(Sink):
     """A bar with rates and accuracies, and the summary as a table at the end."""
 
-    console: Console = field(default_factory=_console)
-    clock: Callable[[], float] = time.monotonic
-    """Seconds."""
+    def open(self, start: RunStart) -> OpenConsole:
+        import rich.console
 
-    def open(self, start: RunStart) -> None:
+        return OpenConsole(start, rich.console.Console())
+
+
+class OpenConsole:
+    """What `Console` shows of a run, on any console."""
+
+    def __init__(
+        self,
+        start: RunStart,
+        console: rich.console.Console,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            clock: seconds.
+        """
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -59,6 +67,7 @@ class ConsoleSink(Sink):
             TimeRemainingColumn,
         )
 
+        self.console, self.clock = console, clock
         self._done = start.resumed or 0
         self._first: int | None = None
         self._total, self._every = start.iterations, start.evaluation_every
@@ -78,9 +87,9 @@ class ConsoleSink(Sink):
         )
         self._waiting = ""
         self._task = self._bar.add_task(
-            start.directory.name, total=self._total, completed=self._done, line=""
+            start.name, total=self._total, completed=self._done, line=""
         )
-        where = f"run {start.directory.path}"  # in one line, to be copied
+        where = f"run {start.folder}"  # in one line, to be copied
         self.console.print(where, markup=False, highlight=False, soft_wrap=True)
         self._bar.start()
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rlstep.reporting.console import ConsoleSink
-from rlstep.reporting.run_directory import RunDirectory
-from rlstep.reporting.sinks import RunStart
+from rlstep.interfaces import RunStart
+from rlstep.reporting.sinks.console import OpenConsole
 from rlstep.types import Failure
 from tests.builders import make_group, make_rollout
 
@@ -28,9 +27,10 @@ def show(tmp_path: Path, *, terminal: bool, resumed: int | None = None) -> str:
     evaluation of 12 s after the first."""
     text, clock = io.StringIO(), Clock()
     console = Console(file=text, force_terminal=terminal, width=160)
-    sink = ConsoleSink(console=console, clock=clock)
-    directory = RunDirectory.create(tmp_path, "demo")
-    sink.open(RunStart(directory=directory, config={}, iterations=1000, resumed=resumed))
+    start = RunStart(
+        name="demo", folder=tmp_path / "demo", config={}, iterations=1000, resumed=resumed
+    )
+    sink = OpenConsole(start, console, clock)
     if resumed is None:
         clock.now += 70.0
         sink.iteration({"iteration": 0, "eval/accuracy": 0.25}, [])
@@ -84,9 +84,10 @@ def lines(tmp_path: Path, every: int, *records: dict[str, float]) -> list[str]:
     """What a run of 4 iterations prints, without the pace."""
     text = io.StringIO()
     console = Console(file=text, force_terminal=False, width=300)
-    sink = ConsoleSink(console=console, clock=lambda: 0.0)
-    directory = RunDirectory.create(tmp_path, "demo")
-    sink.open(RunStart(directory=directory, config={}, iterations=4, evaluation_every=every))
+    start = RunStart(
+        name="demo", folder=tmp_path / "demo", config={}, iterations=4, evaluation_every=every
+    )
+    sink = OpenConsole(start, console, lambda: 0.0)
     for record in records:
         sink.iteration(record, [])
     sink.close({"failed": False})
@@ -141,9 +142,8 @@ def test_what_failed_stands_in_the_line_with_the_first_reason(tmp_path: Path):
     failure = Failure(reason="crashed", detail="Own: KeyError: 'unit' (own.py, line 3, in verify)")
     group = make_group(make_rollout("a", [[1]], outcome=1.0, scores={"form": failure}))
     text = io.StringIO()
-    sink = ConsoleSink(console=Console(file=text, width=300), clock=lambda: 0.0)
-    directory = RunDirectory.create(tmp_path, "demo")
-    sink.open(RunStart(directory=directory, config={}, iterations=4))
+    start = RunStart(name="demo", folder=tmp_path / "demo", config={}, iterations=4)
+    sink = OpenConsole(start, Console(file=text, width=300), lambda: 0.0)
     sink.iteration(trained(1, rollout_failures=1), [group])
     told = "failed 1 (form failed for 1 of 1 (1 crashed); first: Own: KeyError: 'unit' (own.py,"
     assert told in text.getvalue()

@@ -7,12 +7,16 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rlstep.checks import at_least
+from rlstep.interfaces import RunStart, Sink
 from rlstep.measuring.metrics import Record
 from rlstep.reporting.rows import STEP_COLUMNS, step_rows
-from rlstep.reporting.sinks import RunStart, Sink
 from rlstep.types import Group
+
+if TYPE_CHECKING:
+    import wandb
 
 
 def wandb_mode() -> str:
@@ -22,15 +26,29 @@ def wandb_mode() -> str:
     )
 
 
-@dataclass
-class WandbSink(Sink):
+@dataclass(frozen=True, kw_only=True)
+class Wandb(Sink):
     """One wandb run, the same after a resume; its files lie in the run's directory."""
 
     project: str = "rlstep"
+    """At wandb, of the entity that the key belongs to."""
     table_groups: int = 4
     """Groups of every iteration whose steps go into the table; rollouts.jsonl has all."""
 
-    def open(self, start: RunStart) -> None:
+    def __post_init__(self) -> None:
+        at_least("wandb.table_groups", self.table_groups, 0)
+
+    def check(self) -> None:
+        import wandb
+
+        try:
+            wandb.Settings(mode=wandb_mode())  # pyright: ignore[reportArgumentType]
+        except ValueError as error:
+            raise ValueError(
+                f"WANDB_MODE is {wandb_mode()!r}; it is 'online', 'offline', 'shared' or 'disabled'"
+            ) from error
+
+    def open(self, start: RunStart) -> _OpenWandb:
         import wandb
 
         mode = wandb_mode()
@@ -43,14 +61,14 @@ class WandbSink(Sink):
             silent=mode != "online",  # online, its address is printed
         )
         # Tables wait here for their upload; wandb's own choice is the home directory.
-        os.environ["WANDB_DATA_DIR"] = str(start.directory.path / "wandb")
+        os.environ["WANDB_DATA_DIR"] = str(start.folder / "wandb")
         try:
-            self._run = wandb.init(
+            run = wandb.init(
                 project=self.project,
-                name=start.directory.name,
-                id=_run_id(start.directory.path / "wandb_run_id"),
+                name=start.name,
+                id=_run_id(start.folder / "wandb_run_id"),
                 resume="allow",
-                dir=str(start.directory.path),
+                dir=str(start.folder),
                 mode=mode,  # pyright: ignore[reportArgumentType]
                 config={"config": start.config, "iterations": start.iterations},
                 settings=settings,
@@ -60,8 +78,15 @@ class WandbSink(Sink):
                 f"wandb does not start in mode {mode!r}: {error}; check WANDB_API_KEY and the"
                 " network, or set WANDB_MODE=offline and upload later with `wandb sync`"
             ) from error
-        self._run.define_metric("iteration")
-        self._run.define_metric("*", step_metric="iteration")
+        run.define_metric("iteration")
+        run.define_metric("*", step_metric="iteration")
+        return _OpenWandb(run, self.table_groups)
+
+
+@dataclass
+class _OpenWandb:
+    run: wandb.Run
+    table_groups: int
 
     def iteration(self, record: Record, groups: Sequence[Group]) -> None:
         import wandb
@@ -73,11 +98,11 @@ class WandbSink(Sink):
             row["rollouts"] = wandb.Table(columns=list(STEP_COLUMNS), data=[list(s) for s in steps])
         # An explicit step, since an offline run that is resumed would count from 0 again; and not
         # committed before the next one, so that an iteration's evaluation joins its row.
-        self._run.log(row, step=iteration)
+        self.run.log(row, step=iteration)
 
     def close(self, summary: Mapping[str, Any]) -> None:
-        self._run.summary.update(dict(summary))
-        self._run.finish(exit_code=int(summary["failed"]))
+        self.run.summary.update(dict(summary))
+        self.run.finish(exit_code=int(summary["failed"]))
 
 
 def _run_id(path: Path) -> str:
