@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import sys
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,13 @@ import pytest
 import torch
 
 from rlstep.cli import load_recipe
+from rlstep.reporting.reporter import Reporter
+from rlstep.reporting.run_directory import RunDirectory
+from rlstep.reporting.sinks.files import Files
 from rlstep.tasks.arithmetic import arithmetic_tokenizer
 from rlstep.tensors.batching import collate, count
 from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_completion, fake_context
+from rlstep.testing.small import small_config
 from rlstep.types import Failure, OutcomeScore, Pair, PairSamples, Prompt, Rollout, Step, Verdict
 from tests.builders import make_prompt, make_rollout, make_sequence
 from tests.scoring.processes.patient_pool import PatientPool
@@ -42,8 +49,8 @@ def rollout_of(text: str, prompt: Prompt) -> Rollout:
 
 
 def test_every_block_of_code_is_run() -> None:
-    assert re.findall(r"```python\n# recipes/(\w+)\.py", README) == ["mine", "rewards"]
-    assert README.count("```python") == 2
+    assert re.findall(r"```python\n# recipes/(\w+)\.py", README) == ["mine", "rewards", "hook"]
+    assert README.count("```python") == 3
 
 
 @pytest.fixture
@@ -102,6 +109,32 @@ async def test_a_reward_of_a_whole_batch(rewards: Any) -> None:
     assert found[-1].scores["rare"] == Failure(reason="no_verdict")
 
 
+def test_a_sink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, float]] = []
+
+    class Heard(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200 if len(told) != 2 else 500)
+            self.end_headers()
+
+    written("hook", tmp_path, monkeypatch)
+    directory = RunDirectory.create(tmp_path, "demo")
+    with HTTPServer(("127.0.0.1", 0), Heard) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        hook = importlib.import_module("hook").Hook(url=f"http://127.0.0.1:{server.server_port}")
+        config = small_config(sinks=(Files(), hook))
+        with Reporter(directory, config, iterations=3, sinks=config.sinks) as reporter:
+            for iteration in (1, 2, 3):
+                reporter.iteration({"iteration": iteration, "train/loss": 0.5})
+                reporter.iteration({"iteration": iteration, "eval/accuracy": iteration / 4})
+        server.shutdown()
+    assert [record["eval/accuracy"] for record in told] == [0.25, 0.5, 0.75]
+    assert [row.get("sinks/failed") for row in directory.metrics] == [None] * 4 + [1, None]
+    summary = json.loads(directory.summary.read_text())
+    assert (summary["failed"], summary["sinks_failed"]) == (False, {"Hook": 1})
+
+
 async def test_the_example_of_a_task_a_reward_and_a_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +172,7 @@ async def test_the_example_of_a_task_a_reward_and_a_loss(
 def test_every_path_in_the_readme_exists() -> None:
     mentioned = set(re.findall(r"(?:rlstep|recipes|tests|cluster)/[\w./]+", README))
     missing = {path for path in mentioned if not (ROOT / path.rstrip("./")).exists()}
-    assert missing <= {"recipes/mine.py", "recipes/rewards.py", "recipes/x.py"}
+    assert missing <= {"recipes/mine.py", "recipes/rewards.py", "recipes/hook.py", "recipes/x.py"}
 
 
 def test_no_figure_is_left_to_fill_in() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -21,9 +22,14 @@ from rlstep.commands import preflight as module
 from rlstep.commands.plan import parameters
 from rlstep.commands.preflight import bytes_of_files, preflight
 from rlstep.config import Config, LearnerConfig, ModelConfig
+from rlstep.interfaces import RunStart, Sink
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.run_directory import RunDirectory
+from rlstep.reporting.sinks.console import Console
+from rlstep.reporting.sinks.files import Files
+from rlstep.reporting.sinks.mlflow import MLflow
 from rlstep.running.checkpoint import Checkpoints, RunState
+from rlstep.running.run import prepare
 from rlstep.scoring.judges.endpoint import Endpoint
 from rlstep.scoring.judges.outcome_judge import OutcomeJudge
 from rlstep.scoring.rewards.remote_scores import RemoteScores
@@ -65,6 +71,46 @@ def test_what_is_well_is_said_and_nothing_is_written(
     for text in ("models and data: 8 problems, 2 held out", "/runs/small, a new one", "bytes free"):
         assert text in printed
     assert not (tmp_path / "runs").exists()
+
+
+# --- sinks ---------------------------------------------------------------------------------------
+
+
+def test_the_sinks_are_named(config: Config) -> None:
+    assert found(config)["sinks"] == "Page, Files, Wandb, Console"
+
+
+class Refusing(Sink):
+    """Like a sink whose package is missing."""
+
+    def check(self) -> None:
+        raise ValueError("it is not installed: pip install it")
+
+    def open(self, start: RunStart) -> Any:
+        raise AssertionError("nothing is opened")
+
+
+@pytest.mark.parametrize(
+    ("sinks", "message"),
+    [
+        ((), r"sinks has no Files\(\), .*; add it"),
+        (
+            (Console(),),
+            r"sinks has no Files\(\), .*; add it: sinks=\(Files\(\), \*\(Console\(\),\)\)",
+        ),
+        ((Files(), Refusing()), r"Refusing: .*it is not installed: pip install it.*test_preflight"),
+        ((Files(), MLflow()), r"MLflow"),
+    ],
+)
+def test_a_sink_that_cannot_work_is_refused_before_a_run(
+    config: Config, sinks: tuple[Sink, ...], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    config = replace(config, sinks=sinks)
+    assert re.search(message, wrong(config))
+    with pytest.raises(ValueError, match=message):
+        prepare(config)
+    assert not Path(config.run_dir).exists()
 
 
 # --- paths ---------------------------------------------------------------------------------------
