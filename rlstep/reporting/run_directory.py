@@ -214,23 +214,25 @@ def find_run(run: str, root: Path) -> RunDirectory:
     """The run of a name under the root, or in a folder.
 
     Raises:
-        ValueError: there is none; names the nearest.
+        ValueError: there is none, or what is there is no run; names the nearest.
     """
-    for path in (root / run, Path(run).expanduser()):
-        if run.strip() and (path / "config.json").is_file():
+    there = ""
+    for path in (root / run, Path(run).expanduser()) if run.strip() else ():
+        if (path / "config.json").is_file():
             return RunDirectory(path)
+        if path.exists() and not there:
+            lacks = "it has no config.json" if path.is_dir() else "it is a file"
+            there = f"{path} is no run: {lacks}"
+    wrong = f"run {run!r}: {there or 'no such run or folder'}"
     runs = {p.parent.name: p.parent.stat().st_mtime for p in root.glob("*/config.json")}
     if not runs:
         raise ValueError(
-            f"run {run!r}: no such run or folder, and {root} has none; give the run's folder, or"
-            " set RLSTEP_RUN_DIR to where runs are kept"
+            f"{wrong}, and {root} has none; give the run's folder, or set RLSTEP_RUN_DIR to where"
+            " runs are kept"
         )
     newest = max(runs, key=lambda name: runs[name])
     near = difflib.get_close_matches(run, runs, 1) or [newest]
-    raise ValueError(
-        f"run {run!r}: no such run or folder; the nearest in {root} is {near[0]!r}"
-        f" (the newest is {newest!r})"
-    )
+    raise ValueError(f"{wrong}; the nearest in {root} is {near[0]!r} (the newest is {newest!r})")
 
 
 def check_run_name(name: str) -> None:

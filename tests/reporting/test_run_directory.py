@@ -120,6 +120,22 @@ def test_a_run_is_found_by_its_name_and_by_its_folder(
         find_run("frist", root)
 
 
+def test_what_is_there_and_is_no_run_is_named_as_such(tmp_path: Path):
+    RunDirectory.create(tmp_path, "first").config.write_text("{}")
+    (tmp_path / "halfway").mkdir()
+    (tmp_path / "halfway" / "metrics.jsonl").write_text("{}\n")
+    (tmp_path / "notes").write_text("")
+    nearest = "; the nearest in .* is 'first'"
+    for run in ("halfway", str(tmp_path / "halfway")):
+        with pytest.raises(ValueError, match=f"halfway is no run: it has no config.json{nearest}"):
+            find_run(run, tmp_path)
+    with pytest.raises(ValueError, match=f"notes is no run: it is a file{nearest}"):
+        find_run("notes", tmp_path)
+    for run in ("", " ", "nope"):
+        with pytest.raises(ValueError, match=f"no such run or folder{nearest}"):
+            find_run(run, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("summary", "checkpoint", "free"),
     [
