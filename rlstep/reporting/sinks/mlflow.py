@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from rlstep.checks import at_least, needs_extra
 from rlstep.interfaces import RunStart, Sink
@@ -16,8 +16,8 @@ from rlstep.measuring.metrics import Record
 from rlstep.reporting.rows import STEP_COLUMNS, step_rows
 from rlstep.types import Group
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+MlflowClient: TypeAlias = Any
+"""MLflow's class; a machine without the extra has none to check against."""
 
 PATIENCE_S = 60.0
 """Longest wait at the end for what is still under way."""
@@ -64,9 +64,9 @@ class MLflow(Sink):
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        from mlflow import MlflowClient
+        from mlflow import MlflowClient as Client  # pyright: ignore
 
-        client = MlflowClient(tracking_uri=self.uri or None)
+        client = Client(tracking_uri=self.uri or None)  # pyright: ignore
         kept = start.folder / "mlflow_run_id"
         before = kept.read_text() if start.resumed and kept.exists() else ""
         if before and _last(client, before) <= (start.resumed or 0):
@@ -135,7 +135,7 @@ def _now() -> int:
 
 
 def _new_run(client: MlflowClient, experiment: str, start: RunStart) -> str:
-    from mlflow.entities import Param
+    from mlflow.entities import Param  # pyright: ignore
 
     found = client.get_experiment_by_name(experiment)
     place = found.experiment_id if found else client.create_experiment(experiment)
@@ -164,7 +164,7 @@ def _copy(client: MlflowClient, before: str, run_id: str, iteration: int) -> Non
 
 
 def _log_metrics(client: MlflowClient, run_id: str, values: Sequence[_Value]) -> None:
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric  # pyright: ignore
 
     metrics = [Metric(_key(name), *rest) for name, *rest in values]
     for first in range(0, len(metrics), _METRICS):
