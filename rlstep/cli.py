@@ -76,25 +76,53 @@ def load_recipe(path: str) -> Config:
     """The configuration that a recipe file returns.
 
     Raises:
-        ValueError: no such file, or it has no `config`.
+        ValueError: no such file, no Python file, it has no `config` or one that returns something
+            else, or its own code raises: names the line.
+        TypeError: `config` gave a class a keyword or a type that it does not take.
     """
     file = Path(path)
     if not file.is_file():
-        names = sorted(p.name for p in file.parent.glob("*.py"))
+        folder = file if file.is_dir() else file.parent
+        names = sorted(p.name for p in folder.glob("*.py"))
         near = difflib.get_close_matches(file.name, names, 1)
-        hint = f"the nearest is {file.parent / near[0]}" if near else f"{file.parent} has {names}"
-        raise ValueError(f"{path}: no such recipe; {hint}")
+        hint = f"the nearest is {folder / near[0]}" if near else f"{folder} has {names[:10]}"
+        what = "a folder is no recipe" if file.is_dir() else "no such recipe"
+        raise ValueError(f"{path}: {what}; {hint}")
+    if file.suffix != ".py":
+        raise ValueError(f"{path}: a recipe is a Python file, like {file.stem or 'mine'}.py")
     sys.path.insert(0, str(file.parent.resolve()))  # a recipe may import its neighbours
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module  # plug-ins defined in a recipe must be found again by name
-    spec.loader.exec_module(module)
-    if not callable(getattr(module, "config", None)):
+    try:
+        spec.loader.exec_module(module)
+        if not callable(getattr(module, "config", None)):
+            raise ValueError(
+                f"{path}: it has no function config(); see recipes/arithmetic_full_step_dpo.py"
+            )
+        config = module.config()
+    except (ValueError, TypeError):
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ValueError(f"{_line(error, file)}: {said}") from error
+    if not isinstance(config, Config):
         raise ValueError(
-            f"{path}: it has no function config(); see recipes/arithmetic_full_step_dpo.py"
+            f"{path}: config() returns {type(config).__name__}, it must return an rlstep Config"
         )
-    return module.config()
+    return config
+
+
+def _line(error: Exception, file: Path) -> str:
+    """Where a recipe raised: the innermost line in its folder, or else in the recipe."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}"
+    folder = str(file.parent.resolve())
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if str(Path(frame.filename).resolve()).startswith(folder + "/"):
+            return f"{frame.filename}, line {frame.lineno}"
+    return str(file)
 
 
 def run_recipe(

@@ -116,6 +116,51 @@ def test_a_recipe_without_config(
     assert "it has no function config()" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("gone.py", "import no_such_module", "gone.py, line 1: ModuleNotFoundError: No module"),
+        ("gone.py", "\nfrom rlstep import Nope", "gone.py, line 2: ImportError: cannot import"),
+        ("bad.py", "x = 1\ndef config(:", "bad.py, line 2: SyntaxError: invalid syntax"),
+        ("bad.py", "def config():\nreturn 1", "bad.py, line 2: IndentationError"),
+        ("raises.py", "1 / 0", "raises.py, line 1: ZeroDivisionError"),
+        ("raises.py", "def config():\n    return {}['a']", "raises.py, line 2: KeyError: 'a'"),
+        ("raises.py", "def config():\n    open('no-file')", "line 2: FileNotFoundError"),
+        ("raises.py", "assert 0, 'one\\ntwo'", "raises.py, line 1: AssertionError: one"),
+        ("three.py", "def config():\n    return 3", "config() returns int, it must return"),
+        ("none.py", "def config():\n    pass", "config() returns NoneType, it must return"),
+        ("recipe.md", "# words", "recipe.md: a recipe is a Python file, like recipe.py"),
+        ("recipe", "", "recipe: a recipe is a Python file, like recipe.py"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["train", "eval"])
+def test_a_recipe_that_cannot_be_read_is_one_line_that_names_the_place(
+    verb: str,
+    name: str,
+    text: str,
+    message: str,
+    recipe,  # takes what was loaded out of sys.modules again
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text(text)
+    assert command(monkeypatch, verb, str(tmp_path / name)) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("rlstep: ") and message in printed
+    assert printed.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_is_no_recipe_and_what_it_has_is_named(
+    recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    recipe("small_config()")
+    assert command(monkeypatch, "train", str(tmp_path)) == 2
+    assert f"a folder is no recipe; {tmp_path} has ['a_recipe.py']" in capsys.readouterr().err
+
+
 def test_a_recipe_may_import_its_neighbours_and_define_plug_ins(recipe, tmp_path: Path):
     (tmp_path / "a_neighbour.py").write_text("NAME = 'from-the-neighbour'\n")
     path = recipe("small_config(name=__import__('a_neighbour').NAME)")
