@@ -93,11 +93,16 @@ class ScorerConfig:
     processes: int = 1
     """Verifier processes of each replica."""
     deadline_s: float = 5.0
-    """Longest time for one verdict; then its process is killed and the item is a Failure."""
+    """Longest time for one verdict, or for an environment's answer to one turn; then its process is
+    killed and the item is a Failure."""
+    episodes: int = 16
+    """Of an environment, how many are answered at the same time in each of its processes (as many
+    as verifier processes)."""
 
     def __post_init__(self) -> None:
         at_least("scorer.replicas", self.replicas, 1)
         at_least("scorer.processes", self.processes, 1)
+        at_least("scorer.episodes", self.episodes, 1)
         at_least("scorer.deadline_s", self.deadline_s, 0.01)
 
 
@@ -258,6 +263,7 @@ class Config:
         at_least("max_prompt_tokens", self.max_prompt_tokens, 1)
         at_least("deadline_s", self.deadline_s, 1.0)
         self._check_samples()
+        self._check_conversations()
         self._check_sizes()
         self._check_transfer()
         if self.run_dir and not self.run_dir.startswith("/"):
@@ -309,6 +315,25 @@ class Config:
         if samples.makes is AdvantageSamples:
             self._check_sampling()
             self._check_reference()
+
+    def _check_conversations(self) -> None:
+        """Turns are steps; what goes on from the middle of a conversation replays it."""
+        conversing = self.rollouts.conversing
+        if conversing is None:
+            return
+        if not self.splitter.of_conversations:
+            raise ValueError(
+                f"splitter is {type(self.splitter).__name__}, and rollouts"
+                f" {type(self.rollouts).__name__} makes conversations, of which a turn is a step;"
+                " the nearest valid value is Turns()"
+            )
+        continuing = [plug_in for plug_in in (self.rollouts, *self.labellers) if plug_in.continues]
+        if continuing and not conversing.environment.replays:
+            names = ", ".join(type(plug_in).__name__ for plug_in in continuing)
+            raise ValueError(
+                f"{names} would go on from the middle of conversations, and environment"
+                f" {type(conversing.environment).__name__} cannot be replayed (replays is False)"
+            )
 
     @property
     def train_temperature(self) -> float:

@@ -20,11 +20,24 @@ from rlstep.cli import load_recipe
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.reporting.sinks.files import Files
+from rlstep.scoring.processes.environment_pool import EnvironmentPool
 from rlstep.tasks.arithmetic import arithmetic_tokenizer
 from rlstep.tensors.batching import collate, count
 from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_completion, fake_context
 from rlstep.testing.small import small_config
-from rlstep.types import Failure, OutcomeScore, Pair, PairSamples, Prompt, Rollout, Step, Verdict
+from rlstep.types import (
+    Action,
+    Failure,
+    History,
+    Observation,
+    OutcomeScore,
+    Pair,
+    PairSamples,
+    Prompt,
+    Rollout,
+    Step,
+    Verdict,
+)
 from tests.builders import make_prompt, make_rollout, make_sequence
 from tests.scoring.processes.patient_pool import PatientPool
 
@@ -49,8 +62,33 @@ def rollout_of(text: str, prompt: Prompt) -> Rollout:
 
 
 def test_every_block_of_code_is_run() -> None:
-    assert re.findall(r"```python\n# recipes/(\w+)\.py", README) == ["mine", "rewards", "hook"]
-    assert README.count("```python") == 3
+    assert re.findall(r"```python\n# recipes/(\w+)\.py", README) == [
+        *("mine", "rewards", "hook", "tries")
+    ]
+    assert README.count("```python") == 4
+
+
+async def test_an_environment_in_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "recipes"))
+    file = written("tries", tmp_path, monkeypatch)
+    config = load_recipe(file)
+    assert config.rollouts.conversing is not None
+    pool = EnvironmentPool(config.rollouts.conversing.environment, deadline_s=300.0)
+    prompt = replace(make_prompt(), answer="12")
+    wrong, right = Action(text="2+3=5\n#5", token_ids=()), Action(text="#12", token_ids=())
+    try:
+        told = [
+            await pool.observe(History(episode_id="e", prompt=prompt, seed=0, actions=actions))
+            for actions in ((wrong,), (wrong, right))
+        ]
+    finally:
+        await pool.close()
+    assert told == [
+        Observation(text="-", reward=-0.25),
+        Observation(text="-", reward=1.0, done=True, success=True),
+    ]
 
 
 @pytest.fixture
@@ -172,7 +210,8 @@ async def test_the_example_of_a_task_a_reward_and_a_loss(
 def test_every_path_in_the_readme_exists() -> None:
     mentioned = set(re.findall(r"(?:rlstep|recipes|tests|cluster)/[\w./]+", README))
     missing = {path for path in mentioned if not (ROOT / path.rstrip("./")).exists()}
-    assert missing <= {"recipes/mine.py", "recipes/rewards.py", "recipes/hook.py", "recipes/x.py"}
+    names = ("mine", "rewards", "hook", "tries", "x")
+    assert missing <= {f"recipes/{name}.py" for name in names}
 
 
 def test_no_figure_is_left_to_fill_in() -> None:

@@ -75,7 +75,14 @@ class RunRoles:
                 *(self._step_model(model, options["step_models"]) for model in config.step_models)
             ),
         )
-        self.scorer = ScorerGroup(config.scorer, config.verifier, self.step_models, {})
+        conversing = config.rollouts.conversing
+        self.scorer = ScorerGroup(
+            config.scorer,
+            config.verifier,
+            self.step_models,
+            {},
+            environment=None if conversing is None else conversing.environment,
+        )
         self._started.append(self.scorer)
         asking = AskContext(generator=self.generators, tokenizer=self._tokenizer, seed=config.seed)
         with stage("judges") if config.judges else nullcontext():
@@ -170,6 +177,7 @@ class RunRoles:
             scorer=self._routed,
             splitter=self._config.splitter,
             tokenizer=self._reader,
+            conversing=self._config.rollouts.conversing,
             iteration=iteration,
             purpose=purpose,
             seed=self._config.seed,

@@ -19,6 +19,7 @@ ROOMS = (
     "tasks",
     "steps",
     "rollouts",
+    "environments",
     "scoring",
     "pairs",
     "advantages",

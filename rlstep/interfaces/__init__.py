@@ -5,6 +5,10 @@ printed. What it needs to run (a tokenizer, a process pool) it is handed, or ope
 Adding one is a new file and its test; a recipe imports it. There is no registry.
 """
 
+from rlstep.interfaces.environments import Between as Between
+from rlstep.interfaces.environments import Environment as Environment
+from rlstep.interfaces.environments import Episode as Episode
+from rlstep.interfaces.environments import TurnFormat as TurnFormat
 from rlstep.interfaces.judges import Ask as Ask
 from rlstep.interfaces.judges import Judge as Judge
 from rlstep.interfaces.judges import JudgeModel as JudgeModel
@@ -23,6 +27,7 @@ from rlstep.interfaces.roles import LearnerRole as LearnerRole
 from rlstep.interfaces.roles import ScoreRole as ScoreRole
 from rlstep.interfaces.roles import Tokenizer as Tokenizer
 from rlstep.interfaces.rollouts import AskContext as AskContext
+from rlstep.interfaces.rollouts import Conversing as Conversing
 from rlstep.interfaces.rollouts import Roles as Roles
 from rlstep.interfaces.rollouts import RolloutContext as RolloutContext
 from rlstep.interfaces.rollouts import RolloutStrategy as RolloutStrategy

@@ -12,6 +12,8 @@ from rlstep.types import (
     Completion,
     Failure,
     Floats,
+    History,
+    Observation,
     Request,
     Rollout,
     Samples,
@@ -54,6 +56,15 @@ class ScoreRole(Protocol):
 
         Called with a whole batch in a fixed order, so that the scores are reproducible bit by bit.
         """
+        ...
+
+    async def observe(self, history: History) -> Observation | Failure:
+        """The run's environment's answer to the last action. The role knows the episode, or makes
+        it again from the history."""
+        ...
+
+    async def leave(self, episode_id: str) -> None:
+        """Of this episode nothing more will be asked."""
         ...
 
 

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from rlstep.interfaces.environments import Environment, TurnFormat
 from rlstep.interfaces.roles import GenerateRole, ScoreRole, Tokenizer
 from rlstep.interfaces.steps import StepSplitter
-from rlstep.types import Group, Prompt, Rollout, Samples, Sampling
+from rlstep.types import Failure, Group, Prompt, Request, Rollout, Samples, Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class RolloutContext(AskContext):
     scorer: ScoreRole
     splitter: StepSplitter
     iteration: int
+    conversing: Conversing | None = None
+    """The run's strategy, where its rollouts are conversations with an environment."""
     purpose: str = ""
     """Keeps the ids (and so the seeds) of evaluation apart from training's: 'eval', 'prm_probe'."""
 
@@ -48,13 +51,48 @@ class RolloutStrategy(ABC):
     """Step scores that its rollouts carry already."""
     reads: ClassVar[frozenset[str]] = frozenset()
     """Scores of step models that it asks for while it collects."""
+    continues: ClassVar[bool] = False
+    """Whether it goes on from the middle of rollouts; see `Environment.replays`."""
     own_prompts: ClassVar[bool] = True
     """Whether every completion was sampled after the prompt that it is trained after; where not,
     the sampler's logprobs are another distribution's."""
 
+    @property
+    def conversing(self) -> Conversing | None:
+        """What goes on with its rollouts, where they are conversations with an environment."""
+        return None
+
     @abstractmethod
     def collect(self, prompts: Sequence[Prompt], context: RolloutContext) -> AsyncIterator[Group]:
         """Yield one verified group a prompt as it is complete; a slow one holds up nobody."""
+
+
+class Conversing(RolloutStrategy):
+    """A strategy whose rollouts are conversations: their turns are answered by an environment."""
+
+    environment: Environment
+    """What answers."""
+    format: TurnFormat
+    """How its answers stand between the turns."""
+
+    @property
+    def conversing(self) -> Conversing:
+        return self
+
+    @abstractmethod
+    def alone(self, samples_per_prompt: int, sampling: Sampling) -> RolloutStrategy:
+        """The same conversations, so many of each prompt, drawn otherwise: for evaluation."""
+
+    @abstractmethod
+    async def go_on(
+        self, parent: Rollout, steps: int, request: Request, context: RolloutContext
+    ) -> list[Rollout] | Failure:
+        """The request's n continuations of a rollout from after its first `steps` turns, which are
+        replayed: what the environment had answered it answers again.
+
+        Returns:
+            Rollouts with what the environment says of them, or why one of them failed.
+        """
 
 
 class Roles(Protocol):

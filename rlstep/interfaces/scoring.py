@@ -50,10 +50,11 @@ class Verifier(ABC):
         cls.asks = frozenset(p.name for p in beside).intersection(_ON_REQUEST)
 
     def item(self, rollout: Rollout) -> tuple[str, str, Mapping[str, Any]]:
-        """What `verify` is called with for a rollout: text, answer and what it asks for by name."""
+        """What `verify` is called with for a rollout: text, answer and what it asks for by name. Of
+        a conversation the text is the last turn's: what a tool printed is no answer."""
         every = {"row": rollout.prompt.meta, "finish_reason": rollout.completion.finish_reason}
         asked = {name: every[name] for name in _ON_REQUEST if name in self.asks}
-        return rollout.completion.text, rollout.prompt.answer, asked
+        return rollout.last_text, rollout.prompt.answer, asked
 
     def check(self, deadline_s: float) -> None:  # noqa: B027  # most verifiers need nothing
         """Refuse to work where it cannot: asked before a run, and in every process it runs in.
@@ -83,6 +84,8 @@ class Labeller(ABC):
 
     source: str
     """The name of its scores."""
+    continues: ClassVar[bool] = False
+    """Whether it goes on from the middle of rollouts; see `Environment.replays`."""
     reads: ClassVar[frozenset[str]] = frozenset()
     """Scores that it needs, made before it: by the verifier ('outcome'), the rollout strategy or an
     earlier labeller; a run that does not produce them in time is refused."""

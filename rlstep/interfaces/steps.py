@@ -15,6 +15,9 @@ class StepSplitter(ABC):
     reads_logprobs: ClassVar[bool] = False
     """Whether it looks at the sampler's logprobs, which must then be those of temperature 1."""
 
+    of_conversations: ClassVar[bool] = False
+    """Whether its steps keep clear of what was observed between the policy's turns."""
+
     @abstractmethod
     def split(self, completion: Completion) -> tuple[Step, ...]:
         """A partition of the completion's tokens, in order, no step empty.

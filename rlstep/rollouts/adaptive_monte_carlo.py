@@ -27,6 +27,7 @@ class AdaptiveMonteCarlo(Labeller):
     """
 
     source: ClassVar[str] = "monte_carlo"
+    continues: ClassVar[bool] = True
 
     stopping: BetaStopping = BetaStopping()
     """When a step has been continued often enough."""

@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 
 from rlstep.interfaces import RolloutContext
-from rlstep.rollouts.requests import Branch, branch, branch_rollouts, request_seed
-from rlstep.types import Completion, Failure, Request, Rollout, StepScores, TokenIds, Verdict
+from rlstep.rollouts.asking import Asking
+from rlstep.rollouts.requests import Branch, branch, continued, request_seed
+from rlstep.types import Failure, Rollout, StepScores, TokenIds, Verdict
 
 logger = logging.getLogger(__name__)
 
 More = Callable[[int, int, int], int]
 """(draws with a verdict, correct ones, draws asked for) -> how many to draw next, 0 for enough."""
-
-_Answer = tuple[Completion, ...] | Failure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +101,7 @@ class Continuations:
     def __init__(self, context: RolloutContext) -> None:
         self._context = context
         self._tallies: dict[tuple[str, bytes], asyncio.Task[Tally]] = {}
-        self._waiting: dict[str, tuple[Request, asyncio.Future[_Answer]]] = {}
+        self._asking = Asking(context.generator)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failures: Counter[str] = Counter()
 
@@ -114,6 +113,7 @@ class Continuations:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._asking.close()
         if self._failures:
             logger.warning("continuations that failed, by reason: %s", dict(self._failures))
 
@@ -142,42 +142,16 @@ class Continuations:
         """The prefix's continuations `first` .. `first + number - 1`, verified; none where the
         request failed."""
         origin = _continuation(parent, steps, first, number, self._context)
-        answer = await self._ask(origin.request)
-        if isinstance(answer, Failure):
-            self._failures[answer.reason] += 1
+        made = await continued(origin, self._asking.ask, self._context)
+        if isinstance(made, Failure):
+            self._failures[made.reason] += 1
             return []
-        return await self._context.scorer.verify(branch_rollouts(origin, answer, self._context))
+        return made
 
     def _start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         return task
-
-    def _ask(self, request: Request) -> asyncio.Future[_Answer]:
-        loop = asyncio.get_running_loop()
-        if not self._waiting:
-            loop.call_soon(self._send)  # behind everybody who is about to ask in this turn
-        answer = loop.create_future()
-        self._waiting[request.request_id] = (request, answer)
-        return answer
-
-    def _send(self) -> None:
-        asked, self._waiting = self._waiting, {}
-        waiting = {name: each for name, each in asked.items() if not each[1].done()}
-        if waiting:  # nobody does where the block was left in between
-            self._start(self._receive(waiting))
-
-    async def _receive(self, waiting: dict[str, tuple[Request, asyncio.Future[_Answer]]]) -> None:
-        try:
-            requests = [request for request, _ in waiting.values()]
-            async for request, answer in self._context.generator.generate(requests):
-                _, future = waiting.pop(request.request_id)
-                if not future.done():  # cancelled
-                    future.set_result(answer)
-        except Exception as error:  # handed to whoever waits
-            for _, future in waiting.values():
-                if not future.done():
-                    future.set_exception(error)
 
 
 def _continuation(

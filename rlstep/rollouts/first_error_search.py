@@ -51,6 +51,7 @@ class FirstErrorSearch(Labeller):
     """
 
     source: ClassVar[str] = "monte_carlo"
+    continues: ClassVar[bool] = True
 
     stopping: BetaStopping = BetaStopping()
     """When a prefix has enough continuations, and the threshold under which it is low; who reads

@@ -31,6 +31,7 @@ class MonteCarlo(Labeller):
     """
 
     source: ClassVar[str] = "monte_carlo"
+    continues: ClassVar[bool] = True
 
     continuations: int = 4
     """Continuations of each labelled step."""

@@ -9,7 +9,7 @@ from math import sqrt
 from typing import ClassVar
 
 from rlstep.checks import at_least, between, positive
-from rlstep.interfaces import RolloutContext, RolloutStrategy
+from rlstep.interfaces import Conversing, RolloutContext, RolloutStrategy
 from rlstep.rollouts.continuations import Continuations, Tally, with_counts
 from rlstep.rollouts.first_error_search import first_low
 from rlstep.rollouts.independent import Independent
@@ -109,9 +109,9 @@ class OmegaPrm(RolloutStrategy):
     strategy and not a labeller, because most of what it labels are rollouts that it makes itself.
     """
 
-    sources: ClassVar[frozenset[str]] = frozenset({"monte_carlo"})
+    continues: ClassVar[bool] = True
 
-    base: Independent = Independent()
+    base: RolloutStrategy = Independent()
     """How the prompts' own samples are drawn."""
     tree: TreePolicy = TreePolicy()
     """Which prefix is looked at next."""
@@ -127,6 +127,14 @@ class OmegaPrm(RolloutStrategy):
     @property
     def sampling(self) -> Sampling:  # type: ignore[override]  # the base strategy's field
         return self.base.sampling
+
+    @property
+    def conversing(self) -> Conversing | None:
+        return self.base.conversing
+
+    @property
+    def sources(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset({"monte_carlo"}) | self.base.sources
 
     async def collect(
         self, prompts: Sequence[Prompt], context: RolloutContext

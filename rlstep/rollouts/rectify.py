@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from rlstep.checks import at_least, between
-from rlstep.interfaces import Labeller, RolloutContext, RolloutStrategy
+from rlstep.interfaces import Conversing, Labeller, RolloutContext, RolloutStrategy
 from rlstep.pairs.first_error import first_error
+from rlstep.rollouts.asking import Asking
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
-from rlstep.rollouts.requests import Branch, branch, branch_rollouts
+from rlstep.rollouts.requests import Branch, branch, continued
 from rlstep.types import Failure, Group, Prompt, Rollout, Sampling, Verdict
 
 
@@ -23,7 +26,9 @@ class Rectify(RolloutStrategy):
     Localisation needs a whole batch, so groups are yielded together.
     """
 
-    base: Independent = Independent()
+    continues: ClassVar[bool] = True
+
+    base: RolloutStrategy = Independent()
     """How the first samples are drawn."""
     source: str = "prm"
     """'prm', or 'monte_carlo' to label the wrong rollouts by continuations."""
@@ -57,9 +62,13 @@ class Rectify(RolloutStrategy):
         return self.base.sampling
 
     @property
+    def conversing(self) -> Conversing | None:
+        return self.base.conversing
+
+    @property
     def sources(self) -> frozenset[str]:  # type: ignore[override]
         """Monte-Carlo labels of wrong rollouts; the PRM scores every rollout again later on."""
-        return frozenset({self.source} - {"prm"})
+        return frozenset({self.source} - {"prm"}) | self.base.sources
 
     @property
     def reads(self) -> frozenset[str]:  # type: ignore[override]
@@ -74,7 +83,7 @@ class Rectify(RolloutStrategy):
         wrong = [r for group in groups for r in self._wrong(group)]
         scored = {r.rollout_id: r for r in await self._score(wrong, context)}
         origins = [
-            branch(rollout, step, self.rectifications, "fix", self.base.sampling, context)
+            branch(rollout, step, self.rectifications, "fix", self.sampling, context)
             for rollout, step in self._locate(list(scored.values()))
         ]
         branches, failures = await _sample(origins, context)
@@ -121,15 +130,21 @@ async def _sample(
     origins: Sequence[Branch], context: RolloutContext
 ) -> tuple[dict[str, list[Rollout]], dict[str, list[Failure]]]:
     """Verified branches and failures, by prompt_id."""
-    by_request = {origin.request.request_id: origin for origin in origins}
+    asking = Asking(context.generator)
+    tasks = [asyncio.create_task(continued(o, asking.ask, context)) for o in origins]
+    try:
+        answers = await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asking.close()
     made: dict[str, list[Rollout]] = {}
     failures: dict[str, list[Failure]] = {}
-    async for request, answer in context.generator.generate([o.request for o in origins]):
-        origin = by_request[request.request_id]
+    for origin, answer in zip(origins, answers, strict=True):
         prompt_id = origin.parent.prompt.prompt_id
         if isinstance(answer, Failure):
             failures.setdefault(prompt_id, []).append(answer)
         else:
-            rollouts = await context.scorer.verify(branch_rollouts(origin, answer, context))
-            made.setdefault(prompt_id, []).extend(rollouts)
+            made.setdefault(prompt_id, []).extend(answer)
     return made, failures

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 
 from rlstep.interfaces import RolloutContext
+from rlstep.rollouts.requests import decided as with_outcomes
 from rlstep.types import Group
 
 
@@ -23,7 +24,7 @@ async def verified(
 
     async def decide(group: Group) -> None:
         try:
-            rollouts = tuple(await context.scorer.verify(group.rollouts))
+            rollouts = tuple(await with_outcomes(group.rollouts, context))
             decided.put_nowait(replace(group, rollouts=rollouts))
         except Exception as error:  # handed to the consumer, which raises it
             decided.put_nowait(error)

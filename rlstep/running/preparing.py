@@ -18,6 +18,7 @@ from rlstep.reporting.sinks.files import Files
 from rlstep.running.checkpoint import Checkpoint, Checkpoints
 from rlstep.running.resuming import check_resume
 from rlstep.scoring.judges.routing import check_routes
+from rlstep.scoring.processes.verifier_pool import spec_of
 from rlstep.tensors.tokenizers import read_tokenizer
 from rlstep.types import Sampling
 
@@ -40,6 +41,7 @@ def check(config: Config, root: Path) -> tuple[Tokenizer, PromptSet]:
         model.check()
     tokenizer = load_tokenizer(config.policy.model.path)
     check_special(config, tokenizer)
+    check_conversations(config, tokenizer)
     for model in config.step_models:
         model.reader(tokenizer)  # refuses what does not fit; the roles make their own
     return tokenizer, load_prompts(config, tokenizer)
@@ -125,6 +127,14 @@ def check_special(config: Config, tokenizer: Any) -> None:
             )
 
 
+def check_conversations(config: Config, tokenizer: Tokenizer) -> None:
+    """Refuse an environment that cannot work, and a format that does not fit the tokenizer."""
+    if (conversing := config.rollouts.conversing) is not None:
+        spec_of(conversing.environment, "environment")
+        conversing.environment.check()
+        conversing.format.between(tokenizer, conversing.sampling.stop_token_ids)
+
+
 def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
     """The task's problems, cut to what the configuration uses.
 
@@ -152,7 +162,11 @@ def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
             f"prompts_per_iteration is {config.prompts_per_iteration}, but the task has only"
             f" {len(prompts.train)} training problems; the nearest valid value is that{left_out}"
         )
-    check_routes(prompts, config.judges)
+    environment = config.rollouts.conversing and config.rollouts.conversing.environment
+    if environment is None or not environment.decides:
+        check_routes(prompts, config.judges)
+    if environment is not None:
+        _check_rows(prompts, type(environment).__name__)
     if "row" in config.verifier.asks:
         _check_rows(prompts, type(config.verifier).__name__)
     return prompts

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rlstep.config import Config
-from rlstep.interfaces import RolloutContext, StepSplitter, Verifier
+from rlstep.interfaces import Conversing, Environment, RolloutContext, StepSplitter, Verifier
 from rlstep.plugins import ask_labellers
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.tasks.arithmetic import AnswerLine
@@ -18,6 +18,8 @@ from rlstep.testing.tokenizer import ByteTokenizer
 from rlstep.types import (
     Completion,
     Failure,
+    History,
+    Observation,
     Request,
     Rollout,
     Samples,
@@ -106,12 +108,29 @@ class FakeScorer:
     """Step scores of a rollout; None for a run without a PRM."""
     timeouts: Collection[str] = ()
     """rollout_ids whose verification, and step scoring, fails."""
+    environment: Environment | None = None
+    """Answers in this process."""
     verified: list[Rollout] = field(default_factory=list)
+    asked: list[History] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    """Episodes that were let go of."""
 
     async def verify(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         scored = [rollout.with_scores(outcome=self._outcome(rollout)) for rollout in rollouts]
         self.verified += scored
         return scored
+
+    async def observe(self, history: History) -> Observation | Failure:
+        """By replaying every history from its start; one named in `timeouts` fails."""
+        self.asked.append(history)
+        if history.episode_id in self.timeouts:
+            return Failure(reason="timeout")
+        assert self.environment is not None
+        episode = self.environment.reset(history.prompt, history.seed)
+        return [episode.step(action) for action in history.actions][-1]
+
+    async def leave(self, episode_id: str) -> None:
+        self.left.append(episode_id)
 
     async def score_steps(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         prm = self.prm
@@ -151,6 +170,7 @@ class FakeRoles:
             self.generator,
             self.scorer,
             splitter=self.config.splitter,
+            conversing=self.config.rollouts.conversing,
             iteration=iteration,
             purpose=purpose,
             seed=self.config.seed,
@@ -177,6 +197,7 @@ def fake_context(
     scorer: FakeScorer,
     *,
     splitter: StepSplitter = NewlineSplitter(),
+    conversing: Conversing | None = None,
     iteration: int = 0,
     purpose: str = "",
     seed: int = 0,
@@ -186,6 +207,7 @@ def fake_context(
         scorer=scorer,
         splitter=splitter,
         tokenizer=TOKENIZER,
+        conversing=conversing,
         iteration=iteration,
         purpose=purpose,
         seed=seed,

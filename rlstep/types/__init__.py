@@ -19,6 +19,9 @@ from rlstep.types.completions import Prompt as Prompt
 from rlstep.types.completions import Request as Request
 from rlstep.types.completions import Sampling as Sampling
 from rlstep.types.completions import VersionSpan as VersionSpan
+from rlstep.types.episodes import Action as Action
+from rlstep.types.episodes import History as History
+from rlstep.types.episodes import Observation as Observation
 from rlstep.types.rollouts import Group as Group
 from rlstep.types.rollouts import Rollout as Rollout
 from rlstep.types.rollouts import Step as Step

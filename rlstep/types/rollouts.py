@@ -89,6 +89,13 @@ class Rollout:
         nothing was."""
         return self._text(self.steps[index].end if index >= 0 else 0, self.before(index + 1))
 
+    @property
+    def last_text(self) -> str:
+        """What the policy said after all that was observed: its last turn, where an answer stands.
+        The whole text where nothing was."""
+        observed = self.completion.observed
+        return self._text(observed[-1].end if observed else 0, len(self.completion.token_ids))
+
     def _text(self, start: int, end: int) -> str:
         ends = self.completion.ends
         return self.completion.text[ends[start - 1] if start else 0 : ends[end - 1] if end else 0]

@@ -63,6 +63,8 @@ from rlstep.tensors.text import decode_with_ends
 from rlstep.types import (
     Completion,
     Failure,
+    History,
+    Observation,
     OutcomeScore,
     Prompt,
     Request,
@@ -210,6 +212,12 @@ class CoinScorer:
 
     async def score_steps(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         return list(rollouts)
+
+    async def observe(self, history: History) -> Observation | Failure:
+        raise NotImplementedError("no conversations here")
+
+    async def leave(self, episode_id: str) -> None:
+        raise NotImplementedError("no conversations here")
 
     def _outcome(self, rollout: Rollout) -> OutcomeScore:
         steps = enumerate(rollout.steps)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rlstep.checks import named
 from rlstep.interfaces import Ask, AskContext, Judge, JudgeModel, PromptSet, ScoreRole
 from rlstep.plugins import crashed, of_a_role
-from rlstep.types import Prompt, Rollout, Score
+from rlstep.types import Failure, History, Observation, Prompt, Rollout, Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,14 @@ class RoutedScorer:
     async def score_steps(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """See `interfaces.ScoreRole.score_steps`."""
         return await self._scorer.score_steps(rollouts)
+
+    async def observe(self, history: History) -> Observation | Failure:
+        """See `interfaces.ScoreRole.observe`."""
+        return await self._scorer.observe(history)
+
+    async def leave(self, episode_id: str) -> None:
+        """See `interfaces.ScoreRole.leave`."""
+        await self._scorer.leave(episode_id)
 
     async def close(self) -> None:
         """Close the judges' models. The scorer inside is its owner's to close."""

@@ -30,7 +30,7 @@ _START_S = 150.0
 """Longest time for a worker to load its verifier."""
 _LARGEST_CHUNK = 64
 """Items sent at once. Their answers come back one by one, so a chunk shares no deadline."""
-_KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONHOME", "TMPDIR")
+KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONHOME", "TMPDIR")
 
 Outcome = OutcomeScore | Failure
 
@@ -48,7 +48,7 @@ class _Worker:
         self._spec = spec
         self._killing = threading.Lock()
         # A bare environment: no secret of the run is within reach of what a model wrote.
-        environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+        environment = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
         environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
         arguments = [theirs.fileno(), os.getpid(), deadline_s, memory_mb]
         with theirs:
@@ -156,7 +156,7 @@ class VerifierPool:
         at_least("verifier_pool.workers", workers, 1)
         at_least("verifier_pool.deadline_s", deadline_s, 0.01)
         at_least("verifier_pool.memory_mb", memory_mb, 256)
-        self._spec = _spec(verifier)
+        self._spec = spec_of(verifier)
         self._workers = workers
         self._deadline_s = deadline_s
         self._memory_mb = memory_mb
@@ -306,21 +306,21 @@ def _outcome(answer: dict[str, Any]) -> Outcome:
     )
 
 
-def _spec(verifier: Verifier) -> str:
-    """The verifier as JSON, checked to read back as the same.
+def spec_of(plug_in: Any, role: str = "verifier") -> str:
+    """A plug-in as JSON, checked to read back as the same.
 
     Raises:
         ValueError: it does not.
     """
-    kind = type(verifier)
+    kind = type(plug_in)
     try:
-        spec = json.dumps(verifier_worker.encode(verifier))
-        copied = verifier_worker.decode(json.loads(spec)) == verifier
+        spec = json.dumps(verifier_worker.encode(plug_in))
+        copied = verifier_worker.decode(json.loads(spec)) == plug_in
     except (TypeError, AttributeError) as error:
-        raise ValueError(f"verifier {kind.__qualname__} cannot be copied: {error}") from error
+        raise ValueError(f"{role} {kind.__qualname__} cannot be copied: {error}") from error
     if not copied or kind.__module__ == "__main__":
         raise ValueError(
-            f"verifier {kind.__module__}.{kind.__qualname__} cannot be built in another process: "
+            f"{role} {kind.__module__}.{kind.__qualname__} cannot be built in another process: "
             "it must be a dataclass at the top of an importable module, and its fields numbers, "
             "strings, booleans, None or tuples of these"
         )

@@ -56,7 +56,7 @@ def _value(entry: Any) -> Any:
     return tuple(_value(item) for item in entry) if isinstance(entry, list) else entry
 
 
-def _confine(parent: int, memory_mb: int) -> None:
+def confine(parent: int, memory_mb: int) -> None:
     """Die with the parent, leave no core file, and allocate no more than allowed."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
@@ -92,7 +92,7 @@ def _answer(verifier: Verifier, text: str, answer: str, asked: dict[str, Any]) -
 
 def main(arguments: list[str]) -> None:
     descriptor, parent, deadline_s, memory_mb = arguments
-    _confine(int(parent), int(memory_mb))
+    confine(int(parent), int(memory_mb))
     connection = socket.socket(fileno=int(descriptor))
     lines = connection.makefile("rb")
 

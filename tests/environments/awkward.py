@@ -1,0 +1,70 @@
+"""Environments that misbehave, each in its own way, on the word that a turn says."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from rlstep.interfaces import Environment, Episode
+from rlstep.types import Action, Observation, Prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Awkward(Environment):
+    """Counts the turns of an episode, and does what a turn says."""
+
+    largest: int = 99
+
+    def reset(self, prompt: Prompt, seed: int) -> Episode:
+        return _Counting(f"{prompt.answer}/{seed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlyOnce(Awkward):
+    """Cannot be replayed."""
+
+    replays: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undecided(Awkward):
+    """Leaves the outcome to the verifier."""
+
+    decides: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken(Awkward):
+    def check(self) -> None:
+        raise ValueError("environment.largest is 99; the engine room is flooded")
+
+
+@dataclass
+class _Counting(Episode):
+    name: str
+    turns: int = 0
+
+    def step(self, action: Action) -> Observation:
+        self.turns += 1
+        return self._answers().get(action.text, self._plain)(action)
+
+    def _plain(self, action: Action) -> Any:
+        done = action.text == "stop"
+        said = f"{self.name}:{self.turns}:{action.text}:{list(action.token_ids)}"
+        return Observation(text=said, reward=self.turns / 2, done=done, success=done or None)
+
+    def _answers(self) -> dict[str, Any]:
+        return {
+            "raise": lambda _: 1 // 0,
+            "hang": lambda _: threading.Event().wait(),
+            "end": lambda _: os._exit(3),
+            "nan": lambda _: Observation(reward=float("nan")),
+            "shape": lambda _: Observation(reward=[1.0, 2.0]),  # type: ignore[arg-type]
+            "long": lambda _: Observation(text="x" * 10_000_000),
+            "none": lambda _: None,
+            "number": lambda _: Observation(text=7),  # type: ignore[arg-type]
+            "done": lambda _: Observation(done="yes"),  # type: ignore[arg-type]
+            "pid": lambda _: Observation(text=str(os.getpid())),
+        }
