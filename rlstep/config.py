@@ -31,6 +31,9 @@ from rlstep.measuring.monitors import Monitors
 from rlstep.reporting.sinks.usual import USUAL
 from rlstep.types import AdvantageSamples
 
+PROBE_TOKENS = 8
+"""Sampled from each replica after every weight sync, and compared with the learner's logprobs."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
@@ -77,11 +80,23 @@ class GeneratorConfig:
         for name in ("kv_cache_mib", "max_recoveries", "parity_tolerance"):
             at_least(f"generator.{name}", getattr(self, name), 0)
         at_least("generator.deadline_s", self.deadline_s, 1.0)
+        if self.context < (least := self.probe_prompt + PROBE_TOKENS):
+            raise ValueError(
+                f"generator.context is {self.context}, and the probe of every weight sync takes two"
+                f" cache blocks of generator.block_size {self.block_size} and {PROBE_TOKENS + 1}"
+                f" tokens; the smallest valid value is {least}"
+            )
         if not 0.0 < self.gpu_memory_utilization <= 1.0:
             raise ValueError(
                 f"generator.gpu_memory_utilization is {self.gpu_memory_utilization}; it lies in"
                 " (0, 1]"
             )
+
+    @property
+    def probe_prompt(self) -> int:
+        """Fewest tokens of the prompt of a weight sync's probe: more than two blocks, so that a
+        prefix cache that survived the sync would be seen."""
+        return 2 * self.block_size + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -416,6 +431,12 @@ class Config:
     def _check_transfer(self) -> None:
         """vLLM's nccl engine sends nothing, without an error, where there is no GPU (0.32)."""
         gpus = min(self.placement.generator_gpus, self.placement.policy_gpus)
+        if self.generator.block_size % 32 and not self.placement.generator_gpus:
+            raise ValueError(
+                f"generator.block_size is {self.generator.block_size}, and on a CPU vLLM (0.32) has"
+                " blocks of multiples of 32; the nearest valid value is"
+                f" {max(32, round(self.generator.block_size / 32) * 32)}"
+            )
         if self.generator.transfer != "rlstep_gloo" and not gpus:
             raise ValueError(
                 f"generator.transfer is {self.generator.transfer!r}, but placement gives the"

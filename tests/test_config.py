@@ -328,6 +328,11 @@ def test_unknown_choices(policy: LearnerConfig, message: str):
             " smallest valid value is 136",
         ),
         (
+            {"generator": GeneratorConfig(context=128, block_size=40)},
+            "generator.block_size is 40, and on a CPU vLLM (0.32) has blocks of multiples of 32;"
+            " the nearest valid value is 32",
+        ),
+        (
             {"rollouts": sampled(min_tokens=8), "evaluation": EvaluationConfig(max_tokens=4)},
             "evaluation.max_tokens (or 0) is 4; the smallest valid value is 8",
         ),
@@ -529,5 +534,11 @@ def test_numbers_in_a_range(build: Any, message: str):
 
 def test_check_types_reads_a_part_by_itself():
     check_types(GeneratorConfig(), "generator")
-    with pytest.raises(TypeError, match=r"generator.context is 2.5; it must be of type int"):
-        check_types(replace(GeneratorConfig(), context=2.5), "generator")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"generator.context is 200.5; it must be of type int"):
+        check_types(replace(GeneratorConfig(), context=200.5), "generator")  # type: ignore[arg-type]
+
+
+def test_the_probe_of_a_weight_sync_fits_into_the_context():
+    GeneratorConfig(context=73)  # 2 * 32 + 1 + 8
+    with pytest.raises(ValueError, match=r"generator\.context is 72.*smallest valid value is 73"):
+        GeneratorConfig(context=72)

@@ -20,7 +20,7 @@ from rlstep.actors.scorer.scorer import ScorerGroup
 from rlstep.actors.scorer.step_models import StepModelRole
 from rlstep.actors.weight_sync import WeightSync
 from rlstep.checks import parts
-from rlstep.config import Config, LearnerConfig
+from rlstep.config import PROBE_TOKENS, Config, LearnerConfig
 from rlstep.interfaces import AskContext, Loss, RolloutContext, StepModel, Tokenizer
 from rlstep.plugins import ask_labellers
 from rlstep.reporting.stages import stage
@@ -91,8 +91,9 @@ class RunRoles:
         if resume_from is not None:
             with stage(f"learners restored from {resume_from}"):
                 await self._each_learner("restore", resume_from)
-        blocks = 2 * config.generator.block_size + 1
-        prompt = np.resize(probe, max(len(probe), blocks)).astype(np.int32)
+        most = config.generator.context - PROBE_TOKENS
+        length = min(max(len(probe), config.generator.probe_prompt), most)
+        prompt = np.resize(probe, length).astype(np.int32)
         self.sync = WeightSync(self.policy, self.generators, prompt, config.longest)
         with stage("first weight sync"):
             await self.sync.start(version)

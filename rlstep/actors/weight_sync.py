@@ -11,11 +11,11 @@ from ray.exceptions import RayError
 
 from rlstep.actors.generator.generator_group import GeneratorGroup
 from rlstep.actors.learner.learner_group import LearnerGroup
+from rlstep.config import PROBE_TOKENS
 from rlstep.types import Samples, TokenIds
 
 logger = logging.getLogger(__name__)
 
-PROBE_TOKENS = 8
 DEEP_TOKENS = 2
 """After a prompt that is as long as any in use: what is wrong with positions shows at depth."""
 DEEP_EVERY = 10

@@ -332,6 +332,7 @@ def test_a_model_that_does_not_exist(model: Path):
         ("~/nope", ""),
         ("/nope", ""),
         ("models/file", ""),
+        ("README.md", ""),
     ],
 )
 def test_a_missing_folder_before_it_is_a_hub_id(
@@ -339,6 +340,7 @@ def test_a_missing_folder_before_it_is_a_hub_id(
 ):
     (tmp_path / "models" / "policy").mkdir(parents=True)
     (tmp_path / "models" / "file").touch()
+    (tmp_path / "README.md").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError) as caught:
         load_tokenizer(path)
@@ -346,6 +348,15 @@ def test_a_missing_folder_before_it_is_a_hub_id(
         f"model.path is {path!r}, and there is no such folder{hint}"
     )
     assert "loaded" not in str(caught.value)
+
+
+@pytest.mark.parametrize("names", [[], ["model.bin", "weights"]])
+def test_a_folder_that_holds_no_model(names: list[str], tmp_path: Path):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError) as caught:
+        load_tokenizer(str(tmp_path))
+    assert str(caught.value).endswith(f"it has no config.json, only {names}")
 
 
 @pytest.mark.parametrize("path", ["nope", "owner/nope"])
@@ -367,11 +378,6 @@ def test_more_tokens_than_embeddings(model: Path, tmp_path: Path):
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 2}))
     with pytest.raises(ValueError, match="3 tokens and the model only 2 embeddings"):
         load_tokenizer(str(folder))
-
-
-def test_a_folder_that_holds_no_model(tmp_path: Path):
-    with pytest.raises(ValueError, match="and it cannot be loaded"):
-        load_tokenizer(str(tmp_path))
 
 
 def test_a_step_models_model_is_checked_before_anything_starts(model: Path, tmp_path: Path):

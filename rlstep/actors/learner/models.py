@@ -54,6 +54,11 @@ def _check_folder(path: str) -> Any:
         near = difflib.get_close_matches(Path(path).name, names, n=1)
         hint = f"; did you mean {str(parent / near[0])!r}?" if near else ""
         raise ValueError(f"model.path is {path!r}, and there is no such folder{hint}")
+    if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
+        names = sorted(p.name for p in Path(path).iterdir())[:10]
+        raise ValueError(
+            f"model.path is {path!r}, a folder without a model: it has no config.json, only {names}"
+        )
     from transformers import AutoConfig
 
     try:
@@ -136,7 +141,7 @@ def _check_reads(config: LearnerConfig, loss: Loss) -> None:
 
 def looks_local(path: str) -> bool:
     """Hub ids are 'name' or 'owner/name'; a folder that is named like the owner is meant first."""
-    if path.startswith(("/", ".", "~")) or path.count("/") > 1:
+    if path.startswith(("/", ".", "~")) or path.count("/") > 1 or Path(path).is_file():
         return True
     return "/" in path and Path(path).parent.is_dir()
 
