@@ -1,7 +1,7 @@
 import pytest
 
 from rlstep.scoring.answers.math_answer import MathAnswer
-from rlstep.scoring.processes.verifier_worker import decode, encode
+from rlstep.scoring.processes.confined import decode, encode
 from rlstep.thoughts import ThoughtTags
 
 

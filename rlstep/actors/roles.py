@@ -20,10 +20,11 @@ from rlstep.actors.scorer.scorer import ScorerGroup
 from rlstep.actors.scorer.step_models import StepModelRole
 from rlstep.actors.weight_sync import WeightSync
 from rlstep.checks import parts
-from rlstep.config import PROBE_TOKENS, Config, LearnerConfig
+from rlstep.config import Config, LearnerConfig
 from rlstep.interfaces import AskContext, Loss, RolloutContext, StepModel, Tokenizer
 from rlstep.plugins import ask_labellers
 from rlstep.reporting.stages import stage
+from rlstep.role_config import PROBE_TOKENS
 from rlstep.scoring.judges.routing import RoutedScorer
 from rlstep.tensors.tokenizers import reading_tags
 from rlstep.thoughts import ThoughtTags
@@ -38,6 +39,8 @@ class RunRoles:
         self._tokenizer = tokenizer
         self._tags = {tag for tags in parts(config, ThoughtTags) for tag in (tags.start, tags.end)}
         self._reader = reading_tags(tokenizer, self._tags)
+        talk = config.rollouts.conversing
+        self._between = talk and talk.format.between(self._reader, talk.sampling.stop_token_ids)
         self._started: list[Any] = []
         """What must be closed, in the order of its start."""
         self.between_updates = asyncio.Event()
@@ -75,13 +78,13 @@ class RunRoles:
                 *(self._step_model(model, options["step_models"]) for model in config.step_models)
             ),
         )
-        conversing = config.rollouts.conversing
+        talk = config.rollouts.conversing
         self.scorer = ScorerGroup(
             config.scorer,
             config.verifier,
             self.step_models,
             {},
-            environment=None if conversing is None else conversing.environment,
+            environment=talk and talk.environment,
         )
         self._started.append(self.scorer)
         asking = AskContext(generator=self.generators, tokenizer=self._tokenizer, seed=config.seed)
@@ -179,6 +182,7 @@ class RunRoles:
             splitter=self._config.splitter,
             tokenizer=self._reader,
             conversing=self._config.rollouts.conversing,
+            between=self._between,
             iteration=iteration,
             purpose=purpose,
             seed=self._config.seed,

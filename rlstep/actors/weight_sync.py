@@ -11,7 +11,7 @@ from ray.exceptions import RayError
 
 from rlstep.actors.generator.generator_group import GeneratorGroup
 from rlstep.actors.learner.learner_group import LearnerGroup
-from rlstep.config import PROBE_TOKENS
+from rlstep.role_config import PROBE_TOKENS
 from rlstep.types import Samples, TokenIds
 
 logger = logging.getLogger(__name__)

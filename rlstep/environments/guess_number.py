@@ -60,7 +60,7 @@ class _Guessing(Episode):
     number: int
     left: int
 
-    def step(self, action: Action) -> Observation:
+    def observe(self, action: Action) -> Observation:
         self.left -= 1
         word = action.text.strip()
         guess = int(word) if word.isascii() and word.isdecimal() else -1

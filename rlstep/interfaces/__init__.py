@@ -31,6 +31,7 @@ from rlstep.interfaces.rollouts import Conversing as Conversing
 from rlstep.interfaces.rollouts import Roles as Roles
 from rlstep.interfaces.rollouts import RolloutContext as RolloutContext
 from rlstep.interfaces.rollouts import RolloutStrategy as RolloutStrategy
+from rlstep.interfaces.rollouts import SampleOne as SampleOne
 from rlstep.interfaces.samples import SampleBuilder as SampleBuilder
 from rlstep.interfaces.scoring import Item as Item
 from rlstep.interfaces.scoring import Labeller as Labeller

@@ -17,8 +17,9 @@ class Episode(ABC):
     """One conversation of an environment, from its reset on."""
 
     @abstractmethod
-    def step(self, action: Action) -> Observation:
-        """Answer a turn. May raise, hang or end its process: the rollout is a Failure then."""
+    def observe(self, action: Action) -> Observation:
+        """What the environment answers to a turn. May raise, hang or end its process: the rollout
+        is a Failure then."""
 
     def close(self) -> None:  # noqa: B027  # most hold nothing
         """Let go of what the episode holds, whether or not it came to its end."""
@@ -28,7 +29,7 @@ class Environment(ABC):
     """What answers the policy's turns. Runs in processes that can be killed, beside the verifiers.
 
     A frozen dataclass at the top of an importable module, its fields numbers, strings, booleans,
-    None or tuples of these. Many episodes share a process, each step in a thread of its own; a
+    None or tuples of these. Many episodes share a process, each turn in a thread of its own; a
     process that is killed for one of them is replaced, and the others are replayed.
     """
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeAlias
 
-from rlstep.interfaces.environments import Environment, TurnFormat
+from rlstep.interfaces.environments import Between, Environment, TurnFormat
 from rlstep.interfaces.roles import GenerateRole, ScoreRole, Tokenizer
 from rlstep.interfaces.steps import StepSplitter
-from rlstep.types import Failure, Group, Prompt, Request, Rollout, Samples, Sampling
+from rlstep.types import Completion, Failure, Group, Prompt, Request, Rollout, Samples, Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,8 @@ class RolloutContext(AskContext):
     iteration: int
     conversing: Conversing | None = None
     """The run's strategy, where its rollouts are conversations with an environment."""
+    between: Between | None = None
+    """What stands between two turns there, by the strategy's format and the tokenizer."""
     purpose: str = ""
     """Keeps the ids (and so the seeds) of evaluation apart from training's: 'eval', 'prm_probe'."""
 
@@ -85,14 +87,26 @@ class Conversing(RolloutStrategy):
 
     @abstractmethod
     async def go_on(
-        self, parent: Rollout, steps: int, request: Request, context: RolloutContext
+        self,
+        parent: Rollout,
+        steps: int,
+        request: Request,
+        sample: SampleOne,
+        context: RolloutContext,
     ) -> list[Rollout] | Failure:
         """The request's n continuations of a rollout from after its first `steps` turns, which are
         replayed: what the environment had answered it answers again.
 
+        Args:
+            sample: asks the generators for one turn.
+
         Returns:
             Rollouts with what the environment says of them, or why one of them failed.
         """
+
+
+SampleOne: TypeAlias = Callable[[Request], Awaitable["tuple[Completion, ...] | Failure"]]
+"""One request, and its completions or why there are none; raises what the generators raise."""
 
 
 class Roles(Protocol):

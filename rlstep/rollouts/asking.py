@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TypeAlias
 
 from rlstep.interfaces import GenerateRole
 from rlstep.types import Completion, Failure, Request
 
 Asked: TypeAlias = tuple[Completion, ...] | Failure
-Ask: TypeAlias = Callable[[Request], "asyncio.Future[Asked]"]
 
 
 class Asking:

@@ -13,10 +13,10 @@ import numpy as np
 from rlstep.checks import at_least
 from rlstep.environments.plain_turns import PlainTurns
 from rlstep.interfaces import (
-    Between,
     Conversing,
     Environment,
     RolloutContext,
+    SampleOne,
     TurnFormat,
 )
 from rlstep.rollouts.asking import Asking
@@ -93,7 +93,9 @@ class Conversation(Conversing):
     ) -> AsyncGenerator[Group, None]:
         """Groups as their last conversation ends."""
         asking = Asking(context.generator)
-        tasks = [asyncio.create_task(self._group(prompt, asking, context)) for prompt in prompts]
+        tasks = [
+            asyncio.create_task(self._group(prompt, asking.ask, context)) for prompt in prompts
+        ]
         try:
             for done in asyncio.as_completed(tasks):
                 yield await done
@@ -103,7 +105,7 @@ class Conversation(Conversing):
             await asyncio.gather(*tasks, return_exceptions=True)
             await asking.close()
 
-    async def _group(self, prompt: Prompt, asking: Asking, context: RolloutContext) -> Group:
+    async def _group(self, prompt: Prompt, sample: SampleOne, context: RolloutContext) -> Group:
         name = f"{context.scope}/{prompt.prompt_id}"
         seed = request_seed(context.seed, name)
         talks = [
@@ -116,7 +118,7 @@ class Conversation(Conversing):
             )
             for index in range(self.samples_per_prompt)
         ]
-        found = await self._all(talks, asking, context)
+        found = await self._all(talks, sample, context)
         rollouts = [
             self._rollout(talk, completion, index, seed, context)
             for index, (talk, completion) in enumerate(zip(talks, found, strict=True))
@@ -126,7 +128,12 @@ class Conversation(Conversing):
         return Group(prompt=prompt, rollouts=tuple(rollouts), failures=failures)
 
     async def go_on(
-        self, parent: Rollout, steps: int, request: Request, context: RolloutContext
+        self,
+        parent: Rollout,
+        steps: int,
+        request: Request,
+        sample: SampleOne,
+        context: RolloutContext,
     ) -> list[Rollout] | Failure:
         scope, prompt_id = parent.rollout_id.split("/")[0], parent.prompt.prompt_id
         kept = parent.before(steps)
@@ -145,11 +152,7 @@ class Conversation(Conversing):
             )
             for index in range(request.n)
         ]
-        asking = Asking(context.generator)
-        try:
-            found = await self._all(talks, asking, context)
-        finally:
-            await asking.close()
+        found = await self._all(talks, sample, context)
         if failed := next((answer for answer in found if isinstance(answer, Failure)), None):
             return failed
         return [
@@ -163,10 +166,9 @@ class Conversation(Conversing):
         ]
 
     async def _all(
-        self, talks: Sequence[_Talk], asking: Asking, context: RolloutContext
+        self, talks: Sequence[_Talk], sample: SampleOne, context: RolloutContext
     ) -> list[Completion | Failure]:
-        between = self.format.between(context.tokenizer, self.sampling.stop_token_ids)
-        tasks = [asyncio.create_task(self._talk(t, between, asking, context)) for t in talks]
+        tasks = [asyncio.create_task(self._talk(talk, sample, context)) for talk in talks]
         try:
             return await asyncio.gather(*tasks)
         finally:
@@ -175,13 +177,14 @@ class Conversation(Conversing):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _talk(
-        self, talk: _Talk, between: Between, asking: Asking, context: RolloutContext
+        self, talk: _Talk, sample: SampleOne, context: RolloutContext
     ) -> Completion | Failure:
         """Take turns until the end."""
+        assert context.between is not None, "a context without a format of turns"
         try:
             reason = "length"
             while len(talk.actions) < self.turns:
-                answer = await asking.ask(talk.request(self.turn_tokens, context))
+                answer = await sample(talk.request(self.turn_tokens))
                 if isinstance(answer, Failure):
                     return answer
                 [turn] = answer
@@ -196,7 +199,7 @@ class Conversation(Conversing):
                 if seen.done or len(talk.actions) == self.turns:
                     reason = "stop"
                     break
-                more = between(seen.text, talk.ids[-1])
+                more = context.between(seen.text, talk.ids[-1])
                 if len(talk.ids) + len(more) >= talk.sampling.max_tokens:
                     break
                 talk.see(more)
@@ -263,8 +266,9 @@ class _Talk:
     sampled: list[Completion] = field(default_factory=list)
     """The turns that were sampled here, none that was inherited."""
 
-    def request(self, turn_tokens: int, context: RolloutContext) -> Request:
-        """For the next turn. The first is drawn as a completion would be."""
+    def request(self, turn_tokens: int) -> Request:
+        """For the next turn. The first is drawn as a completion would be; the seeds of the others
+        follow from its, so that whoever asks for the same continuation sees the same."""
         turn = len(self.sampled)
         name = f"{self.rollout_id}/turn{turn}" if turn else self.rollout_id
         left = max(1, self.sampling.max_tokens - len(self.ids))
@@ -273,7 +277,7 @@ class _Talk:
             request_id=name,
             prefix_ids=np.array([*self.prompt.token_ids, *self.ids], dtype=np.int32),
             n=1,
-            seed=request_seed(context.seed, name) if turn else self.seed,
+            seed=request_seed(self.seed, f"turn{turn}") if turn else self.seed,
             sampling=replace(
                 self.sampling, max_tokens=most, min_tokens=min(most, self.sampling.min_tokens)
             ),

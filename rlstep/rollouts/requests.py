@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rlstep.interfaces import RolloutContext
-from rlstep.rollouts.asking import Ask
+from rlstep.interfaces import RolloutContext, SampleOne
 from rlstep.tensors.text import decode_with_ends
 from rlstep.types import (
     Completion,
@@ -134,18 +133,22 @@ def branch_rollouts(
     ]
 
 
-async def continued(origin: Branch, ask: Ask, context: RolloutContext) -> list[Rollout] | Failure:
+async def continued(
+    origin: Branch, sample: SampleOne, context: RolloutContext
+) -> list[Rollout] | Failure:
     """The continuations of a branch, verified. The one way on from the middle of a rollout: where
     rollouts are conversations, the run's strategy replays the turns before and goes on."""
     if context.conversing is not None:
-        made = await context.conversing.go_on(origin.parent, origin.steps, origin.request, context)
+        made = await context.conversing.go_on(
+            origin.parent, origin.steps, origin.request, sample, context
+        )
     else:
-        answer = await ask(origin.request)
+        answer = await sample(origin.request)
         made = answer if isinstance(answer, Failure) else branch_rollouts(origin, answer, context)
-    return made if isinstance(made, Failure) else await decided(made, context)
+    return made if isinstance(made, Failure) else await with_outcomes(made, context)
 
 
-async def decided(rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
+async def with_outcomes(rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
     """The rollouts with an outcome: the environment's, where it decides, else the scorer's."""
     if context.conversing is not None and context.conversing.environment.decides:
         return list(rollouts)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 
 from rlstep.interfaces import RolloutContext
-from rlstep.rollouts.requests import decided as with_outcomes
+from rlstep.rollouts.requests import with_outcomes
 from rlstep.types import Group
 
 

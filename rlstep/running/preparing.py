@@ -18,7 +18,7 @@ from rlstep.reporting.sinks.files import Files
 from rlstep.running.checkpoint import Checkpoint, Checkpoints
 from rlstep.running.resuming import check_resume
 from rlstep.scoring.judges.routing import check_routes
-from rlstep.scoring.processes.verifier_pool import spec_of
+from rlstep.scoring.processes.confined import spec_of
 from rlstep.tensors.tokenizers import read_tokenizer
 from rlstep.types import Sampling
 
@@ -128,7 +128,11 @@ def check_special(config: Config, tokenizer: Any) -> None:
 
 
 def check_conversations(config: Config, tokenizer: Tokenizer) -> None:
-    """Refuse an environment that cannot work, and a format that does not fit the tokenizer."""
+    """Refuse an environment that cannot work, and a format that does not fit the tokenizer.
+
+    Raises:
+        ValueError: says which, and why.
+    """
     if (conversing := config.rollouts.conversing) is not None:
         spec_of(conversing.environment, "environment")
         conversing.environment.check()

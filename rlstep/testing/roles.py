@@ -127,7 +127,7 @@ class FakeScorer:
             return Failure(reason="timeout")
         assert self.environment is not None
         episode = self.environment.reset(history.prompt, history.seed)
-        return [episode.step(action) for action in history.actions][-1]
+        return [episode.observe(action) for action in history.actions][-1]
 
     async def leave(self, episode_id: str) -> None:
         self.left.append(episode_id)
@@ -208,6 +208,7 @@ def fake_context(
         splitter=splitter,
         tokenizer=TOKENIZER,
         conversing=conversing,
+        between=conversing and conversing.format.between(TOKENIZER),
         iteration=iteration,
         purpose=purpose,
         seed=seed,

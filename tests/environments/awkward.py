@@ -46,9 +46,14 @@ class _Counting(Episode):
     name: str
     turns: int = 0
 
-    def step(self, action: Action) -> Observation:
+    def observe(self, action: Action) -> Observation:
         self.turns += 1
         return self._answers().get(action.text, self._plain)(action)
+
+    def _stuck(self, action: Action) -> Observation:
+        """Whoever says this cannot be let go of."""
+        self.close = threading.Event().wait  # type: ignore[method-assign]
+        return Observation()
 
     def _plain(self, action: Action) -> Any:
         done = action.text == "stop"
@@ -66,5 +71,6 @@ class _Counting(Episode):
             "none": lambda _: None,
             "number": lambda _: Observation(text=7),  # type: ignore[arg-type]
             "done": lambda _: Observation(done="yes"),  # type: ignore[arg-type]
+            "stuck": self._stuck,
             "pid": lambda _: Observation(text=str(os.getpid())),
         }

@@ -20,7 +20,7 @@ from rlstep.types import Action, Observation
 def played(answer: int, *said: str, guesses: int = 5) -> list[Observation]:
     prompt = small_prompt("p", text="03-33\n", answer=str(answer))
     episode = GuessNumber(guesses=guesses).reset(prompt, 0)
-    return [episode.step(Action(text=text, token_ids=())) for text in said]
+    return [episode.observe(Action(text=text, token_ids=())) for text in said]
 
 
 def test_a_game_worked_by_hand():

@@ -14,6 +14,7 @@ from rlstep.environments.guess_number import GuessNumber
 from rlstep.environments.plain_turns import PlainTurns
 from rlstep.pairs.first_error import FirstErrorPairs
 from rlstep.pairs.outcome import OutcomePairs
+from rlstep.rollouts.asking import Asking
 from rlstep.rollouts.conversation import Conversation
 from rlstep.rollouts.first_error_search import FirstErrorSearch
 from rlstep.rollouts.held_out import sample_greedily
@@ -246,7 +247,7 @@ async def test_a_continuation_takes_over_tokens_rewards_and_the_episode():
     [group] = [group async for group in GAME.collect([game(14)], context)]
     parent = group.rollouts[0]
     request = replace(generator.asked[0], request_id=f"{parent.rollout_id}/mc1", n=2, seed=3)
-    made = await GAME.go_on(parent, 1, request, context)
+    made = await GAME.go_on(parent, 1, request, Asking(generator).ask, context)
     assert isinstance(made, list) and len(made) == 2
     for index, rollout in enumerate(made):
         assert rollout.rollout_id == f"{parent.rollout_id}/mc1/{index}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rlstep.interfaces import Verifier
 from rlstep.scoring.answers.answer_text import number, plain, same_text
-from rlstep.scoring.answers.extraction import cut_off
+from rlstep.scoring.answers.extraction import cut_off, one_group
 from rlstep.thoughts import ThoughtTags
 from rlstep.types import OutcomeScore, Verdict
 
@@ -25,14 +25,7 @@ class ExactAnswer(Verifier):
     """Only what stands after the last thought is read; an unfinished one is unparsable."""
 
     def __post_init__(self) -> None:
-        try:
-            groups = re.compile(self.pattern).groups
-        except re.error as error:
-            raise ValueError(
-                f"exact_answer.pattern is {self.pattern!r}, no regular expression: {error}"
-            ) from error
-        if groups != 1:
-            raise ValueError(f"exact_answer.pattern has {groups} groups; it needs exactly 1")
+        one_group("exact_answer.pattern", self.pattern)
 
     def verify(self, text: str, answer: str, finish_reason: str = "stop") -> OutcomeScore:
         """Score one completion; an answer at which `max_tokens` cut it off is unparsable."""

@@ -175,3 +175,20 @@ def cut_off(text: str, answer: str) -> bool:
     """Whether an answer reaches the end of a text that was cut there, so that more of it may have
     been to come: '18' may be the beginning of 180, and '18.' of 18.5."""
     return bool(answer) and text.rstrip(" \t.,").endswith(answer.rstrip(" \t.,"))
+
+
+def one_group(name: str, pattern: str) -> None:
+    """Refuse a pattern of which it is not clear what it reads.
+
+    Args:
+        name: of the field.
+
+    Raises:
+        ValueError: it is no regular expression, or has not one group.
+    """
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"{name} is {pattern!r}, no regular expression: {error}") from error
+    if groups != 1:
+        raise ValueError(f"{name} has {groups} groups; it needs exactly 1")

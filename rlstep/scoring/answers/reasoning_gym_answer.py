@@ -18,7 +18,7 @@ from typing import Any
 
 from rlstep.checks import needs_extra
 from rlstep.interfaces import Verifier
-from rlstep.scoring.answers.extraction import cut_off
+from rlstep.scoring.answers.extraction import cut_off, one_group
 from rlstep.thoughts import ThoughtTags
 from rlstep.types import OutcomeScore, Verdict
 
@@ -92,16 +92,7 @@ class ReasoningGymAnswer(Verifier):
     """Only what stands after the last thought is read; an unfinished one is unparsable."""
 
     def __post_init__(self) -> None:
-        try:
-            groups = re.compile(self.pattern).groups
-        except re.error as error:
-            raise ValueError(
-                f"reasoning_gym_answer.pattern is {self.pattern!r}, no regular expression: {error}"
-            ) from error
-        if groups != 1:
-            raise ValueError(
-                f"reasoning_gym_answer.pattern has {groups} groups; it needs exactly 1"
-            )
+        one_group("reasoning_gym_answer.pattern", self.pattern)
 
     def check(self, deadline_s: float) -> None:
         """See `Verifier.check`. Raises ValueError where the library is not installed."""

@@ -7,21 +7,19 @@ that is asked makes the episode again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import zlib
 from typing import Any
 
 from rlstep.checks import at_least
 from rlstep.interfaces import Environment
 from rlstep.scoring.processes import environment_worker
-from rlstep.scoring.processes.verifier_pool import KEPT_ENVIRONMENT, spec_of
+from rlstep.scoring.processes.confined import spec_of, start_process
 from rlstep.types import Failure, History, Observation
 
 _START_S = 150.0
@@ -36,22 +34,16 @@ class _Process:
     """One process, and the calls that it has not answered."""
 
     def __init__(self, threads: int, memory_mb: int) -> None:
+        """Raises: _Ended: there is none; says why."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        # A bare environment: no secret of the run is within reach of what a model wrote.
-        environment = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
-        environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
-        arguments = [theirs.fileno(), os.getpid(), threads, memory_mb]
+        arguments = (os.getpid(), threads, memory_mb)
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", environment_worker.__name__, *map(str, arguments)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-                env=environment,
-            )
+            try:
+                self._process = start_process(environment_worker.__name__, theirs, arguments)
+            except OSError as error:  # no memory, or no more processes or files, for now
+                ours.close()
+                raise _Ended(error.strerror or str(error)) from error
         self._ours = ours
         self._calls: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._numbers = itertools.count()
@@ -152,7 +144,7 @@ class _Slot:
             if self.process is None or self.process.gone:
                 if self.process is not None:
                     await self.process.close()
-                self.process = await self._pool.start_process()
+                self.process = await self._pool.new_process()
             return self.process
 
 
@@ -209,11 +201,21 @@ class EnvironmentPool:
                 return Failure(reason="crashed", detail=detail)
 
     async def leave(self, episode_id: str) -> None:
-        """Let go of an episode."""
+        """Let go of an episode. One whose `close` takes longer than `deadline_s` ends its
+        process."""
         for slot in (self._slot(episode_id), self._suspects):
             if slot.process is not None and not slot.process.gone:
-                with contextlib.suppress(_Ended):  # and the episode with it
-                    await slot.process.ask({"episode": episode_id, "leave": True})
+                await self._let_go(slot, slot.process, episode_id)
+
+    async def _let_go(self, slot: _Slot, process: _Process, episode_id: str) -> None:
+        async with slot.free:
+            asked = process.ask({"episode": episode_id, "leave": True})
+            try:
+                await asyncio.wait_for(asked, self._deadline_s)
+            except TimeoutError:
+                process.kill()  # its `close` hangs
+            except _Ended:
+                pass  # and the episode with it
 
     async def _within(self, slot: _Slot, history: History) -> Observation | Failure:
         """Raises: _Ended: the process ended by itself, or does not start."""
@@ -237,7 +239,7 @@ class EnvironmentPool:
     def _slot(self, episode_id: str) -> _Slot:
         return self._slots[zlib.crc32(episode_id.encode()) % len(self._slots)]
 
-    async def start_process(self) -> _Process:
+    async def new_process(self) -> _Process:
         process = _Process(self.threads, self._memory_mb)
         await process.load(self._spec)
         return process

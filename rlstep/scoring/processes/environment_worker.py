@@ -22,7 +22,7 @@ import numpy as np
 
 from rlstep.interfaces import Environment, Episode
 from rlstep.plugins import described
-from rlstep.scoring.processes.verifier_worker import confine, decode
+from rlstep.scoring.processes.confined import confine, decode
 from rlstep.types import Action, Observation, Prompt
 
 LONGEST = 100_000
@@ -60,7 +60,7 @@ class Episodes:
         episode, taken = self._live[name]
         observation = None
         for text, ids in actions[taken:]:
-            observation = episode.step(Action(text=text, token_ids=tuple(ids)))
+            observation = episode.observe(Action(text=text, token_ids=tuple(ids)))
         self._live[name] = (episode, len(actions))
         if fault := _fault(observation):
             self._close(name)
@@ -88,7 +88,7 @@ def _prompt(given: dict[str, Any]) -> Prompt:
 def _fault(observation: Any) -> str:
     """What is wrong with an observation, '' if nothing is."""
     if not isinstance(observation, Observation):
-        return f"step returned {type(observation).__name__}, not Observation"
+        return f"observe returned {type(observation).__name__}, not Observation"
     text, reward = observation.text, observation.reward
     if not isinstance(text, str):
         return f"text is {type(text).__name__}, not a string"

@@ -14,8 +14,6 @@ import queue
 import select
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,13 +22,13 @@ from typing import Any
 from rlstep.checks import at_least
 from rlstep.interfaces import Item, Verifier
 from rlstep.scoring.processes import verifier_worker
+from rlstep.scoring.processes.confined import spec_of, start_process
 from rlstep.types import Failure, OutcomeScore, Verdict
 
 _START_S = 150.0
 """Longest time for a worker to load its verifier."""
 _LARGEST_CHUNK = 64
 """Items sent at once. Their answers come back one by one, so a chunk shares no deadline."""
-KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONHOME", "TMPDIR")
 
 Outcome = OutcomeScore | Failure
 
@@ -47,21 +45,10 @@ class _Worker:
         self._answers = self._socket.makefile("rb")
         self._spec = spec
         self._killing = threading.Lock()
-        # A bare environment: no secret of the run is within reach of what a model wrote.
-        environment = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
-        environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
-        arguments = [theirs.fileno(), os.getpid(), deadline_s, memory_mb]
+        arguments = (os.getpid(), deadline_s, memory_mb)
         with theirs:
             try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", verifier_worker.__name__, *map(str, arguments)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
-                    start_new_session=True,
-                    env=environment,
-                )
+                self._process = start_process(verifier_worker.__name__, theirs, arguments)
             except OSError:
                 self._answers.close()
                 self._socket.close()
@@ -304,24 +291,3 @@ def _outcome(answer: dict[str, Any]) -> Outcome:
     return OutcomeScore(
         value=answer["value"], verdict=Verdict(answer["verdict"]), extracted=answer["extracted"]
     )
-
-
-def spec_of(plug_in: Any, role: str = "verifier") -> str:
-    """A plug-in as JSON, checked to read back as the same.
-
-    Raises:
-        ValueError: it does not.
-    """
-    kind = type(plug_in)
-    try:
-        spec = json.dumps(verifier_worker.encode(plug_in))
-        copied = verifier_worker.decode(json.loads(spec)) == plug_in
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"{role} {kind.__qualname__} cannot be copied: {error}") from error
-    if not copied or kind.__module__ == "__main__":
-        raise ValueError(
-            f"{role} {kind.__module__}.{kind.__qualname__} cannot be built in another process: "
-            "it must be a dataclass at the top of an importable module, and its fields numbers, "
-            "strings, booleans, None or tuples of these"
-        )
-    return spec

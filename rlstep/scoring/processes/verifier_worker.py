@@ -11,14 +11,9 @@ the verifier is loaded, then one answer an item, each as soon as it is known:
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import dataclasses
-import importlib
 import json
 import math
-import os
 import resource
-import signal
 import socket
 import sys
 import time
@@ -26,45 +21,8 @@ from typing import Any
 
 from rlstep.interfaces import Verifier
 from rlstep.plugins import described
+from rlstep.scoring.processes.confined import confine, decode
 from rlstep.types import OutcomeScore, Verdict
-
-_PR_SET_PDEATHSIG = 1
-
-
-def encode(verifier: Any) -> dict[str, Any]:
-    """A verifier's class and fields, as `decode` takes them; a field may be a dataclass as well."""
-    kind = type(verifier)
-    fields = {f.name: _entry(getattr(verifier, f.name)) for f in dataclasses.fields(verifier)}
-    return {"module": kind.__module__, "name": kind.__qualname__, "fields": fields}
-
-
-def _entry(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return {"dataclass": encode(value)}
-    return [_entry(item) for item in value] if isinstance(value, tuple | list) else value
-
-
-def decode(spec: dict[str, Any]) -> Any:
-    """The verifier that a spec read from JSON describes; lists are tuples again."""
-    kind = getattr(importlib.import_module(spec["module"]), spec["name"])
-    return kind(**{name: _value(entry) for name, entry in spec["fields"].items()})
-
-
-def _value(entry: Any) -> Any:
-    if isinstance(entry, dict) and entry.keys() == {"dataclass"}:
-        return decode(entry["dataclass"])
-    return tuple(_value(item) for item in entry) if isinstance(entry, list) else entry
-
-
-def confine(parent: int, memory_mb: int) -> None:
-    """Die with the parent, leave no core file, and allocate no more than allowed."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    if os.getppid() != parent:  # it died before the call above
-        os._exit(1)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
 
 
 def _renew_cpu_limit(seconds: float) -> None:

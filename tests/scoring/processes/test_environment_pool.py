@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from rlstep.scoring.processes import environment_pool
 from rlstep.scoring.processes.environment_pool import EnvironmentPool
 from rlstep.types import Action, Failure, History, Observation
 from tests.builders import make_prompt
@@ -54,6 +55,30 @@ async def test_an_episode_that_was_left_begins_anew():
         await episodes.leave("never seen")
 
 
+async def test_an_episode_that_cannot_be_let_go_of_holds_up_nobody():
+    async with pool(deadline_s=3.0) as episodes:
+        await episodes.observe(history("mate", "a"))
+        await episodes.observe(history("bad", "stuck"))
+        before = episodes.pids()
+        await episodes.leave("bad")
+        again = await episodes.observe(history("mate", "a", "b"))  # replayed elsewhere
+        assert again == Observation(text="42/5:2:b:[1, 7]", reward=1.0)
+        assert episodes.pids() != before
+
+
+async def test_a_machine_without_room_for_a_process_is_a_failure(monkeypatch: Any):
+    def full(*_: Any) -> Any:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(environment_pool, "start_process", full)
+    async with pool() as episodes:
+        failed = await episodes.observe(history("x", "a"))
+        assert isinstance(failed, Failure) and failed.reason == "crashed"
+        assert "Cannot allocate memory" in failed.detail
+        monkeypatch.undo()
+        assert isinstance(await episodes.observe(history("x", "a")), Observation)
+
+
 @pytest.mark.parametrize(
     ("word", "reason", "detail"),
     [
@@ -61,7 +86,7 @@ async def test_an_episode_that_was_left_begins_anew():
         ("nan", "bad_observation", "reward is nan (float), not a finite number"),
         ("shape", "bad_observation", "reward is [1.0, 2.0] (list), not a finite number"),
         ("long", "bad_observation", "text has 10000000 characters; the most are 100000"),
-        ("none", "bad_observation", "step returned NoneType, not Observation"),
+        ("none", "bad_observation", "observe returned NoneType, not Observation"),
         ("number", "bad_observation", "text is int, not a string"),
         ("done", "bad_observation", "done is str, not True or False"),
     ],

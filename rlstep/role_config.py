@@ -1,0 +1,116 @@
+"""The parts of the configuration for the roles beside the learners, and for their places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rlstep.checks import at_least
+
+PROBE_TOKENS = 8
+"""Sampled from each replica after every weight sync, and compared with the learner's logprobs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """The vLLM engines that sample."""
+
+    replicas: int = 1
+    """Independent engines, each with the whole policy."""
+    tensor_parallel_size: int = 1
+    """GPUs that one engine is split over."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the engines serve in; published weights are cast to it."""
+    context: int = 2048
+    """Most tokens of prompt and completion together."""
+    concurrency: int = 256
+    """Most completions decoded at the same time, per replica."""
+    prefill_tokens: int = 8192
+    """Most tokens of one scheduling round."""
+    kv_cache_mib: int = 256
+    """Memory for keys and values; 0 lets vLLM take gpu_memory_utilization of the GPU."""
+    gpu_memory_utilization: float = 0.9
+    """Share of a GPU's memory for engine and cache, where kv_cache_mib is 0."""
+    block_size: int = 32
+    """Tokens of a cache block: only whole blocks of a prefix are shared (vLLM's CPU default of 128
+    would never share a short prompt)."""
+    enforce_eager: bool = True
+    """False compiles and captures graphs: slower to start, faster on GPUs."""
+    threads: int = 1
+    """CPU threads of each engine (ignored on GPUs)."""
+    transfer: Literal["rlstep_gloo", "nccl", "ipc"] = "rlstep_gloo"
+    """How weights arrive: gloo anywhere, nccl between GPUs, ipc on one shared GPU."""
+    parity_tolerance: float = 1e-4
+    """Largest difference of a probe token's logprob between generator and learner after a sync, in
+    nats. 1e-4 holds in float32; bfloat16 needs about 0.1."""
+    deadline_s: float = 300.0
+    """Longest wait without an answer; then the replica is taken as lost."""
+    max_recoveries: int = 3
+    """Replicas recreated in one run before it ends."""
+
+    def __post_init__(self) -> None:
+        for name in ("replicas", "tensor_parallel_size", "context", "concurrency", "threads"):
+            at_least(f"generator.{name}", getattr(self, name), 1)
+        for name in ("prefill_tokens", "block_size"):
+            at_least(f"generator.{name}", getattr(self, name), 1)
+        for name in ("kv_cache_mib", "max_recoveries", "parity_tolerance"):
+            at_least(f"generator.{name}", getattr(self, name), 0)
+        at_least("generator.deadline_s", self.deadline_s, 1.0)
+        if self.context < (least := self.probe_prompt + PROBE_TOKENS):
+            raise ValueError(
+                f"generator.context is {self.context}, and the probe of every weight sync takes two"
+                f" cache blocks of generator.block_size {self.block_size} and {PROBE_TOKENS + 1}"
+                f" tokens; the smallest valid value is {least}"
+            )
+        if not 0.0 < self.gpu_memory_utilization <= 1.0:
+            raise ValueError(
+                f"generator.gpu_memory_utilization is {self.gpu_memory_utilization}; it lies in"
+                " (0, 1]"
+            )
+
+    @property
+    def probe_prompt(self) -> int:
+        """Fewest tokens of the prompt of a weight sync's probe: more than two blocks, so that a
+        prefix cache that survived the sync would be seen."""
+        return 2 * self.block_size + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorerConfig:
+    """The actors that verify answers."""
+
+    replicas: int = 1
+    """Independent actors, each with verifier processes of its own."""
+    processes: int = 1
+    """Verifier processes of each replica."""
+    deadline_s: float = 5.0
+    """Longest time for one verdict, or for an environment's answer to one turn; then its process is
+    killed and the item is a Failure."""
+    episodes: int = 16
+    """Of an environment, how many are answered at the same time in each of its processes (as many
+    as verifier processes)."""
+
+    def __post_init__(self) -> None:
+        at_least("scorer.replicas", self.replicas, 1)
+        at_least("scorer.processes", self.processes, 1)
+        at_least("scorer.episodes", self.episodes, 1)
+        at_least("scorer.deadline_s", self.deadline_s, 0.01)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacementConfig:
+    """GPUs of one actor of each role; 0 runs it on the CPU. Shares of less than 1 are one GPU
+    together, if they add up to at most 1: everything on one GPU is 0.4, 0.4 and 0.2, say."""
+
+    generator_gpus: float = 0.0
+    """Of each engine, by generator.replicas."""
+    policy_gpus: float = 0.0
+    """Of each rank of the policy's learner, by policy.world_size."""
+    step_model_gpus: float = 0.0
+    """Of each rank or engine of every step model."""
+    strategy: Literal["PACK", "SPREAD", "STRICT_PACK"] = "PACK"
+    """Ray's placement strategy for all actors of the run."""
+
+    def __post_init__(self) -> None:
+        for name in ("generator_gpus", "policy_gpus", "step_model_gpus"):
+            at_least(f"placement.{name}", getattr(self, name), 0.0)
