@@ -20,8 +20,7 @@ from rlstep.reporting.run_directory import RunDirectory
 from rlstep.reporting.sinks import mlflow as sink
 from rlstep.reporting.sinks.files import Files
 from rlstep.reporting.sinks.mlflow import MLflow
-from rlstep.testing.small import small_config
-from tests.reporting.sinks.test_tensorboard import group
+from tests.reporting.sinks import sink_kit
 
 real = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("mlflow", "sqlalchemy")),
@@ -136,14 +135,8 @@ def report(
     scale: float = 1.0,
     mlflow: MLflow | None = None,
 ) -> Mapping[str, Any]:
-    sinks = [Files(), mlflow or MLflow(uri="http://127.0.0.1:5000")]
-    reporter = Reporter(directory, small_config(), iterations=9, resumed=resumed, sinks=sinks)
-    with reporter:
-        for iteration in iterations:
-            record = {"iteration": iteration, "train/loss": scale * iteration}
-            reporter.iteration(record, [group(iteration)])
-            reporter.iteration({"iteration": iteration, "eval/accuracy": scale * iteration / 2})
-    return json.loads(directory.summary.read_text())
+    sink = mlflow or MLflow(uri="http://127.0.0.1:5000")
+    return sink_kit.report(directory, iterations, sink, resumed, scale)
 
 
 def points(run: Kept, name: str) -> list[tuple[int, float]]:

@@ -10,13 +10,9 @@ from typing import Any
 
 import pytest
 
-from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory
-from rlstep.reporting.sinks.files import Files
 from rlstep.reporting.sinks.tensorboard import TensorBoard
-from rlstep.testing.small import small_config
-from rlstep.types import Group
-from tests.builders import make_rollout
+from tests.reporting.sinks import sink_kit
 
 real = pytest.mark.skipif(
     importlib.util.find_spec("tensorboard") is None,
@@ -24,22 +20,10 @@ real = pytest.mark.skipif(
 )
 
 
-def group(iteration: int) -> Group:
-    scores = {"prm": [0.5, 0.25]}
-    rollout = make_rollout(f"{iteration}/p/0", [[1, 2], [3]], outcome=1.0, scores=scores)
-    return Group(prompt=rollout.prompt, rollouts=(rollout,))
-
-
 def report(
     directory: RunDirectory, iterations: range, resumed: int | None = None, scale: float = 1.0
 ) -> None:
-    sinks = [Files(), TensorBoard()]
-    reporter = Reporter(directory, small_config(), iterations=9, resumed=resumed, sinks=sinks)
-    with reporter:
-        for iteration in iterations:
-            record = {"iteration": iteration, "train/loss": scale * iteration}
-            reporter.iteration(record, [group(iteration)])
-            reporter.iteration({"iteration": iteration, "eval/accuracy": scale * iteration / 2})
+    sink_kit.report(directory, iterations, TensorBoard(), resumed, scale)
 
 
 class FakeWriter:
