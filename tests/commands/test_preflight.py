@@ -122,7 +122,7 @@ def test_a_sink_that_cannot_work_is_refused_before_a_run(
         ("/nowhere/policy", "policy: model.path is '/nowhere/policy', and there is no such folder"),
         ("./nowhere", "model.path is './nowhere', and there is no such folder"),
         ("{tmp}/polcy", "did you mean '{tmp}/policy'?"),
-        ("{tmp}/policy", "model.path is '{tmp}/policy', and it cannot be loaded"),
+        ("{tmp}/policy", "model.path is '{tmp}/policy', a folder without a model"),
     ],
 )
 def test_a_wrong_model(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -50,6 +52,11 @@ class _Counting(Episode):
         self.turns += 1
         return self._answers().get(action.text, self._plain)(action)
 
+    def _child(self, action: Action) -> Observation:
+        """Leaves a process behind."""
+        subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()", self.name])
+        os._exit(3)
+
     def _stuck(self, action: Action) -> Observation:
         """Whoever says this cannot be let go of."""
         self.close = threading.Event().wait  # type: ignore[method-assign]
@@ -72,5 +79,6 @@ class _Counting(Episode):
             "number": lambda _: Observation(text=7),  # type: ignore[arg-type]
             "done": lambda _: Observation(done="yes"),  # type: ignore[arg-type]
             "stuck": self._stuck,
+            "child": self._child,
             "pid": lambda _: Observation(text=str(os.getpid())),
         }

@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -16,6 +17,9 @@ from collections.abc import Sequence as Seq
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+GRACE_S = 10.0
+"""Longest wait for a process that has closed its socket to end by itself, and say how: on a starved
+core an interpreter takes its time for that."""
 _KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONHOME", "TMPDIR")
 
 
@@ -40,6 +44,17 @@ def start_process(
         start_new_session=True,
         env=environment,
     )
+
+
+def exited(pid: int, timeout_s: float) -> None:
+    """Wait for a child to end, and leave it unreaped so that its id stays taken."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        ended = select.poll()
+        ended.register(pidfd, select.POLLIN)
+        ended.poll(1000 * timeout_s)
+    finally:
+        os.close(pidfd)
 
 
 def spec_of(plug_in: Any, what: str = "verifier") -> str:

@@ -12,14 +12,13 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import zlib
 from typing import Any
 
 from rlstep.checks import at_least
 from rlstep.interfaces import Environment
 from rlstep.scoring.processes import environment_worker
-from rlstep.scoring.processes.confined import spec_of, start_process
+from rlstep.scoring.processes.confined import GRACE_S, exited, spec_of, start_process
 from rlstep.types import Failure, History, Observation
 
 _START_S = 150.0
@@ -71,8 +70,10 @@ class _Process:
         except (TimeoutError, ConnectionError) as error:
             self.kill()
             raise _Ended(f"not ready: {error or f'after {_START_S} s'}") from error
-        answer = json.loads(line) if line else {"failure": self._end()}
-        if "failure" in answer:
+        if not line:
+            await asyncio.to_thread(exited, self._process.pid, GRACE_S)
+            raise _Ended(self._end())
+        if "failure" in (answer := json.loads(line)):
             self.kill()
             raise _Ended(answer["failure"])
         self._reading = asyncio.create_task(self._read())
@@ -86,6 +87,8 @@ class _Process:
                     future.set_result(answer)
         except (ConnectionError, ValueError):
             pass  # the same as its end
+        if not self.killed:
+            await asyncio.to_thread(exited, self._process.pid, GRACE_S)
         ended = _Ended(self._end())
         for future in self._calls.values():
             if not future.done():
@@ -106,15 +109,12 @@ class _Process:
 
     def kill(self) -> None:
         self.killed = True
-        self._end(grace_s=0.0)
+        self._end()
 
-    def _end(self, grace_s: float = 0.5) -> str:
-        """End it and all it started; says how it ended, within `grace_s` by itself."""
-        if self._process.returncode is None:
-            try:
-                self._process.wait(grace_s)
-            except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, signal.SIGKILL)
+    def _end(self) -> str:
+        """End it, if it has not ended, and all it started; says how it ended."""
+        if self._process.returncode is None:  # not yet reaped: the id is still this process's
+            os.killpg(self._process.pid, signal.SIGKILL)
         code = self._process.wait()
         return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 

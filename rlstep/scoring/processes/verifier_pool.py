@@ -11,7 +11,6 @@ import asyncio
 import json
 import os
 import queue
-import select
 import signal
 import socket
 import threading
@@ -22,7 +21,7 @@ from typing import Any
 from rlstep.checks import at_least
 from rlstep.interfaces import Item, Verifier
 from rlstep.scoring.processes import verifier_worker
-from rlstep.scoring.processes.confined import spec_of, start_process
+from rlstep.scoring.processes.confined import GRACE_S, exited, spec_of, start_process
 from rlstep.types import Failure, OutcomeScore, Verdict
 
 _START_S = 150.0
@@ -66,7 +65,7 @@ class _Worker:
         except TimeoutError as error:
             raise _StartFailed(f"not ready after {_START_S} s") from error
         except (EOFError, ConnectionError) as error:
-            raise _StartFailed(f"the process ended early ({self.kill(grace_s=1.0)})") from error
+            raise _StartFailed(f"the process ended early ({self.kill(grace_s=GRACE_S)})") from error
         if "error" in answer:
             raise _StartFailed(answer["error"])
 
@@ -91,7 +90,7 @@ class _Worker:
         """End the process and all it started; says how it ended, within `grace_s` by itself."""
         with self._killing:
             if self._process.returncode is None:  # not yet reaped: the id is still this process's
-                self._exited(grace_s)
+                exited(self._process.pid, grace_s)
                 os.killpg(self._process.pid, signal.SIGKILL)
             code = self._process.wait()
         return signal.Signals(-code).name if code < 0 else f"exit status {code}"
@@ -101,16 +100,6 @@ class _Worker:
         with self._killing:
             if self._process.returncode is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
-
-    def _exited(self, timeout_s: float) -> None:
-        """Wait for the process to end, and leave it unreaped so that its id stays taken."""
-        pidfd = os.pidfd_open(self._process.pid)
-        try:
-            ended = select.poll()
-            ended.register(pidfd, select.POLLIN)
-            ended.poll(1000 * timeout_s)
-        finally:
-            os.close(pidfd)
 
     def close(self) -> None:
         self.kill()
@@ -266,7 +255,7 @@ class VerifierPool:
                         detail = f"no verdict within {self._deadline_s} s"
                         outcomes.append(Failure(reason="timeout", detail=detail))
                     else:
-                        ended_by = worker.kill(grace_s=1.0)
+                        ended_by = worker.kill(grace_s=GRACE_S)
                         self._discard(worker)
                         if index == suspect:
                             detail = f"the verifier's process ended: {ended_by}"

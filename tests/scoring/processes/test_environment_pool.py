@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -126,6 +127,20 @@ async def test_a_step_that_ends_its_process_takes_no_other_with_it():
         assert isinstance(ended, Failure) and ended.reason == "crashed"
         assert ended.detail == "the environment's process ended: exit status 3"
         assert mates == [Observation(text="42/5:2:b:[1, 7]", reward=1.0)] * 5
+
+
+async def test_what_a_turn_started_ends_with_its_process():
+    name = f"{make_prompt().answer}/{os.getpid()}"
+
+    def left() -> list[int]:
+        return [
+            p.pid for p in psutil.process_iter(["cmdline"]) if name in (p.info["cmdline"] or ())
+        ]
+
+    async with pool() as episodes:
+        failed = await episodes.observe(replace(history("x", "child"), seed=os.getpid()))
+        assert isinstance(failed, Failure) and failed.reason == "crashed"
+        wait_for(lambda: not left(), "the end of what was started")
 
 
 async def test_what_cannot_be_replayed_is_lost_with_its_process():
