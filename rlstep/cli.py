@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import difflib
+import importlib
 import importlib.util
 import re
 import sys
@@ -12,13 +13,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rlstep.commands.words import configured, nearest
 from rlstep.config import Config
 
 USAGE = """\
 usage: rlstep train RECIPE [--dry-run] [--FIELD VALUE ...]
        rlstep eval RECIPE [--policy.model.path FOLDER] [--FIELD VALUE ...]
        rlstep train RECIPE --help     every field of the recipe's configuration
-       rlstep list [ROOM]             what can stand in a recipe: losses, pairs, steps, ...
+       rlstep list [ROOM ...]         what can stand in a recipe: losses, pairs, steps, ...
        rlstep show RUN [--iteration N] [--prompt ID]      rollouts, steps coloured by score
        rlstep export RUN [--iteration N] [--out FOLDER]   a checkpoint as a Hugging Face folder
        rlstep report RUN              the run as one HTML page, in its directory
@@ -27,45 +29,41 @@ RECIPE is a Python file with a function `config()` that returns an rlstep Config
 name or its folder.
 """
 
+_COMMANDS = {"list": "catalog", "show": "show", "report": "report", "export": "export"}
+"""What is no run: its module in rlstep/commands."""
+
 _UNKNOWN_FIELD = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 
 
 def main() -> None:
     """Entry point of the `rlstep` command."""
-    arguments = sys.argv[1:]
-    if arguments in (["--help"], ["-h"]):
-        print(USAGE, end="")
-        return
-    if arguments[:1] == ["list"] and len(arguments) <= 2:
-        sys.exit(list_plugins(arguments[1:]))
-    if arguments[:1] in (["show"], ["report"], ["export"]):
-        sys.exit(look_at_run(arguments[0], arguments[1:]))
-    if len(arguments) < 2 or arguments[0] not in ("train", "eval"):
-        print(USAGE, end="", file=sys.stderr)
-        sys.exit(2)
-    verb, path, *rest = arguments
-    prog = f"rlstep {verb} {path}"
-    sys.exit(run_recipe(lambda: load_recipe(path), rest, prog=prog, evaluate_only=verb == "eval"))
+    verb, *words = sys.argv[1:] or [""]
+    if verb in _COMMANDS:
+        sys.exit(look(verb, words))
+    if not verb or {verb, *words[:1]} & {"--help", "-h", "help"}:
+        print(USAGE, end="", file=sys.stdout if verb else sys.stderr)
+        sys.exit(0 if verb else 2)
+    if verb not in ("train", "eval"):
+        near = nearest(verb, ("train", "eval", *_COMMANDS))
+        problem = f"there is no command {verb!r}; the nearest is {near!r} (rlstep --help has all)"
+    elif not words or words[0].startswith("-"):
+        problem = f"{verb} needs a recipe first: rlstep {verb} RECIPE [--FIELD VALUE ...]"
+    else:
+        path, *rest = words
+        prog = f"rlstep {verb} {path}"
+        sys.exit(
+            run_recipe(lambda: load_recipe(path), rest, prog=prog, evaluate_only=verb == "eval")
+        )
+    print(f"rlstep: {problem}", file=sys.stderr)
+    sys.exit(2)
 
 
-def list_plugins(rooms: Sequence[str]) -> int:
-    """Print the plug-ins of the rooms (none named: of all). Returns an exit status."""
-    from rlstep.commands.catalog import ROOMS, catalog
-
-    try:
-        print(catalog(rooms or ROOMS))
-    except ValueError as error:
-        print(f"rlstep: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def look_at_run(command: str, words: Sequence[str]) -> int:
-    """What a run left behind, by one of the commands that read it. Returns an exit status."""
+def look(command: str, words: Sequence[str]) -> int:
+    """What is there, by one of the commands that start nothing. Returns an exit status."""
     from rlstep.reporting.disk import DiskFull
 
     try:
-        importlib.import_module(f"rlstep.commands.{command}").main(words)
+        importlib.import_module(f"rlstep.commands.{_COMMANDS[command]}").main(words)
     except (ValueError, DiskFull) as error:
         print(f"rlstep: {error}", file=sys.stderr)
         return 2
@@ -208,17 +206,9 @@ def _configured(
     Raises:
         ValueError: a value is refused; names the field and the nearest valid value.
     """
-    import tyro
-
     try:
         written = recipe()
-        return written, tyro.cli(
-            Config,
-            prog=prog,
-            default=written,
-            args=arguments,
-            config=(tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands),
-        )
+        return written, configured(written, arguments, prog)
     except TypeError as error:  # a value of a wrong type, or a keyword that is no field
         raise ValueError(_explained(error)) from error
 

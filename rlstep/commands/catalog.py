@@ -1,4 +1,4 @@
-"""What can stand in a recipe: every plug-in of the package, found by looking.
+"""`rlstep list`, what can stand in a recipe: every plug-in of the package, found by looking.
 
 Nothing is registered: a plug-in is a concrete subclass of a plug point in interfaces/ that some
 module of a room defines, and what is said about it comes from its docstring.
@@ -6,13 +6,13 @@ module of a room defines, and what is said about it comes from its docstring.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import pkgutil
 import re
 from collections.abc import Iterator, Sequence
 
+from rlstep.commands.words import Words, nearest
 from rlstep.plugins import PLUG_POINTS as PLUG_POINTS
 
 ROOMS = (
@@ -34,6 +34,17 @@ _PLACES = {"labels": "rlstep.tensors.labels", "sinks": "rlstep.reporting.sinks"}
 """Where a room that is a single module, or stands in another, is found."""
 
 _ARXIV = re.compile(r"\b\d{4}\.\d{5}(?!\d)")
+
+
+def main(words: Sequence[str]) -> None:
+    """Print the plug-ins of the rooms, or of all.
+
+    Raises:
+        ValueError: there is no such room, or an option; names the nearest.
+    """
+    parser = Words(prog="rlstep list", description="What can stand in a recipe, with its paper.")
+    parser.add_argument("rooms", metavar="ROOM", nargs="*", help=f"{', '.join(ROOMS)}; or all")
+    print(catalog(parser.parse_args(words).rooms or ROOMS))
 
 
 def plugins(room: str) -> list[type]:
@@ -69,9 +80,9 @@ def catalog(rooms: Sequence[str] = ROOMS) -> str:
     """
     for room in rooms:
         if room not in ROOMS:
-            near = difflib.get_close_matches(room, ROOMS, 1, 0.0)[0]
             raise ValueError(
-                f"no room {room!r}, the nearest is {near!r}; there are {', '.join(ROOMS)}"
+                f"no room {room!r}, the nearest is {nearest(room, ROOMS)!r}; there are"
+                f" {', '.join(ROOMS)}"
             )
     return "\n\n".join("\n".join([room, *map(_line, plugins(room))]) for room in rooms)
 

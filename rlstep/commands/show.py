@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlstep.commands.words import Words
 from rlstep.reporting.reading import (
     Row,
     Scale,
@@ -42,9 +43,9 @@ COLOURS = {
 }
 
 
-def arguments(command: str, about: str) -> argparse.ArgumentParser:
+def arguments(command: str, about: str) -> Words:
     """A parser of what every command about a run is given."""
-    parser = argparse.ArgumentParser(prog=f"rlstep {command}", description=about)
+    parser = Words(prog=f"rlstep {command}", description=about)
     parser.add_argument("run", metavar="RUN", help="a run's name, or its folder")
     parser.add_argument("--run-dir", default="", help="where runs are kept; or RLSTEP_RUN_DIR")
     return parser

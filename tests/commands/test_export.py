@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rlstep.cli import look_at_run
+from rlstep.cli import look
 from rlstep.config import Config, LearnerConfig, LoraConfig, ModelConfig
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.disk import DiskFull
@@ -56,7 +56,7 @@ async def make_run(
 
 
 def export(root: Path, *words: str) -> int:
-    return look_at_run("export", [*words, "--run-dir", str(root)])
+    return look("export", [*words, "--run-dir", str(root)])
 
 
 def embedding(folder: Path) -> float:

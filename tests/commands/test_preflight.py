@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rlstep.cli import run_recipe
+from rlstep.cli import load_recipe, run_recipe
 from rlstep.commands import preflight as module
 from rlstep.commands.plan import parameters
 from rlstep.commands.preflight import bytes_of_files, preflight
@@ -146,27 +144,33 @@ def test_a_wrong_file_of_data(field: str, suffix: str, config: Config, tmp_path:
     assert problem == f"task.{field} is {paths[field]!r}, and there is no such file"
 
 
-def test_a_recipe_for_models_of_the_hub_waits_for_nobody(tmp_path: Path) -> None:
-    """Every connection out of the process fails the test; a network is not asked."""
-    script = (
-        "import socket, sys\n"
-        "def refuse(*a, **k): sys.exit('a connection was tried')\n"
-        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
-        "from rlstep.cli import main\n"
-        "sys.argv = ['rlstep', 'train', 'recipes/gsm8k_full_step_dpo.py', '--dry-run']\n"
-        "main()\n"
-    )
-    inherited = {n: v for n, v in os.environ.items() if not n.startswith("HF_")}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**inherited, "HF_HOME": str(tmp_path), "RLSTEP_RUN_DIR": str(tmp_path / "runs")},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Qwen/Qwen2.5-0.5B-Instruct, openai/gsm8k: not on this machine" in done.stdout
+def test_a_recipe_for_models_of_the_hub_waits_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import constants
+
+    tried: list[str] = []
+
+    def refuse(*address: Any, **_: Any) -> None:
+        tried.append(repr(address))
+        raise OSError("there is no network")
+
+    for owner, name in (
+        (socket.socket, "connect"),
+        (socket, "create_connection"),
+        (socket, "getaddrinfo"),
+    ):
+        monkeypatch.setattr(owner, name, refuse)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("RLSTEP_RUN_DIR", str(tmp_path / "runs"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    recipe = Path(__file__).parents[2] / "recipes" / "gsm8k_full_step_dpo.py"
+    assert run_recipe(lambda: load_recipe(str(recipe)), ["--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "Qwen/Qwen2.5-0.5B-Instruct, openai/gsm8k: not on this machine" in out
+    assert tried == []
 
 
 def test_a_folder_beside_a_model_of_the_hub_is_looked_at(config: Config) -> None:
