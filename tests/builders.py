@@ -31,30 +31,13 @@ from rlstep.types import (
     StepScores,
     TokenScores,
     Verdict,
-    VersionSpan,
 )
+from tests.completions import make_completion
 
 
 def make_prompt(prompt_id: str = "p", tokens: Seq[int] = (1, 2)) -> Prompt:
     ids = np.array(tokens, dtype=np.int32)
     return Prompt(prompt_id=prompt_id, token_ids=ids, text="question", answer="42")
-
-
-def make_completion(tokens: Seq[int], versions: Seq[tuple[int, int, int]] = ()) -> Completion:
-    """Token 7 reads '7 '; its sampler logprob is -0.07."""
-    words = [f"{token} " for token in tokens]
-    return Completion(
-        token_ids=np.array(tokens, dtype=np.int32),
-        logprobs=(np.array(tokens) / -100).astype(np.float32),
-        text="".join(words),
-        ends=np.cumsum([len(word) for word in words]).astype(np.int32),
-        finish_reason="stop",
-        stop_reason=None,
-        versions=tuple(
-            VersionSpan(version=version, start=start, end=end)
-            for version, start, end in versions or [(0, 0, len(tokens))]
-        ),
-    )
 
 
 def make_steps(lengths: Seq[int]) -> tuple[Step, ...]:

@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from rlstep.actors.generator.generator_group import GeneratorGroup
 from rlstep.actors.learner.learner_group import LearnerGroup
 from rlstep.actors.scorer.pooling import PoolingGroup
-from rlstep.actors.scorer.scorer import ScorerGroup
+from rlstep.actors.scorer.scorer_group import ScorerGroup
 from rlstep.actors.scorer.step_models import StepModelRole
 from rlstep.actors.weight_sync import WeightSync
 from rlstep.checks import parts

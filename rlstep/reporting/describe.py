@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,19 @@ def _items(value: Any, name: str) -> list[Any]:
 
 def describe_versions() -> dict[str, Any]:
     """Python, the machine's kind, every installed package, and the commit of this code."""
-    packages = {d.metadata["Name"]: d.version for d in distributions()}
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git": _git_state(Path(__file__).parent),
-        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+        "packages": _packages(),
     }
+
+
+@cache
+def _packages() -> dict[str, str]:
+    """Name and version of what is installed, by name; a process reads it once, in a second."""
+    packages = {d.metadata["Name"]: d.version for d in distributions()}
+    return dict(sorted(packages.items(), key=lambda item: item[0].lower()))
 
 
 def _git_state(folder: Path) -> dict[str, Any] | None:

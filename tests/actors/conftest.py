@@ -66,14 +66,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, str]:
 
 @pytest.fixture(scope="session")
 def engines(ray_cluster: None, models: dict[bool, str]) -> Iterator[dict[bool, Any]]:
-    """A GeneratorGroup of two replicas of either model; w5 is a tag."""
+    """A GeneratorGroup of either model, of two replicas where it is not tied; w5 is a tag."""
     import ray
 
     from rlstep.actors.generator.generator_group import GeneratorGroup
     from tests.actors.weights.sync_kit import generator_config
 
     groups = {
-        tied: GeneratorGroup(generator_config(replicas=2), path, {}, tags=["w5"])
+        tied: GeneratorGroup(generator_config(replicas=1 if tied else 2), path, {}, tags=["w5"])
         for tied, path in models.items()
     }
 

@@ -104,10 +104,12 @@ def said(rng: np.random.Generator, made: Any) -> list[int]:
     return [*(i for each in ids for i in each), made.eos_token_id]
 
 
+# 6 templates, 2 tokenizers: 2,040 conversations in all where the slow tests run.
+@pytest.mark.parametrize("conversations", [20, pytest.param(170, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["byte level", "sentencepiece"])
 @pytest.mark.parametrize("name", EXACT)
 def test_ids_of_a_turn_are_a_prefix_of_the_next_ones_and_read_as_the_template_says(
-    name: str, kind: str
+    name: str, kind: str, conversations: int
 ):
     read, end = EXACT[name]
     made = tokenizer(kind, read(), end)
@@ -115,7 +117,7 @@ def test_ids_of_a_turn_are_a_prefix_of_the_next_ones_and_read_as_the_template_sa
     between = ChatTurns(role=role).between(made)
     encoder = PromptEncoder(PromptTemplate(), made)
     rng = np.random.default_rng(len(name))
-    for _ in range(170):  # 6 templates, 2 tokenizers: 2,040 conversations
+    for _ in range(conversations):
         question = words(rng)
         ids = encoder.conversation([{"role": "user", "content": question}])
         messages = [{"role": "user", "content": question}]

@@ -4,7 +4,6 @@ request answered once. The engines are stand-ins, Ray and its actors are real.""
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -17,50 +16,13 @@ from rlstep.actors.generator.generator_group import GeneratorGroup
 from rlstep.actors.weight_sync import WeightSync
 from rlstep.config import GeneratorConfig
 from rlstep.types import Completion, Failure, Request, Sampling
+from tests.actors.stand_ins import HELD, Engine
 from tests.actors.weights.sync_kit import PROBE
-from tests.builders import make_completion
 
 
 def rare(value: object) -> Any:
-    """A case of the family that `make test-slow` runs: every actor is a process of a second."""
+    """A case of the family that `make test-slow` runs: every actor is a process."""
     return pytest.param(value, marks=pytest.mark.slow)
-
-
-HELD = 1
-"""The seed of a request that the first actor of a replica never answers."""
-
-
-class Engine:
-    """Answers at once, but as the first of its replica not what is held."""
-
-    def __init__(self, first: bool, ends_in: str = "") -> None:
-        self._first, self._ends_in, self._version = first, ends_in, -1
-
-    async def start(self) -> None:
-        if self._ends_in == "start":
-            raise RuntimeError("head size 24 cannot be served")
-        if self._ends_in == "start, without a word":
-            os._exit(1)
-
-    async def generate(self, requests: list[Request]) -> AsyncIterator[list[Any]]:
-        for request in requests:
-            if self._first and request.seed == HELD:
-                await asyncio.Event().wait()
-            tokens = [7] * request.sampling.max_tokens
-            completion = make_completion(tokens, [(self._version, 0, len(tokens))])
-            yield [(request.request_id, (completion,) * request.n)]  # type: ignore[misc]
-
-    async def receive(self, version: int) -> None:
-        self._version = version
-
-    async def weight_version(self) -> int:
-        return self._version
-
-    async def pause(self) -> None: ...
-
-    async def resume(self) -> None: ...
-
-    async def close(self) -> None: ...
 
 
 class Group(GeneratorGroup):

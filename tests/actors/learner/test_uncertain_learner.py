@@ -13,7 +13,7 @@ import torch
 from rlstep.actors.learner.learner import LearnerWorker
 from rlstep.actors.learner.learner_group import LearnerGroup
 from rlstep.actors.learner.models import check_learner
-from rlstep.actors.scorer.scorer import ScorerGroup
+from rlstep.actors.scorer.scorer_group import ScorerGroup
 from rlstep.actors.scorer.step_models import StepModelRole
 from rlstep.config import LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig, ScorerConfig
 from rlstep.losses.gaussian_label import GaussianLabelLoss

@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Any
 
 import pytest
 import ray
 
-from rlstep.actors.scorer.scorer import ScorerGroup
+from rlstep.actors.scorer.scorer_group import ScorerGroup
 from rlstep.config import ScorerConfig
 from rlstep.interfaces import Item
 from rlstep.scoring.answers.exact_answer import ExactAnswer
-from rlstep.types import Failure, OutcomeScore, Rollout, Verdict
+from rlstep.types import Failure, Rollout
+from tests.actors.stand_ins import Worker
 from tests.builders import make_prompt, make_rollout
 
 VERIFIER = ExactAnswer(pattern=r"(\d+) $")
-
-
-class Worker:
-    """Hangs or dies where it is told to; an actor with real verifier processes takes seconds."""
-
-    def __init__(self, ends_in: str) -> None:
-        if ends_in == "start":
-            raise RuntimeError("no verifier process could start")
-        self._ends_in = ends_in
-
-    async def verify(self, items: list[Item]) -> list[Any]:
-        if items and self._ends_in == "verify":
-            os._exit(1)
-        if items and self._ends_in == "never":
-            await asyncio.Event().wait()
-        right = OutcomeScore(value=1.0, verdict=Verdict.CORRECT, extracted="42")
-        return [right] * len(items)
-
-    async def close(self) -> None: ...
 
 
 class Group(ScorerGroup):

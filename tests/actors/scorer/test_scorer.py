@@ -6,14 +6,14 @@ import asyncio
 import json
 from dataclasses import replace
 
-from rlstep.actors.scorer.scorer import ScorerGroup
+from rlstep.actors.scorer.scorer_group import ScorerGroup
 from rlstep.config import ScorerConfig
 from rlstep.scoring.answers.exact_answer import ExactAnswer
 from rlstep.scoring.judges.outcome_judge import OutcomeJudge
 from rlstep.scoring.judges.routing import RoutedScorer
 from tests.builders import make_prompt, make_rollout
 from tests.scoring.judges.judge_kit import Scripted, ask_context
-from tests.scoring.processes.test_row import WithBoth
+from tests.scoring.processes.reading import WithBoth
 
 
 async def test_many_batches_at_once(ray_cluster: None):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from unittest.mock import ANY
 
@@ -12,44 +12,17 @@ import pytest
 
 from rlstep.interfaces import Verifier
 from rlstep.testing.roles import FakeScorer
-from rlstep.types import Failure, OutcomeScore, Rollout, Verdict
+from rlstep.types import Failure, OutcomeScore, Rollout
 from tests.builders import make_prompt, make_rollout
 from tests.scoring.processes.patient_pool import PatientPool
-
-
-def correct(extracted: object) -> OutcomeScore:
-    return OutcomeScore(value=1.0, verdict=Verdict.CORRECT, extracted=json.dumps(extracted))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plain(Verifier):
-    def verify(self, text: str, answer: str) -> OutcomeScore:
-        return correct([text, answer])
-
-
-@dataclass(frozen=True, kw_only=True)
-class WithRow(Verifier):
-    def verify(self, text: str, answer: str, row: Mapping[str, Any]) -> OutcomeScore:
-        return correct(row)
-
-
-@dataclass(frozen=True, kw_only=True)
-class WithReason(Verifier):
-    def verify(self, text: str, answer: str, *, finish_reason: str = "stop") -> OutcomeScore:
-        return correct(finish_reason)
-
-
-@dataclass(frozen=True, kw_only=True)
-class WithBoth(Verifier):
-    def verify(
-        self, text: str, answer: str, *, finish_reason: str, row: Mapping[str, Any], times: int = 1
-    ) -> OutcomeScore:
-        return correct([finish_reason, row["level"], times])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inherits(WithRow):
-    pass
+from tests.scoring.processes.reading import (
+    Inherits,
+    Plain,
+    WithBoth,
+    WithReason,
+    WithRow,
+    correct,
+)
 
 
 def rollout(meta: Mapping[str, Any], finish_reason: str = "stop") -> Rollout:
