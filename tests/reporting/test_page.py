@@ -405,6 +405,7 @@ async def check_labels(page: Page) -> None:
     )
 
 
+@pytest.mark.slow
 @needs_browser
 async def test_a_browser_takes_the_page(run: RunDirectory, tmp_path: Path):
     async with browser_page(tmp_path / "profile") as page:
@@ -434,6 +435,7 @@ async def test_a_browser_takes_the_page(run: RunDirectory, tmp_path: Path):
         assert await page.evaluate("typeof window.taken") == "undefined"
 
 
+@pytest.mark.slow
 @needs_browser
 async def test_the_browser_would_tell(tmp_path: Path):
     """An exception, a refused script, a request and a wide table are seen where they happen."""

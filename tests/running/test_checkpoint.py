@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -250,11 +251,12 @@ async def test_killed_at_any_write_point_a_checkpoint_remains(tmp_path: Path):
     directory = tmp_path / "checkpoints"
     operations: list[str] = []
     killed, point = True, 0
+    assert not crash(tmp_path / "two", -1)[0]
     while killed:
         point += 1
         if directory.exists():
             os.rename(directory, tmp_path / f"after-{point - 1}")
-        assert not crash(directory, -1)[0]
+        shutil.copytree(tmp_path / "two", directory)
         killed, operations = crash(directory, point)
         found = Checkpoints(directory).latest_valid()
         renamed = any(line.startswith("os.rename") for line in operations[: point - 1])
