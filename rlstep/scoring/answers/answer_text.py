@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from rlstep.scoring.answers.forms import halved
 from rlstep.scoring.answers.unicode_text import as_latex
 
 NUMBER = r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)?(?:\.[0-9]+|(?<=[0-9])/[0-9]+)?"
@@ -14,7 +15,7 @@ MIXED = r"[-+]?[0-9]+ [0-9]+/[0-9]+"
 """A whole number and a fraction, as '3 1/4'."""
 
 _LONGEST_NUMBER = 100
-_THIN_SPACE = r"(?:\\[,;:]|~)\s*"
+_THIN_SPACE = r"(?:\\[,;: ]|~)\s*"
 _THOUSANDS = re.compile(rf"(?<![0-9])[0-9]{{1,3}}(?:{_THIN_SPACE}[0-9]{{3}})+(?![0-9])")
 _LEADING_THOUSANDS = re.compile(r"[-+]?[0-9]{1,3}(?: [0-9]{3})+(?![0-9/]| [0-9])")
 _BETWEEN = re.compile(rf"(?<=[0-9]){_THIN_SPACE}(?=[0-9])|(?<=[a-zA-Z]){_THIN_SPACE}(?=[a-zA-Z])")
@@ -24,7 +25,10 @@ _DROPPED = re.compile(r"(?<!\\)(?:\\[!,;:()\[\]]|\\(?:left|right)(?![a-zA-Z]))|\
 _FRACTION = re.compile(r"\\[dt]frac(?![a-zA-Z])")
 
 _LOOSE_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
-_TEXT = re.compile(r"\\(?:text(?:bf|it|rm)?|mathrm|mbox)\{([^{}]*)\}")
+_TEXT = re.compile(r"\\(?:text(?:bf|it|rm)?|mathrm|mbox)\{((?:[^{}]|\{[^{}]*\})*)\}")
+_WHOLE_BOX = re.compile(
+    r"\s*\$*\s*\\(?:boxed|fbox)\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}\s*\.?\s*\$*\s*"
+)
 
 
 def plain(answer: str) -> str:
@@ -32,17 +36,21 @@ def plain(answer: str) -> str:
 
     Dropped are dollar signs (mathematics or money), `\left` and `\right`, thin spaces, `\( \)` and
     `\[ \]`, Markdown emphasis at the ends, a leading '=' and closing punctuation; white space
-    becomes one space, and a thin space between two digits or letters does. Of a number in groups
+    becomes one space, and a thin space between two digits or letters does. Of a box around it all
+    the content is read. Of a number in groups
     of three digits the spaces are dropped: thin ones, and others if the answer begins with it.
     """
     if not answer.isascii():
         answer = as_latex(answer)
+    if "box" in answer and (whole := _WHOLE_BOX.fullmatch(answer)):
+        answer = whole[1]
+    answer = halved(answer)
     if any(mark in answer for mark in "\\${~"):
         answer = _GROUPED.sub("", answer)
         answer = _BETWEEN.sub(" ", _THOUSANDS.sub(_digits, answer))
         answer = _FRACTION.sub(r"\\frac", _DROPPED.sub("", answer).replace("{,}", ","))
         answer = _TIED.sub(" ", answer)
-    answer = " ".join(answer.split()).lstrip(" *`:=")
+    answer = " ".join(answer.split()).lstrip(" *`:=~")
     thousands = _LEADING_THOUSANDS.match(answer)
     if thousands:
         answer = _digits(thousands) + answer[thousands.end() :]

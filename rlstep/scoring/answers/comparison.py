@@ -13,9 +13,11 @@ another by conversion (`units`), a derivative is a variable of its own.
 
 **Bare values** say less, and stand outside that law: a bare number is equal to that number with
 any unit, name or base (`5` to `5 cm`, `x = 5` and `5_8`, while `5 cm` is not `5 m`), and as a
-percentage (`50` and `0.5` to `50\%`); a bare list `1, 2` to the set and to the pair; a decimal to
-what it is the rounding of. A bare value beside an assignment is compared with its value:
-`x = 5`, `5 = x`, `x \approx 5`, `f(3) = 5`, `x \in [0,1)`, never with a constraint (`2x + 3y = 5`).
+percentage (`50` and `0.5` to `50\%`); a time that names no half of the day is that time in either,
+and '3:10' a time beside another such, else a ratio; a bare list `1, 2` is equal to the set and to
+the pair; a decimal to what it is the rounding of. A bare value beside an assignment is compared
+with its value: `x = 5`, `5 = x`, `x \approx 5`, `f(3) = 5`, `x \in [0,1)`, never with a constraint
+(`2x + 3y = 5`). An exact value beside its decimals, `\frac{7}{9} \approx 0.78`, is either of them.
 
 **Letters.** `i`, `e` and `\pi` are numbers, upright or not; `5e-05` is written by JSON and is a
 number, as with 'E', a decimal mantissa or two digits of a signed exponent; `5e-5` is one beside a
@@ -30,10 +32,12 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import cache, lru_cache
 
-from rlstep.scoring.answers.answer_text import MIXED, NUMBER, number, plain, same_text
+from rlstep.scoring.answers.amounts import amount
+from rlstep.scoring.answers.answer_text import number, plain, same_text
+from rlstep.scoring.answers.forms import equal_clocks, in_base, ratio
 from rlstep.scoring.answers.notation import formal, listing, stripped, unwrapped, words, written
-from rlstep.scoring.answers.symbolic import parsed, symbols_equal
-from rlstep.scoring.answers.units import Unit, conversion, read_unit, sum_of_units
+from rlstep.scoring.answers.symbolic import parsed, rounds_to, symbols_equal
+from rlstep.scoring.answers.units import Unit, conversion
 from rlstep.types import Verdict
 
 _LONGEST = 1000  # characters; a longer "answer" is compared as text only
@@ -44,18 +48,21 @@ _MATHEMATICS = re.compile(
     r"(?:(?!__|\.[a-zA-Z_]|(?<![a-zA-Z)'])')[\sa-zA-Z0-9+\-*/^_=<>!|()\[\]{}.,;:%&\\'])*"
 )
 
-_EQUALS = re.compile(r"(?<![\\<>!=])=")
+_EQUALS = re.compile(r"(?<![\\<>!=])=(?![^{}]*(?<!\\)\})")  # outside braces
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![a-zA-Z])")
 _OPERATION = re.compile(r"\\(?:frac|sqrt|cdot|times|div|pm)(?![a-zA-Z])")
 _NAME = re.compile(r"(?![0-9])(?:\^\{-1\}|[^-+*/^<>])+")
 _SIDE = r"\s*\{\s*(?:d|\\partial(?![a-zA-Z]))(?:[^{}]|\{[^{}]*\})*\}"
 _DERIVED = re.compile(
-    rf"\\frac{_SIDE}{_SIDE}|d[a-z]/d[a-z]|[a-zA-Z]('+|\^\{{?(\\prime)+\}}?)(\([a-z]\))?"
+    rf"\\frac{_SIDE}{_SIDE}(?:\s*(?:\([^()]*\)|\[[^\[\]]*\]|[a-zA-Z]\([a-zA-Z]\)))?|d[a-z]/d[a-z]|[a-zA-Z]('+|\^\{{?(\\prime)+\}}?)(\([a-z]\))?"
 )
 _AT_A_POINT = re.compile(r"^\.?(\\frac.*)\|_\s*(?:\{[^{}]*\}|[0-9a-z])")
 _VARIABLE = re.compile(r"(?:[a-zA-Z]|\\[a-zA-Z]+)(?:_(?:[0-9a-zA-Z]|\{[0-9a-zA-Z]+\}))?")
 _MEMBER = re.compile(r"[a-zA-Z]\s*\\in\s*(?=[(\[]|\\\{|\\mathbb|\\emptyset)")
-_IN_BASE = re.compile(r"\(?([0-9][0-9a-fA-F]*)\)?_\s*\{?([0-9]+)\}?")
+_BUILDER = re.compile(
+    r"\\\{\s*([a-zA-Z])\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid(?![a-zA-Z])|\||:)(.*)\\\}"
+)
+_APPLIED = re.compile(r"([a-zA-Z]'*)\s*\(([^()]*)\)\s*=")
 _ROW = re.compile(r"[-+]?[0-9.,/]*[0-9](?: [-+]?[0-9.,/]*[0-9])+")  # of numbers
 _MIXED = re.compile(r"(^|[-+=<>,(\[{]) ?([0-9]+) ([0-9]+/[0-9]+)(?![0-9])")
 _SMALL_E = re.compile(r"([-+]?[0-9]+)[eE]([-+][0-9]{1,3})")
@@ -63,29 +70,6 @@ _CHOICE = re.compile(
     r"(?:(?:option|choice|answer)\s+)?(?:\(([A-Z])\)|([A-Z])(?=$|[.):]))[.):]*(?:\s+(.+))?",
     re.IGNORECASE,
 )
-_PERCENT = re.compile(r"\s*(?:\\?%|\b(?:percent|pct|percentage)\b)$")
-_FRACTION = r"\\frac\s*\{[0-9]+\}\s*\{[0-9]+\}"
-_VALUE = rf"(?:{MIXED}|{NUMBER}|[-+]?(?:[0-9]+\s*)?{_FRACTION})"
-_WITH_UNIT = re.compile(rf"({_VALUE})(\s*)([a-zA-Z].*)")
-_WRAPPED_UNIT = re.compile(
-    r"(.*?[^\s\\~])(?:\s|~|\\ )*(\\(?:text(?:rm|bf|it)?|mathrm|mbox)\s*\{.*)"
-)
-_DEGREE = re.compile(
-    r"(?:\s|~)*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree)\s*(?:\\(?:text|mathrm)\{\s*([CF])\s*\}|([CF]))?$"
-)
-_SIGNS = {r"\euro": "euro", r"\pound": "sterling", r"\yen": "yen", r"\rupee": "rupee"}
-_SIGN = re.compile(r"(\\(?:euro|pound|yen|rupee))(?![a-zA-Z])\s*(.*)")
-_SCALE = re.compile(
-    r"(.+?)\s*(?<![a-zA-Z])(dozen|hundred|thousand|million|billion|trillion)s?(?![a-zA-Z])(.*)"
-)
-_SCALES = {
-    "dozen": 12,
-    "hundred": 100,
-    "thousand": 10**3,
-    "million": 10**6,
-    "billion": 10**9,
-    "trillion": 10**12,
-}
 
 
 def compare(extracted: str, answer: str) -> Verdict:
@@ -159,8 +143,9 @@ def _parses(answer: str) -> bool:
     items = listing(answer)
     if items and items[1]:
         return all(_parses(item) for item in items[1])
-    value, _ = _amount(_last_side(answer) if _EQUALS.search(answer) else answer)
-    if number(value) is not None or words(value) or _CHOICE.fullmatch(unwrapped(answer).strip()):
+    value, _ = amount(_last_side(answer) if _EQUALS.search(answer) else answer)
+    shown = unwrapped(answer).strip()
+    if number(value) is not None or words(value) or _CHOICE.fullmatch(shown) or in_base(shown):
         return True
     shown = formal(value)
     return shown is not None and bool(parsed(shown))
@@ -170,10 +155,15 @@ def _equal(one: str, other: str) -> bool:
     one, other = _beside(one, other), _beside(other, one)
     if same_text(one, other):
         return True
+    bare, target = (" ".join(unwrapped(answer).split()) for answer in (one, other))
+    clocks = equal_clocks(bare, target)
+    if clocks is not None:
+        return clocks
+    one, other = ratio(bare) or one, ratio(target) or other
     choice = _equal_choices(one, other)
     if choice is not None:
         return choice
-    (value, unit), (target, target_unit) = _amount(one), _amount(other)
+    (value, unit), (target, target_unit) = amount(one), amount(other)
     if unit and target_unit:
         return _equal_amounts((value, unit), (target, target_unit))
     if "%" in (unit, target_unit):
@@ -192,11 +182,18 @@ def _hundredth(value: str) -> str:
 def _beside(answer: str, other: str) -> str:
     """What an answer says where the other is a bare value."""
     answer, other = (re.sub(r"^\\approx(?![a-zA-Z])\s*", "", each) for each in (answer, other))
+    exact, sign, decimals = answer.rpartition(r"\approx")
+    if sign and ("." not in other or sign in other):
+        exact = _last_side(exact.strip())
+        if (shown := formal(exact)) and rounds_to(shown, decimals.strip()):
+            return stripped(exact)
     answer = re.sub(r"\\approx(?![a-zA-Z])", "=", answer)
+    if (built := _BUILDER.fullmatch(answer)) and _RELATION.search(built[2]):
+        answer = built[2].strip()
     answer = _MEMBER.sub("", answer, count=1)
     if number(other) is not None and (small := _SMALL_E.fullmatch(answer)):
         return str(Fraction(small[1]) * Fraction(10) ** int(small[2]))
-    if _EQUALS.search(answer) and not re.search(r"(?<![\\<>!=])=|\\approx", other):
+    if _EQUALS.search(answer) and not (_EQUALS.search(other) or r"\approx" in other):
         answer = _last_side(answer)
     return stripped(answer)
 
@@ -238,45 +235,6 @@ def _equal_choices(one: str, other: str) -> bool | None:
 
 
 # --- units ---------------------------------------------------------------------------------------
-
-
-def _amount(answer: str) -> tuple[str, Unit | str | None]:
-    """(value, unit): a unit, '%', or None; a number word is part of the value."""
-    if "%" in answer or "p" in answer:
-        bare = _PERCENT.sub("", unwrapped(answer).rstrip() if "text" in answer else answer)
-        if bare != (unwrapped(answer).rstrip() if "text" in answer else answer) and bare.strip():
-            return stripped(bare.strip()), "%"
-    if sign := _SIGN.fullmatch(answer):
-        return sign[2], read_unit(_SIGNS[sign[1]])
-    if degree := _DEGREE.search(answer):
-        value = answer[: degree.start()].strip()
-        if value and not re.search(r"(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])", value):
-            return value, read_unit(degree[1] or degree[2] or "degree")
-    match = _WRAPPED_UNIT.fullmatch(answer)
-    wrapped = match and not match[1].endswith(("^", "_", "{", "="))
-    if match and wrapped and (found := _scaled_unit(match[1], unwrapped(match[2]))):
-        return found
-    if match := _WITH_UNIT.fullmatch(" ".join(unwrapped(answer).replace("~", " ").split())):
-        spaced = bool(match[2])
-        if (spaced or re.match(r"[a-zA-Z]{2}", match[3])) and (
-            found := _scaled_unit(match[1], match[3])
-        ):
-            return found
-    return sum_of_units(unwrapped(answer)) or (answer, None)
-
-
-def _scaled_unit(value: str, unit: str) -> tuple[str, Unit | None] | None:
-    unit = " ".join(unit.replace("\\ ", " ").split())
-    scale = _SCALE.fullmatch("1 " + unit)
-    if scale and scale[1] == "1":
-        value = f"({value}) \\cdot {_SCALES[scale[2]]}"
-        exact = number(value.split(")")[0][1:])
-        value = str(exact * _SCALES[scale[2]]) if exact is not None else value
-        unit = scale[3].strip()
-        if not unit or unit.startswith("of "):
-            return value, None
-    found = read_unit(unit)
-    return (value, found) if found else None
 
 
 def _equal_amounts(one: tuple[str, Unit | str], other: tuple[str, Unit | str]) -> bool:
@@ -362,15 +320,20 @@ def _all_found(items: tuple[str, ...], others: tuple[str, ...]) -> bool:
 
 
 def _equal_scalars(one: str, other: str) -> bool:
+    based, target = in_base(unwrapped(one).strip()), in_base(unwrapped(other).strip())
+    if based and target:
+        return based == target
+    if based or target:
+        digits, bare = (based, other) if based else (target, one)
+        return bool(digits and digits[0] == bare.upper())
     said, also = words(one), words(other)
     if said is not None or also is not None:
         return said == also
-    based, target = _IN_BASE.fullmatch(one), _IN_BASE.fullmatch(other)
-    if based and target:
-        return based.groups() == target.groups()
-    if based or target:
-        digits, bare = (based, other) if based else (target, one)
-        return bool(digits and digits[1] == bare)
+    first, second = _APPLIED.match(one), _APPLIED.match(other)
+    if first and second:
+        if first[1] != second[1] or not _equal(first[2], second[2]):
+            return False
+        return _equal(one[first.end() :].strip(), other[second.end() :].strip())
     one, other = (_MIXED.sub(r"\1(\2+\3)", answer) for answer in (one, other))
     if _ROW.fullmatch(one) or _ROW.fullmatch(other):  # of which the grammar takes the sum
         return False

@@ -13,8 +13,11 @@ Found = tuple[int, str]
 """Where an answer stands, and the answer."""
 
 _DASHES = "\N{MINUS SIGN}\N{EN DASH}\N{EM DASH}\N{FULLWIDTH HYPHEN-MINUS}\N{SMALL HYPHEN-MINUS}"
-_HASHES = re.compile(rf"####[ \t*]*(?=[-+.$\\({{\[\d{_DASHES}])(.*)")
 _LISTED = re.compile(r"\(?\d+(?:\.\d+)*[.):]+\s+(?![+*/^=<>-])\S")  # '2. Double' and '(2) Double'
+_WORD_ALONE = re.compile(r"(?:[A-Z]|(?i:yes|no|true|false))[ \t*.]*")
+_HASHES = re.compile(
+    rf"####[ \t*]*(?=[-+.$\\({{\[\d{_DASHES}]|{_WORD_ALONE.pattern}$)(.*)", re.MULTILINE
+)
 _FORMULA = re.compile(r"\$[^$]*\$|\\[a-zA-Z]+\s*(?:\{[^{}]*\})*")
 _WORD = re.compile(r"(?<![a-zA-Z])[a-zA-Z]{2,}")
 _UNIT_WORDS = 3  # as in 'miles per hour'
@@ -26,20 +29,24 @@ _OR = re.compile(
 _BETWEEN = 60  # characters at most between the boxes of a disjunction
 _TAGGED = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL | re.IGNORECASE)
 _PHRASE = re.compile(
-    r"(?:^[ \t>*_]*(?:the |final |my )*(?:answer|a)[ \t*_]*:|\banswer(?:[ \t]+is\b|:))"
-    r"[ \t:]*(?:[*_]+[ \t]+)?(?=\S)(.*?)(?:\.(?:\s|$)|$)",
+    r"(?:^[ \t>*_]*(?:the |final |my )*(?:answer|a)[ \t*_]*:"
+    r"|\b(?:answer|(?:correct|right|best) (?:option|choice))(?:[ \t]+is\b|:))"
+    r"[ \t:]*(?:[*_]+[ \t]+)?(?:(?=\S)(.*?)(?:\.(?:\s|$)|$)|(?=$)(?:\s*\n)(.*))",
     re.IGNORECASE | re.MULTILINE,
 )
+_AGAIN = re.compile(r"\banswer(?:[ \t]+is\b|:)[ \t:]*(?=[^ \t:])", re.IGNORECASE)
 _ADVERBS = re.compile(
-    r"(?:(?:therefore|thus|then|hence|now|simply|just|indeed|clearly|actually|equal to|given by)"
+    r"(?:(?:therefore|thus|then|hence|now|simply|just|indeed|clearly|actually|equal to|given by"
+    r"|approximately|about|roughly|around)"
     r"\b[ \t,:]*)+",
     re.IGNORECASE,
 )
-_EMPHASIS = re.compile(r"(\*\*|__|\*|`)[ \t]*(?=\S)(.+?)[ \t]*\1")
+_EMPHASIS = re.compile(r"(\*\*|__|\*|`|\")[ \t]*(?=\S)(.+?)[ \t]*\1")
 _REASON = re.compile(
-    r"[ \t]*[,;]?[ \t]+(?:[-(\N{EN DASH}\N{EM DASH}]+[ \t]*)?\b(?:because|since|as|so|which|due"
-    r"|hence|thus|therefore|see|given that|according|after|i\.e|that is|this is|we|rounded"
-    r"|obtained)\b.*"
+    r"[ \t]*[,;]?[ \t]+(?:[-(\N{EN DASH}\N{EM DASH}]+[ \t]*)?(?:(?:and|but)[ \t]+)?"
+    r"\b(?:because|since|as|so|which|due|hence|thus|therefore|see|given that|according|after"
+    r"|i\.e|that is|this is|we|rounded"
+    r"|obtained|not|rather than|instead of)\b.*"
     r"|[ \t]+\((?!mod\b)[a-zA-Z]{2}.*",
     re.IGNORECASE,
 )
@@ -55,7 +62,7 @@ def _final(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 
 
 def _hashes(text: str) -> Found | None:
-    found = [m for m in _HASHES.finditer(text) if _is_value(m[1])]
+    found = [m for m in _HASHES.finditer(text) if _WORD_ALONE.fullmatch(m[1]) or _is_value(m[1])]
     return (found[-1].start(1), found[-1][1]) if found else None
 
 
@@ -128,8 +135,13 @@ def _tagged(text: str) -> Found | None:
 
 
 def _phrase(text: str) -> Found | None:
-    found = _final(_PHRASE, text)
-    return (found.start(1), _said(found[1])) if found else None
+    for found in reversed(list(_PHRASE.finditer(text))):
+        if found[1] is not None:
+            again = _final(_AGAIN, found[1])
+            return found.start(1), _said(found[1][again.end() :] if again else found[1])
+        if found[2].strip() and _is_value(found[2].strip().strip("*")):
+            return found.start(2), _said(found[2].strip().removesuffix("."))
+    return None
 
 
 def _said(sentence: str) -> str:

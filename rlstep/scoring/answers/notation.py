@@ -11,18 +11,34 @@ from decimal import Decimal
 from fractions import Fraction
 
 _WRAPPED = re.compile(
-    r"\\(?:text(?:bf|it|rm|normal)?|mathrm|mbox|operatorname\*?|mathit)\s*\{([^{}]*)\}"
+    r"\\(?:text(?:bf|it|rm|normal)?|mathrm|mbox|operatorname\*?|mathit)"
+    r"\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
 _UPRIGHT = re.compile(r"\\(?:text|mathrm|operatorname\*?)\s*\{\s*([a-z]+)\s*\}")
 _GAMMA = re.compile(r"\\([gG])amma(?![a-zA-Z])(?!\s*\()")  # the grammar's are a constant
 _ITSELF = {r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\cfrac": r"\frac", r"\leqslant": r"\le",
            r"\geqslant": r"\ge", r"\leq": r"\le", r"\geq": r"\ge", r"\neq": r"\ne", r"\lt": "<",
            r"\gt": ">", r"\cong": r"\approx", r"\ast": r"\cdot", r"\varnothing": r"\emptyset",
-           r"\varepsilon": r"\epsilon", r"\varphi": r"\phi", r"\lbrace": r"\{", r"\rbrace": r"\}",
+           r"\pounds": r"\pound", r"\varepsilon": r"\epsilon", r"\varphi": r"\phi",
+           r"\lbrace": r"\{", r"\rbrace": r"\}",
            r"\lvert": "|", r"\rvert": "|", r"\vert": "|", r"\quad": " ", r"\qquad": " ",
            r"\displaystyle": "", r"\textstyle": "", r"\boldsymbol": r"\vec", r"\mathbf": r"\vec",
            r"\bm": r"\vec", r"\limits": "", r"\nonumber": "", r"\bigl": "", r"\bigr": "",
            r"\Bigl": "", r"\Bigr": "", r"\big": "", r"\Big": "", r"\bar": r"\overline"}  # fmt: skip
+_BOLD_NUMBER = re.compile(r"\\(?:mathbf|boldsymbol|bm)\s*\{\s*([-+]?[0-9][0-9.,/]*)\s*\}")
+_UNIT_FRACTION = re.compile(
+    r"\\[dt]?frac\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*\}"
+    r"\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*\}"
+)
+_PROSE = re.compile(  # in a product of letters, their order would not count
+    r"(?<!_)(?<!_\{)\\(?:text(?:bf|it|rm|normal)?|mbox)\s*\{[^{}]*[a-zA-Z]{2}[^{}]*\}"
+    r"|(?<=[0-9a-zA-Z)}]) (?:to|by|for|is|of|at|on|per|vs|mod|not|but|than|from|with|am|pm)"
+    r" (?=[-0-9a-zA-Z\\({])"
+)
+_LONG_SUBSCRIPT = re.compile(  # where 'max' is no function
+    r"_\s*\{\s*(?:\\(?:text|mathrm)\s*\{\s*)?([a-zA-Z]{2,})\s*\}?\s*\}"
+)
+_NAMED_E = re.compile(r"(?<![a-zA-Z\\])([eE])\s*_\s*(?:\{\s*([0-9a-zA-Z]+)\s*\}|([0-9a-zA-Z]))")
 _BARE_ARGUMENT = re.compile(r"(\\(?:text|math)(?:rm|bf|it)?)\s+([a-zA-Z0-9])")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _FUNCTIONS = (
@@ -51,9 +67,9 @@ _ABSOLUTE = re.compile(r"(?<![a-zA-Z\\])abs\s*\(((?:[^()]|\([^()]*\))*)\)")
 _ROOT = re.compile(r"\\sqrt\s*\(((?:[^()]|\([^()]*\))*)\)")
 _POWER = re.compile(r"\^\s*\(((?:[^()]|\([^()]*\))*)\)")
 _LONG_POWER = re.compile(r"\^\s*(-?[0-9]+(?:\.[0-9]+)?|-[a-zA-Z])")
-_MARKED = re.compile(r"[)\]|]\s*_")
-"""Of a bracket, which the grammar takes for a rising factorial, or a place at which a derivative is
-taken, which it drops."""
+_MARKED = re.compile(r"[)\]|]\s*_|(?<![_^0-9a-zA-Z])[0-9]+\s*_")
+"""Of a number or a bracket: the grammar drops the former, and of the latter makes a rising
+factorial, or drops the place at which a derivative is taken."""
 _LETTERS = re.compile(r"(?:[a-z]{1,3}|[A-Za-z]{1,2}|(?=.+[A-Z])[A-Za-z]{1,5})")
 _NAMES = re.compile(
     r"_\s*(?:\{[^{}]*\}|[a-zA-Z])|\\(?:begin|end|mathbb|overline)\s*\{[^{}]*\}|\\[a-zA-Z]+"
@@ -81,7 +97,7 @@ _MIXED = re.compile(r"(?<![0-9.a-zA-Z_^{}\\)])([0-9]+)\s*(\\frac\s*\{[0-9]+\}\s*
 _SHORT_FRACTION = re.compile(r"\\frac\s*([0-9])\s*([0-9a-zA-Z])"
                              r"|\\frac\s*(\{[^{}]*\})\s*([0-9a-zA-Z])"
                              r"|\\frac\s*([0-9a-zA-Z])\s*(\{)")  # fmt: skip
-_SHORT_ROOT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
+_SHORT_ARGUMENT = re.compile(r"\\(sqrt|pmod)\s*([0-9a-zA-Z])")
 _TIMES_BRACKET = re.compile(r"(?<![_0-9a-zA-Z.^}{])([0-9][0-9.]*)\s*\(")
 _DEGREES = re.compile(r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z]))")
 _IN_DEGREES = re.compile(r"\(?([0-9.]+|[a-zA-Z])" + _DEGREES.pattern + r"\)?")
@@ -104,6 +120,8 @@ def _as_functions(answer: str) -> str:
 
 def written(answer: str) -> str:
     """One spelling for synonyms, and e-notation, repeating decimals and thousands as numbers."""
+    answer = _BOLD_NUMBER.sub(r"\1", answer)
+    answer = _UNIT_FRACTION.sub(r"\\text{\1/\2}", answer)
     answer = _COMMAND.sub(lambda command: _ITSELF.get(command[0], command[0]), answer)
     answer = _BARE_ARGUMENT.sub(r"\1{\2}", answer)
     answer = _MEANINGLESS.sub(" ", answer).replace("**", "^")
@@ -123,7 +141,7 @@ def _fractions(answer: str) -> str:
         return rf"\frac{c}{{{d}}}" if c else rf"\frac{{{e}}}{f}"
 
     answer = _SHORT_FRACTION.sub(braced, answer)
-    return _SHORT_ROOT.sub(r"\\sqrt{\1}", answer)
+    return _SHORT_ARGUMENT.sub(r"\\\1{\2}", answer)
 
 
 def _scientific(match: re.Match[str]) -> str:
@@ -145,7 +163,10 @@ def _repeating(match: re.Match[str]) -> str:
 
 def formal(answer: str) -> str | None:
     """An expression as the grammar takes it; None of what is none by the lists above."""
-    answer = unwrapped(_as_functions(answer))
+    answer = _as_functions(_LONG_SUBSCRIPT.sub(r"_{Q\1}", answer))
+    if _PROSE.search(answer):
+        return None
+    answer = _NAMED_E.sub(lambda m: f" D_{{E{m[1]}{m[2] or m[3]}}} ", unwrapped(answer))
     answer = _GAMMA.sub(r" \1_{Q} ", answer)
     answer = _BARE.sub(_as_command, answer)
     answer = _ROOT.sub(r"\\sqrt{\1}", _ABSOLUTE.sub(r"|\1|", answer))

@@ -12,6 +12,8 @@ from functools import lru_cache
 from itertools import product
 from typing import Any
 
+from rlstep.scoring.answers.answer_text import number
+
 _APART = Fraction(1, 10_000)  # of the larger: numbers farther apart are two, whatever they round to
 _POINTS = 6  # where two expressions are tried that sympy cannot tell equal
 
@@ -27,6 +29,17 @@ def symbols_equal(one: str, other: str) -> bool:
         return _same_function(first[0], second[0])
     except ZeroDivisionError:  # of a 1/0 that sympy sees only when it takes digits
         return False
+
+
+def rounds_to(expression: str, decimals: str) -> bool:
+    """Whether a formal expression without letters is a decimal number but for its last digit."""
+    value = number(decimals)
+    read = parsed(expression)
+    if value is None or not read or not getattr(read[0], "is_number", False):
+        return False
+    exact = read[0].evalf(20)
+    last = Fraction(1, 10 ** len(decimals.partition(".")[2]))
+    return bool(exact.is_real and abs(exact - value) <= last)
 
 
 @lru_cache(maxsize=1024)

@@ -35,10 +35,11 @@ _SIGNS = {
     "∅": "emptyset", "∠": "angle", "△": "triangle", "∑": "sum", "∏": "prod", "∫": "int",
     "∂": "partial", "→": "to", "…": "ldots", "⋯": "ldots", "⌊": "lfloor", "⌋": "rfloor",
     "⌈": "lceil", "⌉": "rceil", "⟨": "langle", "⟩": "rangle", "€": "euro", "£": "pound",
-    "¥": "yen", "₹": "rupee", "¢": "cents",
+    "¥": "yen", "₹": "rupee",
 }  # fmt: skip
 _COMMANDS = {sign: rf"\{name} " for sign, name in (_GREEK | _SIGNS).items()} | {
     "°": r"^{\circ}",
+    "¢": " cents",
     "ℝ": r"\mathbb{R}",
     "ℤ": r"\mathbb{Z}",
     "ℚ": r"\mathbb{Q}",

@@ -128,7 +128,7 @@ def _named(word: str) -> tuple[str, Fraction] | None:
     lower = word if len(word) <= 2 else word.lower()
     for name in (word, lower, lower[:-1], lower[:-2], lower[:-3] + "y"):
         short = name in (lower[:-1], lower[:-2]) and len(name) <= 2  # 'ms' is no plural
-        ending = lower[len(name) :] if lower.startswith(name) else "ies"
+        ending = lower[len(name) :] if lower.lower().startswith(name.lower()) else "ies"
         if name in _NAMES and not short and (ending in ("", "s", "es", "ies")):
             if ending == "ies" and not lower.endswith("ies"):
                 continue

@@ -283,6 +283,19 @@ UNITS_EQUAL = pairs(r"""
     1\text{ hour }30\text{ minutes} | 90\text{ minutes}
     2 dollars and 50 cents | \$2.50
     1 day 6 hours | 30 hours
+    5 USD | 5 dollars
+    USD 18 | 18
+    US\$18 | 18 dollars
+    5 EUR | 5 euros
+    5€ | €5
+    \pounds 5 | £5
+    Rs. 50 | 50 rupees
+    75¢ | 0.75 dollars
+    1000 Hz | 1 kHz
+    1 MHz | 1000 kHz
+    3 kPa | 3000 Pa
+    60 \frac{\text{km}}{\text{h}} | 60\text{ km/h}
+    10\ \mathrm{m\,s^{-1}} | 10\text{ m/s}
 """)
 UNITS_DIFFERENT = pairs(r"""
     5 hours | 5 minutes
@@ -320,6 +333,14 @@ UNITS_DIFFERENT = pairs(r"""
     1 hour 30 seconds | 90 minutes
     5 feet 6 pounds | 11
     5 apples 6 apples | 11 apples
+    5 USD | 5 EUR
+    USD 18 | 18 euros
+    Rs. 50 | €50
+    75¢ | 75 dollars
+    1 Hz | 1 kHz
+    60 \frac{\text{km}}{\text{h}} | 60\text{ m/s}
+    60 \frac{\text{km}}{\text{h}} | 60\text{ km}
+    10\ \mathrm{m\,s^{-1}} | 10\ \mathrm{m\,s^{-2}}
 """)
 UNICODE_EQUAL = pairs("""
     −3 | -3
@@ -561,6 +582,110 @@ REFUSED_DIFFERENT = pairs(r"""
     abs(x) | x
     \approx 3.14 | x \approx 3.15
 """)
+TIMES_EQUAL = pairs(r"""
+    3:30 PM | 3:30 p.m.
+    3:30 \text{ PM} | 3:30 pm
+    8:00 AM | 8:00 a.m.
+    8 AM | 8:00 AM
+    3:30 PM | 15:30
+    3:30 | 3:30 PM
+    12:05 AM | 0:05
+    10:27:03 | 10:27:03 AM
+    3:4 | 3 to 4
+    3:4 | 3\text{ to }4
+    6:8 | 3:4
+    3:4 | \frac{3}{4}
+    3:10 | 3/10
+    1:2:3 | 1 to 2 to 3
+    101_2 | 101_{\text{two}}
+    (101)_{\text{two}} | 101_2
+    12_{\text{eight}} | 12_8
+    12 base 8 | 12_8
+    2a_{16} | 2A_{16}
+    \text{12 base 8} | 12_{8}
+    n = 12_{\text{eight}} | 12_8
+""")
+TIMES_DIFFERENT = pairs(r"""
+    3:30 | 2:20
+    10:30 PM | 9:27 PM
+    3:30 PM | 3:30 AM
+    3:30 PM | 3:31 PM
+    12:30 AM | 12:30 PM
+    15:30 | 3:30 AM
+    3:30 | 330
+    3:30 PM | 1/10
+    8 AM | 8 PM
+    1:30:05 | 1:30:06
+    (3:30, 4:20) | (2:20, 4:20)
+    3:4 | 4:3
+    3 to 4 | 4 to 3
+    3\text{ to }4 | 4\text{ to }3
+    5 by 3 | 3 by 5
+    2\text{ for }1 | 1\text{ for }2
+    x\text{ is }y | y\text{ is }x
+    3 to 4 | 34
+    1011_{\text{two}} | 1011_{\text{three}}
+    12_{\text{eight}} | 12_9
+    12 base 8 | 12_9
+    5_{\text{a}} | 5_{\text{b}}
+    12_a | 12_b
+    12_a | 12
+    101_2 + x | 101_3 + x
+""")
+WRITTEN_EQUAL = pairs(r"""
+    e_1 | e_{1}
+    E_k + 1 | 1 + E_{k}
+    \sum_{k=1}^{10} k | 55
+    \sum_{k=1}^{n} k | \frac{n(n+1)}{2}
+    \prod_{k=1}^{4} k | 24
+    \mathbf{7} | 7
+    \boldsymbol{-3.5} | -3.5
+    \boxed{12} | 12
+    \boxed{\frac{1}{2}} | 0.5
+    $\boxed{x^{2}}$ | x^2
+    ~12 | 12
+    \frac{7}{9} \approx 0.78 | \frac79
+    \frac{7}{9} \approx 0.78 | 0.78
+    x = \sqrt{2} \approx 1.414 | \sqrt{2}
+    \sqrt{2} \approx 1.414 | \sqrt{2} \approx 1.41
+    \{x \mid x > 3\} | (3, \infty)
+    \{x \in \mathbb{R} : x \le 3\} | (-\infty, 3]
+    x \equiv 3 \pmod 7 | x\equiv 3 \pmod{7}
+    f(2) = 10 | 10
+    f(x) = 10x | f(x) = x \cdot 10
+    f(1/2) = 10 | f(0.5) = 10
+    \frac{d}{dx}(x^2) = 2x | 2x
+    \frac{d}{dx} f(x) = 2x | 2x
+    ax + by + c | by + ax + c
+    x_{\text{max}} + 1 | 1 + x_{\text{max}}
+    1\ 000 | 1000
+""")
+WRITTEN_DIFFERENT = pairs(r"""
+    e_1 | e_2
+    E_k | e_k
+    E_k | E
+    e_1 | e
+    \sum_{k=1}^{10} k | \sum_{k=1}^{9} k
+    \sum_{k=1}^{10} k | 10
+    \mathbf{7} | 8
+    \boxed{12} | 21
+    \frac{7}{9} \approx 0.78 | \frac{78}{100}
+    \frac{7}{9} \approx 0.95 | \frac79
+    3 \approx 5.5 | 3
+    \sqrt{2} \approx 1.414 | \sqrt{3}
+    \{x \mid x > 3\} | (-\infty, 3)
+    \{x \mid x > 3\} | 3
+    x \equiv 3 \pmod 7 | x \equiv 3 \pmod{8}
+    x \equiv 3 \pmod 7 | 3
+    f(2) = 10 | f(3) = 10
+    f(2) = 10 | g(2) = 10
+    f(2) = 10 | f(2) = 11
+    \frac{d}{dx}(x^2) = 2x | 3x
+    ax + by | ax + yb^2
+    x_{\text{max}} | x_{\text{min}}
+    \sum_{k=1}^{n} k | \sum_{k=1}^{m} k
+    \prod_{k=1}^{4} k | 10
+""")
 
 FAMILIES: dict[str, tuple[Pairs, Pairs]] = {
     "letters of either case": (CASE_EQUAL, CASE_DIFFERENT),
@@ -571,6 +696,8 @@ FAMILIES: dict[str, tuple[Pairs, Pairs]] = {
     "Unicode": (UNICODE_EQUAL, UNICODE_DIFFERENT),
     "thousands and notation": (THOUSANDS_EQUAL, THOUSANDS_DIFFERENT),
     "right values": (REFUSED_EQUAL, REFUSED_DIFFERENT),
+    "times, ratios and bases": (TIMES_EQUAL, TIMES_DIFFERENT),
+    "ways of writing": (WRITTEN_EQUAL, WRITTEN_DIFFERENT),
 }
 """By name: pairs that are equal, pairs that are not."""
 
@@ -579,10 +706,12 @@ BEFORE: dict[str, tuple[int, int]] = {
     "words, upright letters and marks": (17, 8),
     "derivatives": (16, 20),
     "sequences, pairs and sets": (10, 1),
-    "units": (15, 31),
+    "units": (16, 43),
     "Unicode": (0, 39),
     "thousands and notation": (1, 28),
     "right values": (3, 44),
+    "times, ratios and bases": (13, 17),
+    "ways of writing": (6, 17),
 }
 """(wrong accepted, right refused) of each by commit 9d67326, either way round."""
 

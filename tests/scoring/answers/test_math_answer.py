@@ -178,7 +178,8 @@ def test_extraction_takes_any_text(text):
 
 
 @pytest.mark.parametrize(
-    "piece", ["\\boxed{", "####", "answer", "A: ", "1,", "{", "}", " ", "$", "é"]
+    "piece",
+    ["\\boxed{", "####", "answer", "answer: ", "answer:\n", "A: ", "1,", "{", "}", " ", "$", "é"],
 )
 def test_extraction_gets_through_a_megabyte(piece):
     MathAnswer().extract(piece * (1_000_000 // len(piece)))  # a quadratic rule would not end
