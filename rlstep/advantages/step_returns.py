@@ -29,6 +29,7 @@ class StepReturns(AdvantageBuilder):
     The return of step k is the sum of the rewards of the steps from k on. Its baseline is the mean
     return of the other rollouts at the same step (0 once they have ended): it does not depend on
     what the rollout itself did, so it neither biases the gradient nor pays for a number of steps.
+    Of a turn of a conversation it is the baseline of other histories; see `Vine`.
     """
 
     source: str = "prm"

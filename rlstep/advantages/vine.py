@@ -27,6 +27,14 @@ class Vine(AdvantageBuilder):
     In the paper V comes of fresh continuations alone: `MonteCarlo(own_outcome=False)`. With
     `own_outcome` a rollout's own verdict is one of the n in its V(s_k), so that its baseline
     depends on the actions it judges, and a step's advantage is drawn towards 0.
+
+    Over turns of conversations, whose histories branch, this compares a turn with what else could
+    follow the same history. The other choice is the other rollouts' turn of the same number
+    (`StepSum(source="environment")`): what that says of a turn is off by V(history) less the mean
+    of the others' values. Where two histories are worth 3/4 and 1/4, a move that loses 1/4 in the
+    better one and a move that wins 1/4 in the worse one have a mean credit of 0 there, and -1/4 and
+    1/4 here. The offset cancels in the mean gradient; it is noise in every turn's, and a bias
+    wherever the advantage itself is read: its sign, its size, its scale.
     """
 
     laws: ClassVar[frozenset[str]] = frozenset(

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 from rlstep.checks import at_least
 from rlstep.interfaces import Environment, Episode
@@ -41,6 +42,8 @@ def read_range(text: str) -> tuple[int, int]:
 @dataclass(frozen=True, kw_only=True)
 class GuessNumber(Environment):
     """Answers guesses; the turn that finds the number has reward 1, every other one 0."""
+
+    copies: ClassVar[bool] = True
 
     guesses: int = 5
     """Turns until the number counts as not found."""

@@ -37,6 +37,9 @@ class Environment(ABC):
     """Whether the same prompt, seed and actions lead to the same observations. Where not, an
     episode whose process is gone is a Failure('environment_lost'), and nothing that continues a
     rollout from its middle (Monte Carlo, rectification, a tree search) can be used."""
+    copies: ClassVar[bool] = False
+    """Whether `copy.deepcopy` of an episode is an episode of its own, with nothing to close. Then
+    a history that several go on from is replayed once, and copied for the others."""
     decides: ClassVar[bool] = True
     """Whether `Observation.success` is the outcome, a conversation that never succeeded being
     wrong; where not, the run's verifier reads the last turn."""

@@ -63,8 +63,8 @@ class ScoreRole(Protocol):
         it again from the history."""
         ...
 
-    async def leave(self, episode_id: str) -> None:
-        """Of this episode nothing more will be asked."""
+    def leave(self, history: History) -> None:
+        """Of this episode, which is not done, nothing more will be asked. Does not wait."""
         ...
 
 

@@ -101,7 +101,7 @@ class Continuations:
     def __init__(self, context: RolloutContext) -> None:
         self._context = context
         self._tallies: dict[tuple[str, bytes], asyncio.Task[Tally]] = {}
-        self._asking = Asking(context.generator)
+        self._asking = Asking(context.generator.generate)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failures: Counter[str] = Counter()
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -36,6 +37,7 @@ from rlstep.types import (
     Rollout,
     RolloutScore,
     Sampling,
+    Score,
     StepScores,
     Verdict,
     VersionSpan,
@@ -92,7 +94,7 @@ class Conversation(Conversing):
         self, prompts: Sequence[Prompt], context: RolloutContext
     ) -> AsyncGenerator[Group, None]:
         """Groups as their last conversation ends."""
-        asking = Asking(context.generator)
+        asking = Asking(context.generator.generate)
         tasks = [
             asyncio.create_task(self._group(prompt, asking.ask, context)) for prompt in prompts
         ]
@@ -120,7 +122,7 @@ class Conversation(Conversing):
         ]
         found = await self._all(talks, sample, context)
         rollouts = [
-            self._rollout(talk, completion, index, seed, context)
+            self._rollout(talk, completion, (index, seed), context)
             for index, (talk, completion) in enumerate(zip(talks, found, strict=True))
             if not isinstance(completion, Failure)
         ]
@@ -137,30 +139,21 @@ class Conversation(Conversing):
     ) -> list[Rollout] | Failure:
         scope, prompt_id = parent.rollout_id.split("/")[0], parent.prompt.prompt_id
         kept = parent.before(steps)
-        talks = [
-            _resumed(
-                _Talk(
-                    rollout_id=f"{request.request_id}/{index}",
-                    prompt=parent.prompt,
-                    environment_seed=_environment_seed(f"{scope}/{prompt_id}", context),
-                    sampling=parent.sampling,
-                    seed=request.seed + index,
-                ),
-                parent,
-                steps,
-                context,
-            )
-            for index in range(request.n)
-        ]
+        begun = _Talk(
+            rollout_id=request.request_id,
+            prompt=parent.prompt,
+            environment_seed=_environment_seed(f"{scope}/{prompt_id}", context),
+            sampling=parent.sampling,
+            seed=request.seed,
+            affinity=parent.rollout_id,
+        )
+        _take_over(begun, parent, steps, context)
+        talks = [begun.copy(index) for index in range(request.n)]
         found = await self._all(talks, sample, context)
         if failed := next((answer for answer in found if isinstance(answer, Failure)), None):
             return failed
         return [
-            replace(
-                self._rollout(talk, completion, index, request.seed, context),
-                parent=parent.rollout_id,
-                inherited=kept,
-            )
+            self._rollout(talk, completion, (index, request.seed), context, parent, kept)
             for index, (talk, completion) in enumerate(zip(talks, found, strict=True))
             if not isinstance(completion, Failure)
         ]
@@ -181,6 +174,7 @@ class Conversation(Conversing):
     ) -> Completion | Failure:
         """Take turns until the end."""
         assert context.between is not None, "a context without a format of turns"
+        done = False
         try:
             reason = "length"
             while len(talk.actions) < self.turns:
@@ -196,7 +190,8 @@ class Conversation(Conversing):
                     return seen
                 talk.rewards[-1] = seen.reward
                 talk.success = talk.success if seen.success is None else seen.success
-                if seen.done or len(talk.actions) == self.turns:
+                done = seen.done
+                if done or len(talk.actions) == self.turns:
                     reason = "stop"
                     break
                 more = context.between(seen.text, talk.ids[-1])
@@ -205,19 +200,22 @@ class Conversation(Conversing):
                 talk.see(more)
             return talk.completion(reason, context)
         finally:
-            await context.scorer.leave(talk.rollout_id)
+            if talk.actions and not done:
+                context.scorer.leave(talk.history())
 
     def _rollout(
         self,
         talk: _Talk,
         completion: Completion,
-        index: int,
-        seed: int,
+        drawn: tuple[int, int],
         context: RolloutContext,
+        parent: Rollout | None = None,
+        inherited: int = 0,
     ) -> Rollout:
+        """The record of a talk that was `drawn` as child so and so of a seed."""
+        index, seed = drawn
         [steps] = context.splitter.split_all([completion])
-        rewards = np.array(talk.rewards, dtype=np.float32)
-        rollout = Rollout(
+        return Rollout(
             rollout_id=talk.rollout_id,
             prompt=talk.prompt,
             completion=completion,
@@ -226,19 +224,22 @@ class Conversation(Conversing):
             iteration=context.iteration,
             seed=seed,
             sampling=talk.sampling,
-        ).with_scores(
-            **{
-                "environment": StepScores(values=rewards, version=0),
-                "return": RolloutScore(value=float(rewards.sum(dtype=np.float64))),
-            }
+            parent=parent.rollout_id if parent else None,
+            inherited=inherited,
+            scores=self._scores(talk),
         )
-        if not self.environment.decides:
-            return rollout
-        solved = talk.success is True
-        verdict = Verdict.CORRECT if solved else Verdict.WRONG
-        return rollout.with_scores(
-            outcome=OutcomeScore(value=float(solved), verdict=verdict, extracted="")
-        )
+
+    def _scores(self, talk: _Talk) -> dict[str, Score]:
+        rewards = np.array(talk.rewards, dtype=np.float32)
+        scores: dict[str, Score] = {
+            "environment": StepScores(values=rewards, version=0),
+            "return": RolloutScore(value=float(rewards.sum(dtype=np.float64))),
+        }
+        if self.environment.decides:
+            solved = talk.success is True
+            verdict = Verdict.CORRECT if solved else Verdict.WRONG
+            scores["outcome"] = OutcomeScore(value=float(solved), verdict=verdict, extracted="")
+        return scores
 
 
 def _environment_seed(name: str, context: RolloutContext) -> int:
@@ -256,6 +257,8 @@ class _Talk:
     sampling: Sampling
     seed: int
     """Of the first turn that is sampled."""
+    affinity: str = ""
+    """Of the episode: the rollout that it goes on with, where it does."""
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     versions: list[VersionSpan] = field(default_factory=list)
@@ -278,9 +281,7 @@ class _Talk:
             prefix_ids=np.array([*self.prompt.token_ids, *self.ids], dtype=np.int32),
             n=1,
             seed=request_seed(self.seed, f"turn{turn}") if turn else self.seed,
-            sampling=replace(
-                self.sampling, max_tokens=most, min_tokens=min(most, self.sampling.min_tokens)
-            ),
+            sampling=_limited(self.sampling, most),
             affinity=self.prompt.prompt_id,
         )
 
@@ -308,6 +309,16 @@ class _Talk:
             prompt=self.prompt,
             seed=self.environment_seed,
             actions=tuple(self.actions),
+            affinity=self.affinity,
+        )
+
+    def copy(self, index: int) -> _Talk:
+        """Sibling `index` of this talk, which has said nothing of its own yet."""
+        return replace(
+            self,
+            rollout_id=f"{self.rollout_id}/{index}",
+            seed=self.seed + index,
+            **{name: list(getattr(self, name)) for name in _GROWING},
         )
 
     def completion(self, finish_reason: str, context: RolloutContext) -> Completion:
@@ -327,8 +338,17 @@ class _Talk:
         )
 
 
-def _resumed(talk: _Talk, parent: Rollout, steps: int, context: RolloutContext) -> _Talk:
-    """The talk after a rollout's first `steps` turns, taken over token by token."""
+@lru_cache(maxsize=1024)
+def _limited(sampling: Sampling, most: int) -> Sampling:
+    """For one turn of at most so many tokens."""
+    return replace(sampling, max_tokens=most, min_tokens=min(most, sampling.min_tokens))
+
+
+_GROWING = ("ids", "logprobs", "versions", "observed", "actions", "rewards", "sampled")
+
+
+def _take_over(talk: _Talk, parent: Rollout, steps: int, context: RolloutContext) -> None:
+    """Take over a rollout's first `steps` turns, token by token."""
     whole, kept = parent.completion, parent.before(steps)
     talk.ids = whole.token_ids[:kept].tolist()
     talk.logprobs = whole.logprobs[:kept].tolist()
@@ -343,4 +363,3 @@ def _resumed(talk: _Talk, parent: Rollout, steps: int, context: RolloutContext) 
         text, _ = decode_with_ends(context.tokenizer, ids)  # as the generator gave the turn
         talk.actions.append(Action(text=text, token_ids=tuple(ids.tolist())))
         talk.rewards.append(float(rewards.values[k]))
-    return talk

@@ -130,7 +130,7 @@ async def _sample(
     origins: Sequence[Branch], context: RolloutContext
 ) -> tuple[dict[str, list[Rollout]], dict[str, list[Failure]]]:
     """Verified branches and failures, by prompt_id."""
-    asking = Asking(context.generator)
+    asking = Asking(context.generator.generate)
     tasks = [asyncio.create_task(continued(o, asking.ask, context)) for o in origins]
     try:
         answers = await asyncio.gather(*tasks)

@@ -113,7 +113,7 @@ class FakeScorer:
     verified: list[Rollout] = field(default_factory=list)
     asked: list[History] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
-    """Episodes that were let go of."""
+    """Episodes that were done, or let go of."""
 
     async def verify(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         scored = [rollout.with_scores(outcome=self._outcome(rollout)) for rollout in rollouts]
@@ -127,10 +127,13 @@ class FakeScorer:
             return Failure(reason="timeout")
         assert self.environment is not None
         episode = self.environment.reset(history.prompt, history.seed)
-        return [episode.observe(action) for action in history.actions][-1]
+        seen = [episode.observe(action) for action in history.actions][-1]
+        if seen.done:
+            self.left.append(history.episode_id)
+        return seen
 
-    async def leave(self, episode_id: str) -> None:
-        self.left.append(episode_id)
+    def leave(self, history: History) -> None:
+        self.left.append(history.episode_id)
 
     async def score_steps(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         prm = self.prm

@@ -42,3 +42,6 @@ class History:
     """What the environment was reset with."""
     actions: tuple[Action, ...]
     """At least one: the last is the one to be answered."""
+    affinity: str = ""
+    """Episodes with the same one share a process, and there what is replayed for them; '' stands
+    for the episode_id."""

@@ -216,7 +216,7 @@ class CoinScorer:
     async def observe(self, history: History) -> Observation | Failure:
         raise NotImplementedError("no conversations here")
 
-    async def leave(self, episode_id: str) -> None:
+    def leave(self, history: History) -> None:
         raise NotImplementedError("no conversations here")
 
     def _outcome(self, rollout: Rollout) -> OutcomeScore:

@@ -31,6 +31,13 @@ class OnlyOnce(Awkward):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Copied(Awkward):
+    """Can be copied."""
+
+    copies: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Undecided(Awkward):
     """Leaves the outcome to the verifier."""
 
@@ -47,9 +54,12 @@ class Broken(Awkward):
 class _Counting(Episode):
     name: str
     turns: int = 0
+    everywhere: ClassVar[int] = 0
+    """Turns of all episodes of the process."""
 
     def observe(self, action: Action) -> Observation:
         self.turns += 1
+        _Counting.everywhere += 1
         return self._answers().get(action.text, self._plain)(action)
 
     def _child(self, action: Action) -> Observation:
@@ -71,6 +81,9 @@ class _Counting(Episode):
         return {
             "raise": lambda _: 1 // 0,
             "hang": lambda _: threading.Event().wait(),
+            "exit": lambda _: sys.exit(3),
+            "all": lambda _: Observation(text=str(_Counting.everywhere)),
+            "slow": lambda _: threading.Event().wait(0.5) or Observation(),
             "end": lambda _: os._exit(3),
             "nan": lambda _: Observation(reward=float("nan")),
             "shape": lambda _: Observation(reward=[1.0, 2.0]),  # type: ignore[arg-type]

@@ -247,7 +247,7 @@ async def test_a_continuation_takes_over_tokens_rewards_and_the_episode():
     [group] = [group async for group in GAME.collect([game(14)], context)]
     parent = group.rollouts[0]
     request = replace(generator.asked[0], request_id=f"{parent.rollout_id}/mc1", n=2, seed=3)
-    made = await GAME.go_on(parent, 1, request, Asking(generator).ask, context)
+    made = await GAME.go_on(parent, 1, request, Asking(generator.generate).ask, context)
     assert isinstance(made, list) and len(made) == 2
     for index, rollout in enumerate(made):
         assert rollout.rollout_id == f"{parent.rollout_id}/mc1/{index}"

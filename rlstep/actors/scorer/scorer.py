@@ -5,11 +5,17 @@ Its module loads no torch, since every replica is a process.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+
 from rlstep.config import ScorerConfig
 from rlstep.interfaces import Environment, Item, Verifier
 from rlstep.scoring.processes.environment_pool import EnvironmentPool
 from rlstep.scoring.processes.verifier_pool import Outcome, VerifierPool
 from rlstep.types import Failure, History, Observation
+
+Observed = tuple[int, Observation | Failure]
+"""The number of a history among those asked, and what is answered to it."""
 
 
 class ScorerWorker:
@@ -29,13 +35,37 @@ class ScorerWorker:
     async def verify(self, items: list[Item]) -> list[Outcome]:
         return await self._pool.verify(items)
 
-    async def observe(self, history: History) -> Observation | Failure:
+    async def observe(self, histories: list[History]) -> AsyncIterator[list[Observed]]:
+        """Answers as they come, each exactly once; several that are ready come together."""
         assert self._episodes is not None, "a run without an environment"
-        return await self._episodes.observe(history)
+        done: asyncio.Queue[Observed | Exception] = asyncio.Queue()
+        observe = self._episodes.observe
 
-    async def leave(self, episode_id: str) -> None:
+        async def answer(index: int, history: History) -> None:
+            try:
+                done.put_nowait((index, await observe(history)))
+            except Exception as error:  # raised below
+                done.put_nowait(error)
+
+        tasks = [asyncio.create_task(answer(i, history)) for i, history in enumerate(histories)]
+        try:
+            answered = 0
+            while answered < len(histories):
+                ready = [await done.get()]
+                while not done.empty():
+                    ready.append(done.get_nowait())
+                for item in ready:
+                    if isinstance(item, Exception):
+                        raise item
+                answered += len(ready)
+                yield ready  # type: ignore[misc]
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def leave(self, histories: list[History]) -> None:
         assert self._episodes is not None, "a run without an environment"
-        await self._episodes.leave(episode_id)
+        await asyncio.gather(*map(self._episodes.leave, histories))
 
     async def close(self) -> None:
         self._pool.close()

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
 
-from rlstep.actors.scorer.scorer import ScorerWorker
+from rlstep.actors.scorer.scorer import Observed, ScorerWorker
 from rlstep.actors.scorer.step_models import StepModelRole
 from rlstep.config import ScorerConfig
 from rlstep.interfaces import Environment, Item, Verifier
 from rlstep.reporting.role_logs import note_last_lines, role_environment
+from rlstep.rollouts.asking import Asking
 from rlstep.scoring.processes.verifier_pool import Outcome
 from rlstep.types import Failure, History, Observation, Rollout
 
@@ -55,6 +57,8 @@ class ScorerGroup:
         self._options = actor_options
         self._changing = asyncio.Lock()
         self._observing = 0
+        self._leaving: dict[int, list[History]] = {}
+        self._asking = [Asking(partial(self._observe, i)) for i in range(config.replicas)]
         self._actors: list[Any] = [self._create(i) for i in range(config.replicas)]
         self._free: asyncio.Queue[int] = asyncio.Queue()
         """Replicas with nothing to do: each verifies one batch at a time, so that the deadline of a
@@ -132,33 +136,68 @@ class ScorerGroup:
         Raises:
             RuntimeError: a replica does not start; names it and the cause.
         """
-        replica = self._home(history.episode_id)
-        self._observing += 1
-        # Every call has a deadline of its own in the pool, and waits for others there.
-        deadline = (
-            60.0 + _START_S + self._config.deadline_s * (self._observing + 2 * len(history.actions))
-        )
-        lost = ""
+        return await self._asking[self._home(history)].ask(history)
+
+    async def _observe(
+        self, replica: int, histories: Sequence[History]
+    ) -> AsyncIterator[tuple[History, Observation | Failure]]:
+        """The answers of one replica; what a lost one left unanswered is asked once more."""
+        pending, lost = dict(enumerate(histories)), ""
+        self._observing += len(histories)
         try:
             for _ in range(2):
                 actor = self._actors[replica]
                 try:
-                    return await asyncio.wait_for(actor.observe.remote(history), deadline)
+                    async with aclosing(self._stream(actor, pending)) as answers:
+                        async for history, answer in answers:
+                            yield history, answer
+                    return
                 except (RayActorError, TimeoutError) as error:
-                    lost = f"scorer {replica}: {error or f'nothing within {deadline:.0f} s'}"
+                    lost = f"scorer {replica}: {error}"
                     await self._replace(replica, actor, error)
+            for history in pending.values():
+                yield history, Failure(reason="scorer_lost", detail=lost)
         finally:
-            self._observing -= 1
-        return Failure(reason="scorer_lost", detail=lost)
+            self._observing -= len(histories)
 
-    async def leave(self, episode_id: str) -> None:
+    async def _stream(
+        self, actor: Any, pending: dict[int, History]
+    ) -> AsyncGenerator[tuple[History, Observation | Failure], None]:
+        """Answers as they come; `pending` keeps those that have none."""
+        names = list(pending)
+        stream = actor.observe.remote(list(pending.values()))
+        deadline = self._longest_wait(pending.values())
+        try:
+            while pending:
+                for index, answer in await asyncio.wait_for(_next(stream), deadline):
+                    yield pending.pop(names[index]), answer
+        except TimeoutError as error:
+            raise TimeoutError(f"nothing within {deadline:.0f} s") from error
+        finally:
+            if pending:
+                ray.cancel(stream)  # the caller left, or the replica is lost
+
+    def _longest_wait(self, histories: Iterable[History]) -> float:
+        """Seconds until a replica counts as lost. Every call has a deadline of its own in the pool,
+        and waits for others there."""
+        longest = max(len(history.actions) for history in histories)
+        return 60.0 + _START_S + self._config.deadline_s * (self._observing + 2 * longest)
+
+    def leave(self, history: History) -> None:
         """See `interfaces.ScoreRole.leave`; with a replica that is lost the episode is, too."""
-        with suppress(RayActorError):
-            await self._actors[self._home(episode_id)].leave.remote(episode_id)
+        if not self._leaving:
+            asyncio.get_running_loop().call_soon(self._send_leaving)
+        self._leaving.setdefault(self._home(history), []).append(history)
 
-    def _home(self, episode_id: str) -> int:
+    def _send_leaving(self) -> None:
+        leaving, self._leaving = self._leaving, {}
+        for replica, histories in leaving.items():
+            self._actors[replica].leave.remote(histories)
+
+    def _home(self, history: History) -> int:
         """The replica whose processes have an episode."""
-        return zlib.crc32(episode_id.encode()) % len(self._actors)
+        name = history.affinity or history.episode_id
+        return zlib.crc32(name.encode()) % len(self._actors)
 
     async def score_steps(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """See `interfaces.ScoreRole.score_steps`; unchanged where the run has no step model."""
@@ -175,9 +214,15 @@ class ScorerGroup:
 
     async def close(self) -> None:
         """End the actors; of one that is lost nothing is left to end."""
+        for asking in self._asking:
+            await asking.close()
         for replica, actor in enumerate(self._actors):
             try:
                 await actor.close.remote()
             except RayActorError as error:
                 logger.warning("scorer %d was lost before it was closed: %s", replica, error)
             ray.kill(actor)
+
+
+async def _next(stream: Any) -> list[Observed]:
+    return await (await anext(stream))

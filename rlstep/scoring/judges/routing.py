@@ -80,9 +80,9 @@ class RoutedScorer:
         """See `interfaces.ScoreRole.observe`."""
         return await self._scorer.observe(history)
 
-    async def leave(self, episode_id: str) -> None:
+    def leave(self, history: History) -> None:
         """See `interfaces.ScoreRole.leave`."""
-        await self._scorer.leave(episode_id)
+        self._scorer.leave(history)
 
     async def close(self) -> None:
         """Close the judges' models. The scorer inside is its owner's to close."""

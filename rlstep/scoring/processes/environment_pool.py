@@ -13,6 +13,9 @@ import os
 import signal
 import socket
 import zlib
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from rlstep.checks import at_least
@@ -29,23 +32,51 @@ class _Ended(Exception):
     """The process is gone; the message says how it ended."""
 
 
-class _Process:
-    """One process, and the calls that it has not answered."""
+class _Unstarted(Exception):
+    """There is no process; the message says why."""
+
+
+class _Unblamed(Exception):
+    """The process is gone, and this call has nothing to do with it."""
+
+
+@dataclass(eq=False)
+class _Call:
+    """What a process was asked."""
+
+    deadline_s: float
+    answer: asyncio.Future[dict[str, Any]]
+    timer: asyncio.TimerHandle | None = None
+    """Runs from when the process may have begun with the call; before, nobody is late."""
+
+
+class _Process(asyncio.Protocol):
+    """One process, and the calls that it has not answered.
+
+    What it is asked in one turn of the event loop goes in one message. It begins with calls in
+    their order, `threads` at a time, and answers each as soon as it can.
+    """
 
     def __init__(self, threads: int, memory_mb: int) -> None:
-        """Raises: _Ended: there is none; says why."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
+        """Raises: _Unstarted: there is none."""
+        self._ours, theirs = socket.socketpair()
+        self._ours.setblocking(False)
         arguments = (os.getpid(), threads, memory_mb)
         with theirs:
             try:
                 self._process = start_process(environment_worker.__name__, theirs, arguments)
             except OSError as error:  # no memory, or no more processes or files, for now
-                ours.close()
-                raise _Ended(error.strerror or str(error)) from error
-        self._ours = ours
-        self._calls: dict[int, asyncio.Future[dict[str, Any]]] = {}
+                self._ours.close()
+                raise _Unstarted(error.strerror or str(error)) from error
+        self._threads = threads
+        self._calls: dict[int, _Call] = {}
+        self._waiting: deque[_Call] = deque()
+        """Of these those that it cannot have begun with."""
         self._numbers = itertools.count()
+        self._unsent: list[bytes] = []
+        self._received = bytearray()
+        self._lost: asyncio.Task[None] | None = None
+        self._closed = asyncio.Event()
         self.killed = False
         """By us, for one of its calls: the others are not to blame."""
 
@@ -55,57 +86,101 @@ class _Process:
 
     @property
     def gone(self) -> bool:
-        return self.killed or self._reading.done()
+        return self.killed or self._lost is not None
 
     async def load(self, spec: str) -> None:
-        """Send the spec and wait for the environment.
+        """Have it make the environment.
 
         Raises:
-            _Ended: there is none; says why.
+            _Unstarted: there is none.
         """
-        self._reader, self._writer = await asyncio.open_connection(sock=self._ours, limit=1 << 24)
-        self._writer.write(spec.encode() + b"\n")
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_connection(lambda: self, sock=self._ours)
         try:
-            line = await asyncio.wait_for(self._reader.readline(), _START_S)
-        except (TimeoutError, ConnectionError) as error:
+            answer = await self.ask({"environment": spec}, _START_S)
+        except TimeoutError as error:
+            raise _Unstarted(f"not ready after {_START_S} s") from error
+        except (_Ended, _Unblamed) as error:
+            raise _Unstarted(str(error) or "killed") from error
+        if "failure" in answer:
             self.kill()
-            raise _Ended(f"not ready: {error or f'after {_START_S} s'}") from error
-        if not line:
-            await asyncio.to_thread(exited, self._process.pid, GRACE_S)
-            raise _Ended(self._end())
-        if "failure" in (answer := json.loads(line)):
-            self.kill()
-            raise _Ended(answer["failure"])
-        self._reading = asyncio.create_task(self._read())
+            raise _Unstarted(answer["failure"])
 
-    async def _read(self) -> None:
+    def ask(self, message: dict[str, Any], deadline_s: float) -> asyncio.Future[dict[str, Any]]:
+        """The answer, once it is there. Raises:
+
+        TimeoutError: it took longer than the deadline, and the process is killed.
+        _Ended: it ended before it answered, by itself, and may have begun with the call.
+        _Unblamed: it ended for another's sake, or before it had begun with the call.
+        """
+        loop = asyncio.get_running_loop()
+        call, number = _Call(deadline_s, loop.create_future()), next(self._numbers)
+        if self.gone:
+            early = _Unblamed() if self.killed else _Ended("before the call")
+            call.answer.set_exception(early)
+            return call.answer
+        if not self._unsent:
+            loop.call_soon(self._send)  # behind everybody who is about to ask in this turn
+        self._calls[number] = call
+        self._waiting.append(call)
+        self._unsent.append(json.dumps({"call": number, **message}).encode())
+        return call.answer
+
+    def _send(self) -> None:
+        self._transport.write(b"\n".join([*self._unsent, b""]))
+        self._unsent = []
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start the clocks of the calls that it may have begun with."""
+        loop = asyncio.get_running_loop()
+        begun = len(self._calls) - len(self._waiting)
+        for _ in range(min(self._threads - begun, len(self._waiting))):
+            call = self._waiting.popleft()
+            call.timer = loop.call_later(call.deadline_s, self._late, call)
+
+    def _late(self, call: _Call) -> None:
+        self.kill()
+        if not call.answer.done():
+            call.answer.set_exception(TimeoutError())
+
+    def data_received(self, data: bytes) -> None:
+        # Here, and not in a task: what has arrived before a deadline is seen before it.
+        self._received += data
+        *lines, self._received = self._received.split(b"\n")
         try:
-            while line := await self._reader.readline():
-                answer = json.loads(line)
-                future = self._calls.pop(answer.pop("call"), None)
-                if future is not None and not future.done():
-                    future.set_result(answer)
-        except (ConnectionError, ValueError):
-            pass  # the same as its end
+            for line in lines:
+                self._answered(json.loads(line))
+            assert len(self._received) < 1 << 24
+        except (ValueError, KeyError, AssertionError):  # no answer of ours: the same as its end
+            self._transport.abort()
+        else:
+            self._begin()
+
+    def _answered(self, answer: dict[str, Any]) -> None:
+        call = self._calls.pop(answer.pop("call"))
+        if call.timer is None:  # sooner than we knew: it had answered one that we have yet to read
+            self._waiting.remove(call)
+        else:
+            call.timer.cancel()
+        if not call.answer.done():  # nobody waits any more
+            call.answer.set_result(answer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = asyncio.create_task(self._end_of_calls())
+        self._closed.set()
+
+    async def _end_of_calls(self) -> None:
         if not self.killed:
             await asyncio.to_thread(exited, self._process.pid, GRACE_S)
-        ended = _Ended(self._end())
-        for future in self._calls.values():
-            if not future.done():
-                future.set_exception(ended)
-
-    async def ask(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Raises: _Ended: it ended, or was killed, before it answered."""
-        if self.gone:
-            raise _Ended("ended before the call")
-        number = next(self._numbers)
-        answer = asyncio.get_running_loop().create_future()
-        self._calls[number] = answer
-        self._writer.write(json.dumps({"call": number, **message}).encode() + b"\n")
-        try:
-            return await answer
-        finally:
-            self._calls.pop(number, None)
+        how = self._end()
+        for call in self._calls.values():
+            if call.timer is not None:
+                call.timer.cancel()
+            if not call.answer.done():
+                blamed = call.timer is not None and not self.killed
+                call.answer.set_exception(_Ended(how) if blamed else _Unblamed())
+        self._calls.clear()
 
     def kill(self) -> None:
         self.killed = True
@@ -120,13 +195,13 @@ class _Process:
 
     async def close(self) -> None:
         self.kill()
-        reading = getattr(self, "_reading", None)
-        if reading is not None:
-            await reading
-        if hasattr(self, "_writer"):
-            self._writer.close()
-        else:
+        if not hasattr(self, "_transport"):
             self._ours.close()
+            return
+        self._transport.abort()
+        await self._closed.wait()
+        assert self._lost is not None
+        await self._lost
 
 
 class _Slot:
@@ -134,29 +209,49 @@ class _Slot:
 
     def __init__(self, pool: EnvironmentPool) -> None:
         self._pool = pool
-        self._starting = asyncio.Lock()
-        self.free = asyncio.Semaphore(pool.threads)
+        self._starting: asyncio.Task[_Process] | None = None
         self.process: _Process | None = None
 
     async def alive(self) -> _Process:
-        """The living process, started where there is none."""
-        async with self._starting:
-            if self.process is None or self.process.gone:
-                if self.process is not None:
-                    await self.process.close()
-                self.process = await self._pool.new_process()
+        """The living process, started where there is none.
+
+        Raises:
+            _Unstarted: it does not start, which all who wait for it hear.
+        """
+        if self.process is not None and not self.process.gone:
             return self.process
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+        return await asyncio.shield(self._starting)
+
+    async def _start(self) -> _Process:
+        try:
+            if self.process is not None:
+                await self.process.close()
+            self.process = await self._pool.new_process()
+            return self.process
+        finally:
+            self._starting = None
+
+    async def close(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+        if self.process is not None:
+            await self.process.close()
 
 
 class EnvironmentPool:
     """Answers actions in `processes` processes, `threads` episodes of each at a time.
 
-    An answer that takes longer than `deadline_s` (for every action that is replayed) is a
-    Failure('timeout'), and its process is killed; one that raises, or whose process ends twice, is
-    a Failure('crashed'); one that is no valid observation a Failure('bad_observation'). The others
-    of that process are asked again and their episodes replayed; where the environment cannot be
-    replayed they are a Failure('environment_lost'). The processes die with this one. Everything is
-    called from one event loop.
+    All that waits for a process at a moment goes to it in one message, and comes back one by one.
+    An answer that takes longer than `deadline_s` (for every action that is replayed; not while it
+    waits for others) is a Failure('timeout'), and its process is killed; one that raises, or whose
+    process ends twice, is a Failure('crashed'); one that is no valid observation a
+    Failure('bad_observation'). The others of that process are asked again and their episodes
+    replayed; where the environment cannot be replayed they are a Failure('environment_lost'). Where
+    no process starts, all that waits for it is a Failure('crashed'). The processes die with this
+    one. Everything is called from one event loop.
 
     Raises:
         ValueError: a bound is too small, or the environment is not one that another process can
@@ -187,57 +282,49 @@ class EnvironmentPool:
 
     async def observe(self, history: History) -> Observation | Failure:
         """The answer to the history's last action."""
-        slot = self._slot(history.episode_id)
-        async with slot.free:
-            try:
-                return await self._within(slot, history)
-            except _Ended:
-                pass
+        try:
+            return await self._within(self._slot(history), history)
+        except _Unstarted as error:
+            return _unstarted(error)
+        except _Ended:
+            pass
         async with self._alone:
             try:
                 return await self._within(self._suspects, history)
+            except _Unstarted as error:
+                return _unstarted(error)
             except _Ended as error:
                 detail = f"the environment's process ended: {error}"
                 return Failure(reason="crashed", detail=detail)
 
-    async def leave(self, episode_id: str) -> None:
-        """Let go of an episode. One whose `close` takes longer than `deadline_s` ends its
-        process."""
-        for slot in (self._slot(episode_id), self._suspects):
-            if slot.process is not None and not slot.process.gone:
-                await self._let_go(slot, slot.process, episode_id)
-
-    async def _let_go(self, slot: _Slot, process: _Process, episode_id: str) -> None:
-        async with slot.free:
-            asked = process.ask({"episode": episode_id, "leave": True})
-            try:
-                await asyncio.wait_for(asked, self._deadline_s)
-            except TimeoutError:
-                process.kill()  # its `close` hangs
-            except _Ended:
-                pass  # and the episode with it
-
     async def _within(self, slot: _Slot, history: History) -> Observation | Failure:
-        """Raises: _Ended: the process ended by itself, or does not start."""
+        """Raises: _Ended, _Unstarted."""
         deadline = self._deadline_s * len(history.actions)
         while True:
             process = await slot.alive()
             try:
-                answer = await asyncio.wait_for(process.ask(_message(history)), deadline)
+                answer = await process.ask(_message(history), deadline)
             except TimeoutError:
-                process.kill()
                 detail = f"no observation within {deadline:g} s"
                 return Failure(reason="timeout", detail=detail)
-            except _Ended:
-                if not process.killed:
-                    raise
-                continue  # for another's sake
+            except _Unblamed:
+                continue
             if "failure" in answer:
                 return Failure(reason=answer["failure"], detail=answer["detail"])
             return Observation(**answer)
 
-    def _slot(self, episode_id: str) -> _Slot:
-        return self._slots[zlib.crc32(episode_id.encode()) % len(self._slots)]
+    async def leave(self, history: History) -> None:
+        """Let go of an episode that is not done. One whose `close` takes longer than `deadline_s`
+        ends its process."""
+        message = {"episode": history.episode_id, "leave": True}
+        for slot in (self._slot(history), self._suspects):
+            if slot.process is not None and not slot.process.gone:
+                with suppress(TimeoutError, _Ended, _Unblamed):  # it is gone, and the episode
+                    await slot.process.ask(message, self._deadline_s)
+
+    def _slot(self, history: History) -> _Slot:
+        name = history.affinity or history.episode_id
+        return self._slots[zlib.crc32(name.encode()) % len(self._slots)]
 
     async def new_process(self) -> _Process:
         process = _Process(self.threads, self._memory_mb)
@@ -252,8 +339,11 @@ class EnvironmentPool:
     async def close(self) -> None:
         """End every process; what is still asked becomes a failure."""
         for slot in (*self._slots, self._suspects):
-            if slot.process is not None:
-                await slot.process.close()
+            await slot.close()
+
+
+def _unstarted(error: _Unstarted) -> Failure:
+    return Failure(reason="crashed", detail=f"the environment's process does not start: {error}")
 
 
 def _message(history: History) -> dict[str, Any]:

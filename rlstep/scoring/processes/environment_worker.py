@@ -2,20 +2,25 @@
 
     python -m rlstep.scoring.processes.environment_worker SOCKET_FD PARENT_PID THREADS MEMORY_MB
 
-Both directions are JSON lines. In: first the environment's spec, then calls, each with a number,
-the episode's id and either its history or {"leave": true}. Out: first {} once the environment is
-there, then one answer a call, as soon as it is known: the observation, or {"failure", "detail"}.
+Both directions are JSON lines. In: calls, each with a number, the first with the environment's
+spec, the others with the episode's id and either its history or {"leave": true}. Calls are begun
+with in their order, THREADS at a time. Out: the answer of each, as soon as it is known: the
+observation, {"failure", "detail"}, or nothing where nothing is asked. What is known by the time of
+sending is sent together.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import math
+import queue
 import socket
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections import OrderedDict
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -29,6 +34,10 @@ LONGEST = 100_000
 """Characters of an observation; a longer one is a failure."""
 
 
+MOST_KEPT = 256
+"""Histories that are kept to be copied."""
+
+
 class Episodes:
     """Every episode of this process."""
 
@@ -36,6 +45,10 @@ class Episodes:
         self._environment = environment
         self._live: dict[str, tuple[Episode, int]] = {}
         """By id, with the number of its actions."""
+        self._played_once: OrderedDict[str, Future[Episode]] = OrderedDict()
+        """Where several go on from, those that were asked for last at the end. Copied, never
+        spoken to."""
+        self._looking = threading.Lock()
 
     def answer(self, call: dict[str, Any]) -> dict[str, Any]:
         """What a call is answered; calls of one episode come one after the other."""
@@ -44,24 +57,24 @@ class Episodes:
                 self._close(call["episode"])
                 return {}
             return self._observe(call["episode"], call)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._live.pop(call["episode"], None)
             return {"failure": "crashed", "detail": described(error, self._environment)}
 
     def _observe(self, name: str, call: dict[str, Any]) -> dict[str, Any]:
         actions = call["actions"]
-        if self._live.get(name, (None, 0))[1] != len(actions) - 1:
+        before = len(actions) - 1
+        if self._live.get(name, (None, 0))[1] != before:
             self._close(name)
         if name not in self._live:
-            if len(actions) > 1 and not self._environment.replays:
+            if before and not self._environment.replays:
                 return {"failure": "environment_lost", "detail": "its process was replaced"}
-            episode = self._environment.reset(_prompt(call["prompt"]), call["seed"])
-            self._live[name] = (episode, 0)
-        episode, taken = self._live[name]
-        observation = None
-        for text, ids in actions[taken:]:
-            observation = episode.observe(Action(text=text, token_ids=tuple(ids)))
-        self._live[name] = (episode, len(actions))
+            copied = before and self._environment.copies
+            episode = self._branch(call, before) if copied else self._played(call, before)
+            self._live[name] = (episode, before)
+        episode, _ = self._live[name]
+        observation = _observed(episode, actions[before])
+        self._live[name] = (episode, before + 1)
         if fault := _fault(observation):
             self._close(name)
             return {"failure": "bad_observation", "detail": fault}
@@ -75,10 +88,51 @@ class Episodes:
             "success": observation.success,
         }
 
+    def _played(self, call: dict[str, Any], actions: int) -> Episode:
+        """A new episode after the first of its actions."""
+        episode = self._environment.reset(_prompt(call["prompt"]), call["seed"])
+        for action in call["actions"][:actions]:
+            _observed(episode, action)
+        return episode
+
+    def _branch(self, call: dict[str, Any], actions: int) -> Episode:
+        """The same as a copy: of all that go on from a history the first one plays it, from where
+        the history without its last action is there already. What it raises they all do."""
+        key, shorter = _key(call, actions), _key(call, actions - 1)
+        with self._looking:
+            known = self._played_once.get(key)
+            point = self._played_once[key] = known or Future()
+            self._played_once.move_to_end(key)
+            start = self._played_once.get(shorter)
+            if len(self._played_once) > MOST_KEPT:
+                self._played_once.popitem(last=False)
+        if known is None:
+            try:
+                if start is not None and start.done():
+                    episode = copy.deepcopy(start.result())
+                    _observed(episode, call["actions"][actions - 1])
+                else:
+                    episode = self._played(call, actions)
+                point.set_result(episode)
+            except BaseException as error:
+                self._played_once.pop(key, None)
+                point.set_exception(error)
+        return copy.deepcopy(point.result())
+
     def _close(self, name: str) -> None:
         episode, _ = self._live.pop(name, (None, 0))
         if episode is not None:
             episode.close()
+
+
+def _observed(episode: Episode, action: list[Any]) -> Any:
+    text, ids = action
+    return episode.observe(Action(text=text, token_ids=tuple(ids)))
+
+
+def _key(call: dict[str, Any], actions: int) -> str:
+    """Of the history of the first of a call's actions."""
+    return json.dumps([call["prompt"]["prompt_id"], call["seed"], call["actions"][:actions]])
 
 
 def _prompt(given: dict[str, Any]) -> Prompt:
@@ -108,28 +162,40 @@ def main(arguments: list[str]) -> None:
     descriptor, parent, threads, memory_mb = map(int, arguments)
     confine(parent, memory_mb)
     connection = socket.socket(fileno=descriptor)
-    lines, sending = connection.makefile("rb"), threading.Lock()
+    lines = connection.makefile("rb", buffering=1 << 18)
+    calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
-    def reply(message: dict[str, Any]) -> None:
-        line = json.dumps(message).encode() + b"\n"
-        with sending, contextlib.suppress(ConnectionError):  # the pool is gone
-            connection.sendall(line)
+    def send() -> None:
+        """Send what is answered, together with all that was answered meanwhile."""
+        with contextlib.suppress(ConnectionError):  # the pool is gone
+            while True:
+                told = [answers.get()]
+                while not answers.empty():
+                    told.append(answers.get_nowait())
+                connection.sendall(b"".join(json.dumps(each).encode() + b"\n" for each in told))
 
+    first = json.loads(lines.readline())
     try:
-        environment = decode(json.loads(lines.readline()))
+        environment = decode(json.loads(first["environment"]))
         environment.check()
     except Exception as error:
-        reply({"failure": f"{type(error).__name__}: {error}"})
+        answers.put({"call": first["call"], "failure": f"{type(error).__name__}: {error}"})
+        send()
         return
-    reply({})
+    answers.put({"call": first["call"]})
     episodes = Episodes(environment)
 
-    def serve(call: dict[str, Any]) -> None:
-        reply({"call": call["call"], **episodes.answer(call)})
+    def serve() -> None:
+        while True:
+            call = calls.get()
+            answers.put({"call": call["call"], **episodes.answer(call)})
 
-    with ThreadPoolExecutor(threads) as pool, contextlib.suppress(ConnectionError):
+    for work in (send, *[serve] * threads):
+        threading.Thread(target=work, daemon=True).start()
+    with contextlib.suppress(ConnectionError):
         for line in lines:
-            pool.submit(serve, json.loads(line))
+            calls.put(json.loads(line))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from rlstep.scoring.processes import environment_pool
 from rlstep.scoring.processes.environment_pool import EnvironmentPool
 from rlstep.types import Action, Failure, History, Observation
 from tests.builders import make_prompt
-from tests.environments.awkward import Awkward, Broken, OnlyOnce
+from tests.environments.awkward import Awkward, Broken, Copied, OnlyOnce
 from tests.waiting import gone, wait_for
 
 
@@ -51,9 +52,9 @@ async def test_a_conversation_and_its_replay_read_alike():
 async def test_an_episode_that_was_left_begins_anew():
     async with pool() as episodes:
         await episodes.observe(history("x", "a"))
-        await episodes.leave("x")
+        await episodes.leave(history("x", "a"))
         assert (await episodes.observe(history("x", "a"))).text == "42/5:1:a:[0, 7]"  # type: ignore[union-attr]
-        await episodes.leave("never seen")
+        await episodes.leave(history("never seen", "a"))
 
 
 async def test_an_episode_that_cannot_be_let_go_of_holds_up_nobody():
@@ -61,7 +62,7 @@ async def test_an_episode_that_cannot_be_let_go_of_holds_up_nobody():
         await episodes.observe(history("mate", "a"))
         await episodes.observe(history("bad", "stuck"))
         before = episodes.pids()
-        await episodes.leave("bad")
+        await episodes.leave(history("bad", "a"))
         again = await episodes.observe(history("mate", "a", "b"))  # replayed elsewhere
         assert again == Observation(text="42/5:2:b:[1, 7]", reward=1.0)
         assert episodes.pids() != before
@@ -183,3 +184,137 @@ def test_bounds_are_refused():
         EnvironmentPool(Awkward(), processes=0)
     with pytest.raises(ValueError, match=r"environment_pool\.threads is 0"):
         EnvironmentPool(Awkward(), threads=0)
+
+
+# --- many at once --------------------------------------------------------------------------------
+
+
+class Socket:
+    """Counts what a process is sent."""
+
+    def __init__(self, process: Any) -> None:
+        self.messages: list[list[dict[str, Any]]] = []
+        self._write, process._transport.write = process._transport.write, self.write
+
+    def write(self, data: bytes) -> None:
+        self.messages.append([json.loads(line) for line in data.splitlines()])
+        self._write(data)
+
+
+async def test_what_waits_for_a_process_goes_in_one_message():
+    async with pool(threads=4) as episodes:
+        await episodes.observe(history("x", "a"))
+        sent = Socket(episodes._slots[0].process)
+        told = await asyncio.gather(*(episodes.observe(history(f"{i}", "a")) for i in range(50)))
+        await asyncio.gather(*(episodes.leave(history(f"{i}", "a")) for i in range(50)))
+        assert told == [Observation(text="42/5:1:a:[0, 7]", reward=0.5)] * 50
+        assert [len(message) for message in sent.messages] == [50, 50]
+
+
+async def test_of_many_that_go_wrong_in_one_message_each_is_a_failure_of_its_own():
+    words = ["a", "raise", "b", "nan", "c", "none", "exit", "d"]
+    async with pool() as episodes:
+        asked = (episodes.observe(history(f"{i}", word)) for i, word in enumerate(words))
+        told = await asyncio.gather(*asked)
+    reasons = [answer.reason if isinstance(answer, Failure) else "" for answer in told]
+    assert reasons == ["", "crashed", "", "bad_observation", "", "bad_observation", "crashed", ""]
+
+
+async def test_nobody_is_late_who_waits_for_others():
+    """Two at a time, half a second each: the last of 20 waits longer than its deadline, and its
+    clock has not begun."""
+    async with pool(threads=2, deadline_s=4.0) as episodes:
+        names = range(20)
+        told = await asyncio.gather(*(episodes.observe(history(f"{i}", "slow")) for i in names))
+        assert all(isinstance(answer, Observation) for answer in told)
+
+
+async def test_one_that_hangs_leaves_those_that_wait_behind_it_their_time():
+    async with pool(threads=1, deadline_s=3.0) as episodes:
+        hanging, *behind = await asyncio.gather(
+            episodes.observe(history("bad", "hang")),
+            *(episodes.observe(history(f"{i}", "a")) for i in range(20)),
+        )
+        assert isinstance(hanging, Failure) and hanging.reason == "timeout"
+        assert behind == [Observation(text="42/5:1:a:[0, 7]", reward=0.5)] * 20
+
+
+async def test_who_had_not_begun_is_not_suspected():
+    """Of a process that ends by itself only what it may have begun with is asked alone: the one
+    that ended it, those before it whose answers went with it, and one beside it."""
+    async with pool(threads=2) as episodes:
+        told = await asyncio.gather(
+            *(episodes.observe(history(f"{i}", "end" if i == 5 else "a")) for i in range(40))
+        )
+        failures = [i for i, answer in enumerate(told) if isinstance(answer, Failure)]
+        assert failures == [5]
+        alone = episodes._suspects.process
+        assert alone is not None and next(alone._numbers) <= 1 + 6
+
+
+async def test_a_call_that_nobody_waits_for_any_more_has_its_deadline_still():
+    async with pool(threads=1, deadline_s=3.0) as episodes:
+        await episodes.observe(history("mate", "a"))
+        [before] = episodes.pids()
+        left = asyncio.ensure_future(episodes.observe(history("bad", "hang")))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        left.cancel()
+        again = await episodes.observe(history("mate", "a", "b"))
+        assert again == Observation(text="42/5:2:b:[1, 7]", reward=1.0)
+        assert episodes.pids() != [before]
+
+
+async def test_one_start_that_fails_is_told_to_all_who_wait_for_it():
+    starts = []
+
+    class Counted(EnvironmentPool):
+        async def new_process(self) -> Any:
+            starts.append(1)
+            return await super().new_process()
+
+    made = Counted(Broken(), deadline_s=30.0)
+    told = await asyncio.gather(*(made.observe(history(f"{i}", "a")) for i in range(50)))
+    await made.close()
+    assert {answer.reason for answer in told if isinstance(answer, Failure)} == {"crashed"}
+    assert len(told) == 50 and len(starts) == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "played"),
+    [
+        (Awkward(), [3, 6, 9, 12, 16]),  # every one replays two or three turns before its own
+        (Copied(), [3, 4, 5, 6, 8]),  # the first one does; the last one replays one more turn
+    ],
+)
+async def test_a_history_that_several_go_on_from_is_played_once(environment: Any, played: Any):
+    async with pool(environment) as episodes:
+        asked = [history(f"{i}", "a", "b", "all") for i in range(4)]
+        asked.append(history("4", "a", "b", "c", "all"))
+        told = [await episodes.observe(replace(each, affinity="parent")) for each in asked]
+        assert [int(answer.text) for answer in told if isinstance(answer, Observation)] == played
+
+
+async def test_copies_do_not_know_of_each_other():
+    async with pool(Copied(), threads=4) as episodes:
+        names = [f"{i}" for i in range(8)]
+        for words in (["a", "b", "c"], ["a", "b", "c", "d"], ["a", "b", "c", "d", "e"]):
+            told = await asyncio.gather(*(episodes.observe(history(n, *words)) for n in names))
+            k = len(words)
+            said = f"42/5:{k}:{words[-1]}:[{k - 1}, 7]"
+            assert told == [Observation(text=said, reward=k / 2)] * 8
+
+
+async def test_a_history_that_raises_when_it_is_replayed_does_so_for_all_and_is_not_kept():
+    async with pool(Copied()) as episodes:
+        bad = (episodes.observe(history(f"{i}", "a", "raise", "b")) for i in range(4))
+        told = await asyncio.gather(*bad)
+        assert [answer.reason for answer in told if isinstance(answer, Failure)] == ["crashed"] * 4
+        again = await episodes.observe(history("5", "a", "b"))
+        assert again == Observation(text="42/5:2:b:[1, 7]", reward=1.0)
+
+
+async def test_episodes_of_one_affinity_share_a_process():
+    async with pool(processes=3) as episodes:
+        asked = [replace(history(f"{i}", "pid"), affinity="one") for i in range(12)]
+        assert len({str(await episodes.observe(each)) for each in asked}) == 1
