@@ -78,7 +78,15 @@ def load_recipe(path: str) -> Config:
             else, or its own code raises: names the line.
         TypeError: `config` gave a class a keyword or a type that it does not take.
     """
+    from rlstep.reporting.run_directory import default_root, model_of, run_of
+
     file = Path(path)
+    if file.suffix != ".py" and (run := run_of(path, default_root())):
+        raise ValueError(
+            f"{path}: a run is no recipe: rlstep train RECIPE --name {run.name} --resume True goes"
+            " on with it, rlstep eval RECIPE --policy.model.path FOLDER evaluates it; for FOLDER"
+            f" {model_of(run)}"
+        )
     if not file.is_file():
         folder = file if file.is_dir() else file.parent
         names = sorted(p.name for p in folder.glob("*.py"))
@@ -188,11 +196,12 @@ def plan_recipe(
 
 def _evaluation(config: Config) -> Config:
     """The configuration without iterations, under a name of its own: <name>-eval, -eval-2, ..."""
-    from rlstep.reporting.run_directory import check_run_name, free_name
+    from rlstep.reporting.run_directory import check_root, check_run_name, free_name
     from rlstep.running.preparing import resolve_run_dir
 
     check_run_name(config.name)
     root = resolve_run_dir(config)
+    check_root(root)
     name = free_name(root, f"{config.name}-eval")
     print(f"the evaluation is {root / name}", flush=True)
     return dataclasses.replace(config, iterations=0, name=name, run_dir=str(root), resume=False)

@@ -19,7 +19,7 @@ from rlstep.config import Config, LearnerConfig
 from rlstep.interfaces import PromptSet
 from rlstep.plugins import PlugInError, naming_refusals
 from rlstep.reporting.disk import free_bytes
-from rlstep.reporting.run_directory import RunDirectory, check_new
+from rlstep.reporting.run_directory import RunDirectory, check_new, check_root
 from rlstep.running import preparing
 
 PATIENCE_S = 3.0
@@ -144,9 +144,7 @@ def _place(config: Config, root: Path, prompts: PromptSet | None) -> str:
 
 def _disk(config: Config, root: Path) -> str:
     """Raises: ValueError: the run's files need more than is free, or may not be written."""
-    there = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"run_dir is {str(root)!r}, and nothing may be written to {there}")
+    check_root(root)
     need, free = bytes_of_files(config), free_bytes(root)
     if need is None:
         return f"{free:,} bytes free; what checkpoints and exports need is unknown"

@@ -31,6 +31,21 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(temporary, path)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ValueError: there is none in it; names the file.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: a JSON object is expected, it has {str(found)[:40]!r}")
+    return found
+
+
 class JsonLines:
     """An append-only file of one JSON object a line, each with its 'iteration'.
 

@@ -15,19 +15,25 @@
               log/             what each role's process printed, as it stands; see role_logs.py
               report.html      the run as a page, see page.py
               wandb/           wandb's own files
+              lock             whose the run is, while it is under way
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
+import fcntl
 import itertools
-import json
 import os
 import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
-from rlstep.reporting.files import JsonLines
+from rlstep.reporting.files import JsonLines, read_json
 
 LONGEST_NAME = 200
 """Bytes; file systems take 255, and some files add to it."""
@@ -48,13 +54,15 @@ class RunDirectory:
             ValueError: the name is no plain file name, or is taken; says the nearest free one.
         """
         path = _inside(Path(root), name)
-        if _failed_at_start(path):
-            aside = path.with_name(free_name(Path(root), f"{name}-failed"))
-            path.rename(aside)
-            print(f"{path} failed before its first iteration; it is now {aside}", flush=True)
-        check_new(Path(root), name)
-        for folder in (path / "checkpoints", path / "export"):
-            folder.mkdir(parents=True)
+        check_root(Path(root))
+        with _naming(Path(root)), _one_at_a_time(Path(root)):
+            if _failed_at_start(path):
+                aside = path.with_name(free_name(Path(root), f"{name}-failed"))
+                path.rename(aside)
+                print(f"{path} failed before its first iteration; it is now {aside}", flush=True)
+            check_new(Path(root), name)
+            for folder in (path, path / "checkpoints", path / "export"):
+                folder.mkdir()
         return cls(path)
 
     @classmethod
@@ -62,12 +70,44 @@ class RunDirectory:
         """An earlier run.
 
         Raises:
-            ValueError: the name is no plain file name, or there is no such run.
+            ValueError: the name is no plain file name, or there is no such run; names the nearest.
         """
         path = _inside(Path(root), name)
-        if not path.is_dir():
-            raise ValueError(f"run name: there is no run {path} to resume")
-        return cls(path)
+        with _naming(Path(root)):
+            if _is_run(path):
+                return cls(path)
+            runs = [found.name for found in Path(root).glob("*") if _is_run(found)]
+        near = difflib.get_close_matches(name, runs, 1, 0.0)
+        there = f"{path} is no run, and" if path.exists() else f"there is no run {path} to resume;"
+        hint = f"the nearest is --name {near[0]}" if near else f"{root} has none"
+        raise ValueError(f"run name: {there} {hint}")
+
+    def hold(self) -> TextIO:
+        """Take the run for this process, until the file that is returned is closed.
+
+        On a file system without locks nobody is kept out.
+
+        Raises:
+            ValueError: it is under way in another process, or nothing may be written to it.
+        """
+        with _naming(self.path):
+            file = (self.path / "lock").open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read()
+            file.close()
+            raise ValueError(
+                f"run name: {self.path} is under way, as process {holder}; wait for its end, stop"
+                " it, or take another name with --name"
+            ) from error
+        except OSError:
+            return file
+        file.truncate(0)
+        file.write(f"{os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        return file
 
     @property
     def name(self) -> str:
@@ -169,11 +209,82 @@ def check_new(root: Path, name: str) -> None:
         ValueError: it is no plain file name, or is taken; says the nearest free one.
     """
     path = _inside(root, name)
-    if path.exists() and not _failed_at_start(path):
+    with _naming(root):
+        if path.exists() and not _failed_at_start(path):
+            resumed = "resume it with --resume True, or " if _is_run(path) else ""
+            raise ValueError(
+                f"run name: {path} exists; {resumed}take another name:"
+                f" --name {free_name(root, name)}"
+            )
+
+
+def check_root(root: Path) -> None:
+    """Refuse a place where no run could be written.
+
+    Raises:
+        ValueError: a file is in the way, or nothing may be written there.
+    """
+    with _naming(root):
+        there = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "a file is in the way", str(there))
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "nothing may be written to it", str(there))
+
+
+@contextmanager
+def _naming(place: Path) -> Iterator[None]:
+    """What the system refuses inside is a ValueError that names the place."""
+    try:
+        yield
+    except OSError as error:
+        where = str(error.filename or place)
         raise ValueError(
-            f"run name: {path} exists; resume it with --resume True, or take another name:"
-            f" --name {free_name(root, name)}"
+            f"run_dir: {where[:100]!r}: {error.strerror}; choose another place with --run-dir or"
+            " RLSTEP_RUN_DIR"
+        ) from error
+
+
+@contextmanager
+def _one_at_a_time(root: Path) -> Iterator[None]:
+    """Nobody else makes a run there meanwhile, where the file system has locks."""
+    root.mkdir(parents=True, exist_ok=True)
+    folder = os.open(root, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _is_run(path: Path) -> bool:
+    """Whether it is a run, if only one that was killed before it wrote anything."""
+    written = (path / "config.json").is_file() or (path / "export").is_dir()
+    return written and (path / "checkpoints").is_dir()
+
+
+def run_of(given: str, root: Path) -> RunDirectory | None:
+    """The run of a name, of a folder, or of something within it, such as a checkpoint."""
+    for place in (root / given, Path(given)) if given.strip() else ():
+        for path in (place, *place.absolute().parents[:3]) if place.exists() else ():
+            if _is_run(path):
+                return RunDirectory(path)
+    return None
+
+
+def model_of(run: RunDirectory) -> str:
+    """What to give for a run where a model's folder is asked for, or how to get one."""
+    exports = [run.export, *sorted((run.path / "exports").glob("iteration-*"), reverse=True)]
+    for export in exports:
+        if not _no_model(export):
+            return f"give its export: {export}"
+    if any(run.checkpoints.glob("iteration-*")):
+        return (
+            "it has no export yet, which it writes when it ends; make one of its newest"
+            f" checkpoint: rlstep export {run.path}"
         )
+    return "it has neither an export nor a checkpoint yet"
 
 
 def check_no_run(path: str, root: Path) -> None:
@@ -183,19 +294,8 @@ def check_no_run(path: str, root: Path) -> None:
         ValueError: says what to give: the run's export, or how to get one.
     """
     given = Path(path) if Path(path).is_dir() else root / path
-    if not given.is_dir() or not _no_model(given):
-        return
-    for run in (given, *given.absolute().parents[:3]):
-        if not (run / "checkpoints").is_dir() or not (run / "config.json").is_file():
-            continue
-        exports = [run / "export", *sorted((run / "exports").glob("iteration-*"), reverse=True)]
-        for export in exports:
-            if not _no_model(export):
-                raise ValueError(f"model.path {path!r} is no model; give its run's: {export}")
-        raise ValueError(
-            f"model.path {path!r} is no model, and its run has no export yet, which it writes when"
-            f" it ends; make one of its newest checkpoint: rlstep export {run}"
-        )
+    if given.is_dir() and _no_model(given) and (run := run_of(path, root)):
+        raise ValueError(f"model.path {path!r} is no model but a run's; {model_of(run)}")
 
 
 def _no_model(folder: Path) -> bool:
@@ -206,8 +306,8 @@ def _failed_at_start(path: Path) -> bool:
     """Its summary, which only an ended run has, says so. A run under way is never taken for one."""
     if not (path / "summary.json").is_file() or any((path / "checkpoints").glob("*")):
         return False
-    summary = json.loads((path / "summary.json").read_text())
-    return bool(summary["failed"]) and not summary["iterations"]
+    summary = read_json(path / "summary.json")
+    return bool(summary.get("failed")) and not summary.get("iterations")
 
 
 def find_run(run: str, root: Path) -> RunDirectory:

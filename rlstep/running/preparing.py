@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from pathlib import Path
@@ -12,11 +11,12 @@ from rlstep.checks import json_able, parts
 from rlstep.config import Config
 from rlstep.interfaces import JudgeModel, PromptSet, Tokenizer
 from rlstep.reporting.describe import describe_config
+from rlstep.reporting.files import read_json
 from rlstep.reporting.probe import read_probe
 from rlstep.reporting.run_directory import RunDirectory, check_no_run, default_root
 from rlstep.reporting.sinks.files import Files
 from rlstep.running.checkpoint import Checkpoint, Checkpoints
-from rlstep.running.resuming import check_resume
+from rlstep.running.resuming import check_resume, check_unfinished
 from rlstep.scoring.judges.routing import check_routes
 from rlstep.scoring.processes.confined import spec_of
 from rlstep.tensors.tokenizers import read_tokenizer
@@ -78,7 +78,10 @@ def resume_point(
         read_probe(directory.probe, prompts.evaluation)  # refuses another task's
     saved = Checkpoints(directory.checkpoints).latest_valid()
     if saved and directory.config.exists():
-        check_resume(json.loads(directory.config.read_text()), describe_config(config))
+        check_resume(read_json(directory.config), describe_config(config))
+    if saved:
+        ended = read_json(directory.summary) if directory.summary.exists() else {}
+        check_unfinished(config, saved.state, complete=bool(ended.get("complete")))
     return saved
 
 

@@ -8,7 +8,11 @@ configuration's, also the optimizer's rates, betas, decay and schedule.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlstep.config import Config
+    from rlstep.running.checkpoint import RunState
 
 _RUN = ("task", "seed", "prompts_per_iteration", "max_prompt_tokens")
 """The order of the problems."""
@@ -49,6 +53,31 @@ def check_resume(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         raise ValueError(
             f"resume: {'; '.join(changed)}; the checkpoints hold weights, optimizers and a place in"
             " the data that go with the earlier value: keep it, or begin another run"
+        )
+
+
+def check_unfinished(config: Config, state: RunState, *, complete: bool) -> None:
+    """Refuse to go on where there is nothing left to do.
+
+    Args:
+        state: of the checkpoint that the run would go on from.
+        complete: whether the run came to its end. One that was stopped during its last evaluation
+            is still evaluated and exported.
+
+    Raises:
+        ValueError: names the field, and the nearest value with which it goes on.
+    """
+    done, seconds = state.iteration, state.counters.get("train_seconds", 0)
+    if config.iterations < done + complete:
+        raise ValueError(
+            f"resume: iterations is {config.iterations}, and the run has done {done}"
+            f"{' and is complete' if complete else ''}; the smallest valid value is"
+            f" {done + complete}"
+        )
+    if complete and 0 < config.train_seconds <= seconds:
+        raise ValueError(
+            f"resume: train_seconds is {config.train_seconds:g}, and the run is complete after"
+            f" {seconds}; it goes on with more, or with 0, which sets no limit"
         )
 
 

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, ExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from rlstep.reporting.probe import read_probe, write_probe
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.role_logs import HOOK, keeping_logs
 from rlstep.reporting.rows import rollout_rows
-from rlstep.reporting.run_directory import RunDirectory
+from rlstep.reporting.run_directory import RunDirectory, check_root
 from rlstep.reporting.stages import stage
 from rlstep.rollouts.held_out import sample_greedily, sample_probe
 from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
@@ -50,14 +50,17 @@ def prepare(config: Config, recipe: Config | None = None) -> Run:
         PlugInError: a plug-in failed; names it, its file and line.
     """
     root = resolve_run_dir(config)
+    check_root(root)
     with naming_refusals():
         check_sinks(config)
         tokenizer, prompts = check(config, root)
     open_directory = RunDirectory.reopen if config.resume else RunDirectory.create
     directory = open_directory(root, config.name)
-    saved = resume_point(config, directory, prompts) if config.resume else None
-    checkpoints = Checkpoints(directory.checkpoints)
-    return Run(config, tokenizer, prompts, directory, checkpoints, saved, recipe)
+    with ExitStack() as stack:
+        stack.enter_context(directory.hold())
+        saved = resume_point(config, directory, prompts) if config.resume else None
+        checkpoints, held = Checkpoints(directory.checkpoints), stack.pop_all()
+    return Run(config, tokenizer, prompts, directory, checkpoints, saved, recipe, held)
 
 
 def worker_path() -> str:
@@ -78,6 +81,8 @@ class Run:
     """Where to go on from."""
     recipe: Config | None = None
     """What the recipe returned, before anything was overridden."""
+    held: ExitStack = field(default_factory=ExitStack)
+    """Keeps the run's directory for this process until the run has ended."""
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by Ctrl-C, SIGTERM (`ray job stop`) or the time limit."""
     seconds: float = 0.0
@@ -95,6 +100,7 @@ class Run:
         state = saved.state if saved else RunState(iteration=0)
         task = self.config.task
         async with AsyncExitStack() as stack:
+            stack.enter_context(self.held)
             stack.enter_context(naming_plugins())
             reporter = Reporter(
                 self.directory,

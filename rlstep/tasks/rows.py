@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
+from difflib import get_close_matches
 from hashlib import blake2b
 from typing import Any
 
@@ -59,7 +60,9 @@ class Row:
             elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
                 found = found[int(name)]
             elif not number:
-                raise self.error(column, f"missing; the row has {sorted(found)}")
+                near = get_close_matches(column, found, 1)
+                hint = f"; the nearest is {near[0]!r}" if near else ""
+                raise self.error(column, f"missing; the row has {sorted(found)}{hint}")
             else:
                 inside = sorted(found) if isinstance(found, Mapping) else shown(found)
                 raise self.error(column, f"missing; {'.'.join(parts[:number])!r} is {inside}")

@@ -255,6 +255,7 @@ def test_an_evaluation_has_a_name_of_its_own(
 def test_a_run_given_as_a_model_is_refused(tmp_path: Path):
     run = RunDirectory.create(tmp_path, "first")
     run.config.write_text("{}")
+    (run.checkpoints / "iteration-000001").mkdir()
     policy = LearnerConfig(model=ModelConfig(path=str(run.checkpoints)))
     with pytest.raises(ValueError, match=r"has no export.*: rlstep export .*/first"):
         prepare(small_config(policy=policy, run_dir=str(tmp_path)))

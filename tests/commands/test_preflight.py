@@ -248,7 +248,7 @@ def test_bytes_of_checkpoints_and_exports(config: Config, model: str) -> None:
 
 def test_a_place_that_is_a_file(config: Config, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
-    assert any("nothing may be written to" in problem for problem in preflight(config)[1])
+    assert any("a file is in the way; choose" in problem for problem in preflight(config)[1])
 
 
 # --- services and ports --------------------------------------------------------------------------

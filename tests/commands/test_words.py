@@ -171,9 +171,7 @@ def test_a_value_that_is_none(words: str, message: str, capsys: pytest.CaptureFi
     assert message in refused(capsys)
 
 
-def test_a_script_names_itself(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+def test_a_script_names_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(sys, "argv", ["recipes/x.py", "--iteratons", "3"])
     assert run_recipe(small_config) == 2
     assert "the nearest is --iterations; recipes/x.py --help has all" in refused(capsys)

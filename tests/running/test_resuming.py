@@ -13,7 +13,8 @@ from rlstep.losses.step_label import StepLabelLoss
 from rlstep.reporting.describe import describe_config
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
-from rlstep.running.resuming import check_resume
+from rlstep.running.checkpoint import RunState
+from rlstep.running.resuming import check_resume, check_unfinished
 from rlstep.scoring.step_models.prm import Prm
 from rlstep.tasks.arithmetic import Arithmetic
 from rlstep.testing.small import small_config
@@ -128,3 +129,32 @@ def test_a_field_that_the_earlier_version_did_not_have_is_not_compared():
     before = describe_config(CONFIG)
     del before["max_prompt_tokens"], before["policy"]["offload_optimizer"]
     check_resume(before, describe_config(replace(CONFIG, max_prompt_tokens=8)))
+
+
+@pytest.mark.parametrize(
+    ("iterations", "seconds", "done", "complete", "message"),
+    [
+        (3, 0, 2, False, ""),
+        (3, 0, 3, False, ""),  # stopped during its last evaluation
+        (3, 60, 2, False, ""),  # stopped before its time was over
+        (3, 60, 2, True, "train_seconds is 60, and the run is complete after 60; it goes on with"),
+        (3, 61, 2, True, ""),
+        (3, 0, 2, True, ""),  # its time was over, and there is no limit now
+        (4, 0, 3, True, ""),
+        (3, 0, 3, True, "iterations is 3, and the run has done 3 and is complete; .* value is 4$"),
+        (2, 0, 3, True, "iterations is 2, .* and is complete; the smallest valid value is 4$"),
+        (2, 0, 3, False, "iterations is 2, and the run has done 3; the smallest valid value is 3$"),
+        (0, 0, 0, False, ""),
+        (0, 0, 3, False, "iterations is 0, and the run has done 3; the smallest valid value is 3$"),
+    ],
+)
+def test_a_run_goes_on_where_something_is_left_to_do(
+    iterations: int, seconds: int, done: int, complete: bool, message: str
+) -> None:
+    config = replace(CONFIG, iterations=iterations, train_seconds=float(seconds))
+    state = RunState(iteration=done, counters={"train_seconds": 60})
+    if not message:
+        check_unfinished(config, state, complete=complete)
+        return
+    with pytest.raises(ValueError, match=f"^resume: {message}"):
+        check_unfinished(config, state, complete=complete)
