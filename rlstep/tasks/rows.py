@@ -46,7 +46,7 @@ class Row:
     def value(self, column: str) -> Any:
         """A column's value, or what stands inside one: 'reward_model.ground_truth', 'answers.0'.
 
-        A column of exactly that name goes first.
+        A column of exactly that name goes first. What stands inside a null is null.
 
         Raises:
             ValueError: the row has no such column, or nothing of that name is inside it.
@@ -59,6 +59,8 @@ class Row:
                 found = found[name]
             elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
                 found = found[int(name)]
+            elif number and found is None:
+                return None
             elif not number:
                 near = get_close_matches(column, found, 1)
                 hint = f"; the nearest is {near[0]!r}" if near else ""

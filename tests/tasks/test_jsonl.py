@@ -388,6 +388,8 @@ def test_null_answers_are_left_out_and_counted(write):
     nested = [{"prompt": "a", "x": {"y": None}}, {"prompt": "a", "x": {"y": 1}}]  # no repeat
     found = load(write(nested), answer_column="x.y")
     assert [p.answer for p in found.train] == ["1"] and found.dropped == {"no_answer": 1}
+    inside_null = [{"prompt": "a", "x": {"y": 1}}, {"prompt": "b", "x": None}]
+    assert load(write(inside_null), answer_column="x.y").dropped == {"no_answer": 1}
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\n\n\n", b" \t\n", b"\r\n\r\n", b"  "])

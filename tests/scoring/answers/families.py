@@ -652,6 +652,7 @@ WRITTEN_EQUAL = pairs(r"""
     \{x \in \mathbb{R} : x \le 3\} | (-\infty, 3]
     x \equiv 3 \pmod 7 | x\equiv 3 \pmod{7}
     f(2) = 10 | 10
+    x = 5 | x = 5\text{ cm}
     f(x) = 10x | f(x) = x \cdot 10
     f(1/2) = 10 | f(0.5) = 10
     \frac{d}{dx}(x^2) = 2x | 2x
@@ -680,6 +681,8 @@ WRITTEN_DIFFERENT = pairs(r"""
     f(2) = 10 | f(3) = 10
     f(2) = 10 | g(2) = 10
     f(2) = 10 | f(2) = 11
+    g(f(2)) = 10 | g(f(3)) = 10
+    f(x) = 2x | f(x) = 3x
     \frac{d}{dx}(x^2) = 2x | 3x
     ax + by | ax + yb^2
     x_{\text{max}} | x_{\text{min}}
