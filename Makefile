@@ -47,6 +47,7 @@ bench: setup
 	$(BIN)/python tests/bench/losses.py
 	$(BIN)/python tests/bench/verifier.py
 	$(BIN)/python tests/bench/labels.py
+	$(BIN)/python tests/bench/conversation.py
 	$(BIN)/python tests/bench/sync.py
 
 # Needs `uv` (any recent one), which is not part of the environment.

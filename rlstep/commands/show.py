@@ -193,10 +193,20 @@ def _print_rollout(console: Console, row: Row, scale: Scale | None) -> None:
         head.append(f"  {source} {printable(str(value))}", "dim")
     console.print(head, soft_wrap=True)
     error = first_error(row, scale)
+    _print_observed(console, row)
     for index, step in enumerate(row["steps"]):
         console.print(_step(step, scale, index))
         if index == error:
             console.print(Text(f"{'':13}^ first error ({who_tells(row, scale)})", "bold magenta"))
+        _print_observed(console, step)
+
+
+def _print_observed(console: Console, row: Row) -> None:
+    """What the policy did not say, behind a mark of its own: after a step, or before the first."""
+    from rich.text import Text
+
+    if observed := row.get("observed", "").strip("\n"):
+        console.print(Text(_indented(observed, f"{'observed':>11} < "), "dim italic"))
 
 
 def _step(step: Row, scale: Scale | None, index: int) -> Text:

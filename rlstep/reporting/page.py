@@ -308,7 +308,8 @@ def _few(groups: dict[str, list[Row]]) -> dict[str, list[Row]]:
     kept: dict[str, list[Row]] = {}
     characters = 0
     for name, rows in groups.items():
-        characters += sum(len(step["text"]) for row in rows for step in row.get("steps", ()))
+        steps = [step for row in rows for step in row.get("steps", ())]
+        characters += sum(len(step["text"]) + len(step.get("observed", "")) for step in steps)
         if kept and (len(kept) == PROMPTS or characters > CHARACTERS):
             break
         kept[name] = rows
@@ -332,6 +333,7 @@ def _rollout(row: Row, scale: Scale | None) -> dict[str, Any]:
     return {
         **row,
         "verdict": row["verdict"] or "not verified",
+        "observed": row.get("observed", "").strip("\n"),
         "steps": [_step(step, scale) for step in row["steps"]],
         "error": error,
         "who": who_tells(row, scale),
@@ -343,6 +345,7 @@ def _step(step: Row, scale: Scale | None) -> dict[str, Any]:
     others = {n: v for n, v in step["scores"].items() if scale is None or n != scale.source}
     return {
         "text": step["text"],
+        "observed": step.get("observed", "").strip("\n"),
         "score": None if score is None else float(score),
         "level": "none" if scale is None or score is None else scale.level(float(score)),
         "others": ", ".join(f"{name} {float(value):.2f}" for name, value in others.items()),

@@ -15,6 +15,7 @@ STEP_COLUMNS = (
     "rollout_id",
     "step",
     "text",
+    "observed",
     "scores",
     "outcome",
     "version",
@@ -49,12 +50,14 @@ def _rollout_row(iteration: int, rollout: Rollout) -> dict[str, Any]:
     outcome, sources = rollout.outcome, rollout.scores.items()
     failures = {name: _failure_text(s) for name, s in sources if isinstance(s, Failure)}
     whole = {name: round(s.value, 4) for name, s in sources if isinstance(s, RolloutScore)}
+    forced = {"observed": seen} if (seen := rollout.observation_text(-1)) else {}
     return {
         "iteration": iteration,
         "rollout_id": rollout.rollout_id,
         "parent": rollout.parent,
         "prompt_id": rollout.prompt.prompt_id,
         "prompt": rollout.prompt.text,
+        **forced,
         "steps": [_step(rollout, index) for index in range(len(rollout.steps))],
         "answer": outcome.extracted if outcome else None,
         "reference": rollout.prompt.answer,
@@ -78,6 +81,7 @@ def step_rows(iteration: int, groups: Sequence[Group]) -> Iterator[tuple[Any, ..
                 rollout.rollout_id,
                 index,
                 step["text"],
+                step.get("observed", ""),
                 ", ".join(f"{name} {value:.3f}" for name, value in step["scores"].items()),
                 outcome,
                 _version(rollout, index),

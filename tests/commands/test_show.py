@@ -11,7 +11,8 @@ from rich.console import Console
 
 from rlstep.cli import main
 from rlstep.commands import show
-from tests.reporting.recorded import Oracle, record_run
+from rlstep.reporting.rows import rollout_rows
+from tests.reporting.recorded import ITERATIONS, Oracle, conversation, record_run
 
 
 def shown(*words: str) -> str:
@@ -150,3 +151,26 @@ def test_a_run_without_rollouts_says_so(tmp_path: Path):
 def test_no_runs_at_all(tmp_path: Path):
     with pytest.raises(ValueError, match="has none; give the run's folder, or set RLSTEP_RUN_DIR"):
         shown("demo", "--run-dir", str(tmp_path))
+
+
+def test_what_was_observed_stands_behind_a_mark_and_is_no_step(tmp_path: Path):
+    run = record_run(tmp_path)
+    run.rollouts.append(*rollout_rows(ITERATIONS, [conversation(ITERATIONS)]))
+    assert (
+        "  wrong  answer -  3/talk/0\n"
+        "   observed < 31 \n"
+        "    1  0.900  11 \n"
+        "   observed < 32 33 \n"
+        "    2  0.100  12 13 \n"
+        "             ^ first error (prm below 0.5)\n"
+    ) in shown(str(run.path), "--prompt", "talk")
+    assert "observed" not in shown(str(run.path), "--prompt", "mixed-3")
+
+
+def test_what_was_observed_in_several_lines_is_marked_in_each(tmp_path: Path):
+    run = record_run(tmp_path)
+    [row] = rollout_rows(ITERATIONS, [conversation(ITERATIONS)])
+    row["steps"][0]["observed"] = "\n1 wrong  answer #4\n  2  0.900  1+1=2\n"
+    run.rollouts.append(row)
+    text = shown(str(run.path), "--prompt", "talk")
+    assert "   observed < 1 wrong  answer #4\n   observed <   2  0.900  1+1=2\n" in text

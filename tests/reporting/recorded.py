@@ -13,7 +13,7 @@ from rlstep.reporting.run_directory import RunDirectory
 from rlstep.reporting.sinks.files import Files
 from rlstep.testing.small import small_config
 from rlstep.types import Failure, Group, OutcomeScore, Prompt, Rollout, Verdict
-from tests.builders import make_prompt, make_step_scores, make_text_rollout
+from tests.builders import make_prompt, make_rollout, make_step_scores, make_text_rollout
 
 ITERATIONS = 3
 
@@ -92,6 +92,19 @@ def record_run(
     for iteration in (0, ITERATIONS) if evaluated else ():
         run.evaluations.append(*rollout_rows(iteration, held_out(iteration, lines), oracle))
     return run
+
+
+def conversation(iteration: int) -> Group:
+    """A prompt's one rollout of two turns, with what was observed before and between them."""
+    made = make_rollout(
+        f"{iteration}/talk/0",
+        [[11], [12, 13]],
+        observed={-1: [31], 0: [32, 33]},
+        outcome=0.0,
+        scores={"prm": [0.9, 0.1]},
+        prompt=make_prompt("talk"),
+    )
+    return Group(prompt=made.prompt, rollouts=(made,))
 
 
 def held_out(iteration: int, lines: Sequence[str]) -> list[Group]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rlstep.cli import look_at_run
+from rlstep.cli import look
 from rlstep.losses.dpo import Dpo
 from rlstep.measuring.monitors import Thresholds
 from rlstep.reporting import page as page_module
@@ -20,12 +20,13 @@ from rlstep.reporting.panels import ALARMS, sections
 from rlstep.reporting.plots import draw_by_position, draw_panel
 from rlstep.reporting.recorded_run import Difference, RecordedRun, flat
 from rlstep.reporting.reporter import Reporter
+from rlstep.reporting.rows import rollout_rows
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.reporting.sinks import page as page_sink
 from rlstep.reporting.sinks.files import Files
 from rlstep.testing.small import small_config
 from tests.reporting.browser import CHROMIUM, Page, browser_page
-from tests.reporting.recorded import ITERATIONS, Oracle, groups, record_run
+from tests.reporting.recorded import ITERATIONS, Oracle, conversation, groups, record_run
 
 MARKUP = "<b>bold</b><script>window.taken = 1</script>\n"
 """A model's text, were it taken for markup."""
@@ -225,7 +226,7 @@ def test_how_the_run_ended(summary: dict[str, Any], status: str, tmp_path: Path)
 def test_a_file_that_no_run_writes_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run = record_run(tmp_path)
     run.config.write_text("{")
-    assert look_at_run("report", [str(run.path)]) == 2
+    assert look("report", [str(run.path)]) == 2
     assert f"{run.config}: " in capsys.readouterr().err
 
 
@@ -239,9 +240,9 @@ def test_long_rollouts_leave_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_command_prints_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run = record_run(tmp_path)
-    assert look_at_run("report", ["demo", "--run-dir", str(tmp_path)]) == 0
+    assert look("report", ["demo", "--run-dir", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"{run.report}\n" and run.report.is_file()
-    assert look_at_run("report", ["dmo", "--run-dir", str(tmp_path)]) == 2
+    assert look("report", ["dmo", "--run-dir", str(tmp_path)]) == 2
     assert "the nearest in" in capsys.readouterr().err
 
 
@@ -452,3 +453,22 @@ async def test_the_browser_would_tell(tmp_path: Path):
         assert any(r.endswith("missing.png") for r in page.requests)
         with pytest.raises(AssertionError):
             await check_width(page, 390)
+
+
+def test_what_was_observed_is_shown_and_is_no_step(tmp_path: Path):
+    run = a_run(tmp_path)
+    [row] = rollout_rows(ITERATIONS, [conversation(ITERATIONS)])
+    row["steps"][0]["observed"] = f"\n{MARKUP}"
+    run.rollouts.append(row)
+    html = render(RecordedRun.read(run))
+    [shown] = [part for part in html.split("<details")[1:] if "3/talk/0" in part]
+    items = re.findall(r"<li class=\"(\S+)\"( data-score)?.*?</li>", shown)
+    assert items == [
+        ("observed", ""),
+        ("step-good", " data-score"),
+        ("observed", ""),
+        ("step-bad", " data-score"),
+    ]
+    assert shown.count("<i class=") == 2  # of the strip, where steps alone stand
+    assert "&lt;b&gt;bold&lt;/b&gt;" in shown and "<b>bold" not in shown
+    assert "observed" not in html[html.index("<body>") :].replace(shown, "")

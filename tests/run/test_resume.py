@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rlstep.cli import look_at_run
+from rlstep.cli import look
 from tests.run.run_kit import (
     descendants,
     finish,
@@ -48,7 +48,7 @@ def hub_folder(folder: Path) -> dict[str, bytes]:
 def export(name: str, runs: Path, folder: Path, *arguments: str) -> dict[str, bytes]:
     """What `rlstep export` makes of one of a run's checkpoints."""
     words = [name, *arguments, "--out", str(folder), "--run-dir", str(runs)]
-    assert look_at_run("export", words) == 0
+    assert look("export", words) == 0
     return hub_folder(folder)
 
 

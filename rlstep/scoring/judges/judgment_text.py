@@ -7,20 +7,28 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
-from collections.abc import Sequence as Seq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
+from typing import TypeAlias
 
 from rlstep.types import Failure, OutcomeScore, Rollout, Verdict, Votes
 
 UNPARSABLE = "unparsable_judgment"
 """The reason of a Failure where a judgment came, but no verdict can be read from it."""
 
+OBSERVED = """\
+Between tags that begin with `observed` stands what was answered to the solution as it went on. It
+is not what the solution says, and is not itself to be judged.
+
+"""
+"""Before what a judge is asked, where something was observed."""
+
 _VERDICT = re.compile(r"[*_#\s]*Verdict:[*_\s]*([A-Z]+)[*_.\s]*")
 _PLACE = re.compile(r"\{(\w+)\}")
 
 
-def check_template(name: str, template: str, needed: Seq[str], words: Seq[str]) -> None:
+def check_template(name: str, template: str, needed: Sequence[str], words: Sequence[str]) -> None:
     """Refuse a template that lacks a place, or that does not tell the judge how to end.
 
     Args:
@@ -40,25 +48,45 @@ def check_template(name: str, template: str, needed: Seq[str], words: Seq[str]) 
         )
 
 
-def render(template: str, texts: Mapping[str, str]) -> str:
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A part of a text that was observed: no word of whoever is judged."""
+
+    text: str
+
+
+Text: TypeAlias = str | Sequence[str | Seen]
+"""A text, or its parts in order."""
+
+
+def render(template: str, texts: Mapping[str, Text]) -> str:
     """The template with each '{name}' replaced by that text, between tags of its name.
 
     Data is never instruction: the tags carry a number that stands in no text and follows from all
     of them, so no text can close its own tags. What a text says within them is what is judged.
-    A '{name}' that is not among the texts stays as it is.
+    A '{name}' that is not among the texts stays as it is. What was observed has tags of its own
+    within, and a sentence before the template says so.
     """
-    number = _absent_number(list(texts.values()))
+    parts = {name: [text] if isinstance(text, str) else text for name, text in texts.items()}
+    plain = ["".join(p.text if isinstance(p, Seen) else p for p in each) for each in parts.values()]
+    number = _absent_number(plain)
+
+    def tagged(name: str, text: str) -> str:
+        return f"<{name}-{number}>\n{text}\n</{name}-{number}>"
+
+    def written(part: str | Seen) -> str:
+        return f"\n{tagged('observed', part.text)}\n" if isinstance(part, Seen) else part
 
     def fenced(match: re.Match[str]) -> str:
         name = match[1]
-        if name not in texts:
-            return match[0]
-        return f"<{name}-{number}>\n{texts[name]}\n</{name}-{number}>"
+        return tagged(name, "".join(map(written, parts[name]))) if name in parts else match[0]
 
-    return _PLACE.sub(fenced, template)  # one pass: a text's own '{name}' is not replaced
+    told = _PLACE.sub(fenced, template)  # one pass: a text's own '{name}' is not replaced
+    seen = any(isinstance(part, Seen) for each in parts.values() for part in each)
+    return OBSERVED + told if seen else told
 
 
-def _absent_number(texts: Seq[str]) -> str:
+def _absent_number(texts: Sequence[str]) -> str:
     salt = 0
     while True:
         told = "\0".join([str(salt), *texts]).encode(errors="surrogatepass")
@@ -68,7 +96,7 @@ def _absent_number(texts: Seq[str]) -> str:
         salt += 1
 
 
-def read_verdict(judgment: str | Failure, words: Seq[str]) -> str | Failure:
+def read_verdict(judgment: str | Failure, words: Sequence[str]) -> str | Failure:
     """The word of the last line `Verdict: WORD`, or a Failure.
 
     Strict: it is the last line that is not blank, it holds nothing else (Markdown's emphasis and a
@@ -84,7 +112,7 @@ def read_verdict(judgment: str | Failure, words: Seq[str]) -> str | Failure:
     return match[1]
 
 
-def outcome_of_votes(votes: Seq[float | Failure]) -> OutcomeScore | Failure:
+def outcome_of_votes(votes: Sequence[float | Failure]) -> OutcomeScore | Failure:
     """The majority's outcome, with the share of votes as its value.
 
     Args:
@@ -123,9 +151,19 @@ def problem_of(rollout: Rollout) -> str:
     return rollout.prompt.meta.get("problem", rollout.prompt.text)
 
 
-def solution_of(rollout: Rollout) -> str:
-    """The completion, with the words that it was made to begin with."""
-    return rollout.prompt.meta.get("suffix", "") + rollout.completion.text
+def solution_of(rollout: Rollout, steps: int | None = None) -> list[str | Seen]:
+    """The completion, with the words that it was made to begin with; of a number of steps, what
+    stands before the step of that number."""
+    begun = rollout.prompt.meta.get("suffix", "")
+    if steps is None and not rollout.completion.observed:
+        return [begun + rollout.completion.text]
+    parts: list[str | Seen] = [begun]
+    for k in range(-1, len(rollout.steps) if steps is None else steps):
+        if k >= 0:
+            parts.append(rollout.step_text(k))
+        if seen := rollout.observation_text(k):
+            parts.append(Seen(seen))
+    return parts
 
 
 def odd(name: str, votes: int) -> None:

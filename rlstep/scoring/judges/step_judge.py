@@ -10,7 +10,14 @@ import numpy as np
 
 from rlstep.checks import at_least, named
 from rlstep.interfaces import JudgeModel, Labeller, Question, RolloutContext
-from rlstep.scoring.judges.judgment_text import check_template, problem_of, read_verdict, render
+from rlstep.scoring.judges.judgment_text import (
+    Text,
+    check_template,
+    problem_of,
+    read_verdict,
+    render,
+    solution_of,
+)
 from rlstep.types import Failure, Rollout, Score, StepScores
 
 WORDS = ("YES", "NO")
@@ -69,12 +76,13 @@ class StepJudge(Labeller):
 
     def _questions(self, rollout: Rollout) -> list[Question]:
         """All judgments of the first step, then those of the second, ..."""
-        steps = [rollout.step_text(k) for k in range(len(rollout.steps))]
-        begun = rollout.prompt.meta.get("suffix", "")
         questions = []
-        for k, step in enumerate(steps):
-            before = begun + "".join(steps[:k])
-            texts = {"problem": problem_of(rollout), "steps_before": before, "step": step}
+        for k in range(len(rollout.steps)):
+            texts: dict[str, Text] = {
+                "problem": problem_of(rollout),
+                "steps_before": solution_of(rollout, k),
+                "step": rollout.step_text(k),
+            }
             text = render(self.template, texts)
             questions += [
                 Question(question_id=f"{rollout.rollout_id}/{self.source}{k}.{j}", text=text)

@@ -17,6 +17,7 @@ import pytest
 
 from rlstep.interfaces import RunStart
 from rlstep.reporting.reporter import Reporter
+from rlstep.reporting.rows import STEP_COLUMNS, step_rows
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.reporting.sinks.console import Console
 from rlstep.reporting.sinks.files import Files
@@ -141,11 +142,12 @@ def test_the_table_has_a_row_a_step(reported: Reported):
     assert [table["data"][0][0] for table in tables] == [1, 2, 3, 3, 4]  # 3 happened twice
     assert tables[0] == {
         "columns": [
-            "iteration", "prompt_id", "rollout_id", "step", "text", "scores", "outcome", "version",
+            "iteration", "prompt_id", "rollout_id", "step", "text", "observed", "scores",
+            "outcome", "version",
         ],
         "data": [
-            [1, "p", "1/p/0", 0, "1 2 ", "prm 0.500", "correct", 0],
-            [1, "p", "1/p/0", 1, "3 ", "prm 0.250", "correct", 0],
+            [1, "p", "1/p/0", 0, "1 2 ", "", "prm 0.500", "correct", 0],
+            [1, "p", "1/p/0", 1, "3 ", "", "prm 0.250", "correct", 0],
         ],
     }  # fmt: skip
 
@@ -210,3 +212,11 @@ def test_a_key_that_is_refused_ends_no_run(monkeypatch, tmp_path: Path, caplog):
         "at the start: Wandb: RuntimeError: wandb does not start in mode 'online'"
     )
     assert said.endswith("the run goes on without it") and "too-short" not in said
+
+
+def test_what_was_observed_has_a_column_of_its_own():
+    rollout = make_rollout("1/p/0", [[11], [12]], observed={-1: [31], 0: [32, 33]})
+    rows = list(step_rows(1, [Group(prompt=rollout.prompt, rollouts=(rollout,))]))
+    text, observed = (STEP_COLUMNS.index(name) for name in ("text", "observed"))
+    assert [(row[text], row[observed]) for row in rows] == [("11 ", "32 33 "), ("12 ", "")]
+    assert {len(row) for row in rows} == {len(STEP_COLUMNS)}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
-from rlstep.scoring.judges.judgment_text import UNPARSABLE
+from rlstep.scoring.judges.judgment_text import OBSERVED, UNPARSABLE
 from rlstep.scoring.judges.outcome_judge import WITHOUT_TRUTH, OutcomeJudge
 from rlstep.scoring.judges.routing import Route
 from rlstep.types import Failure, OutcomeScore, Rollout, Verdict
@@ -91,3 +92,16 @@ def test_bad_fields_are_refused():
         Route(values=())
     with pytest.raises(ValueError, match=r"route.key is ''"):
         Route(key="", values=("a",))
+
+
+async def test_what_was_observed_is_not_what_the_solution_says():
+    model = saying(YES)
+    rollout = make_rollout("a", [[11], [12]], observed={0: [32, 33]}, prompt=PROMPT)
+    await OutcomeJudge(model=model).judge([rollout], model.ask)
+    [question] = model.asked
+    [n] = set(re.findall(r"<solution-([0-9a-f]{8})>", question.text))
+    assert question.text.startswith(OBSERVED)
+    assert (
+        f"<solution-{n}>\nStep 1:11 \n<observed-{n}>\n32 33 \n</observed-{n}>\n12 \n</solution-{n}>"
+        in question.text
+    )
