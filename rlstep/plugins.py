@@ -109,12 +109,18 @@ def naming_plugins() -> Iterator[None]:
         told = getattr(error, "cause", None)  # Ray's copy of one that a learner raised
         raise PlugInError(str(told)) if told is not None else error from error.__cause__
     except Exception as error:
-        frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-        owners = [p for frame in frames if _is_plugin(p := frame.f_locals.get("self"))]
-        if not owners or of_a_role(error):
+        owner = owner_of(error)
+        if owner is None or of_a_role(error):
             raise
-        name = type(owners[-1]).__name__
-        raise PlugInError(f"{name} ended the run: {described(error, owners[-1])}") from error
+        name = type(owner).__name__
+        raise PlugInError(f"{name} ended the run: {described(error, owner)}") from error
+
+
+def owner_of(error: BaseException) -> object | None:
+    """The innermost plug-in whose code was running when this was raised; None for none."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    owners = [p for frame in frames if _is_plugin(p := frame.f_locals.get("self"))]
+    return owners[-1] if owners else None
 
 
 async def ask_labellers(

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from rlstep.cli import load_recipe, run_recipe
+from rlstep.testing.small import small_prompt
+from rlstep.types import Action
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -46,6 +48,20 @@ def test_recipes_are_configurations(
     file.write_text(code)
     monkeypatch.setattr(sys, "path", [str(ROOT / "recipes"), *sys.path])
     assert load_recipe(str(file)).name
+
+
+def test_the_tool_of_the_page_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [code] = blocks(TEXTS["tools.md"], "python")
+    (tmp_path / "my_tool_example.py").write_text(code)
+    monkeypatch.setattr(sys, "path", [str(ROOT / "recipes"), *sys.path])
+    conversing = load_recipe(str(tmp_path / "my_tool_example.py")).rollouts.conversing
+    assert conversing is not None
+    conversing.environment.check()
+    for letter, answer in (("r", "3"), ("rr", "error: letter must be one letter")):
+        arguments = f'{{"word": "strawberry", "letter": "{letter}"}}'
+        call = f'<tool_call>{{"name": "letters", "arguments": {arguments}}}</tool_call>'
+        episode = conversing.environment.reset(small_prompt("p"), 0)
+        assert episode.observe(Action(text=call, token_ids=())).text == answer
 
 
 def commands() -> list[tuple[str, str]]:

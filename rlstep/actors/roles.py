@@ -21,7 +21,7 @@ from rlstep.actors.scorer.step_models import StepModelRole
 from rlstep.actors.weight_sync import WeightSync
 from rlstep.checks import parts
 from rlstep.config import Config, LearnerConfig
-from rlstep.interfaces import AskContext, Loss, RolloutContext, StepModel, Tokenizer
+from rlstep.interfaces import AskContext, CallFormat, Loss, RolloutContext, StepModel, Tokenizer
 from rlstep.plugins import ask_labellers
 from rlstep.reporting.stages import stage
 from rlstep.role_config import PROBE_TOKENS
@@ -38,6 +38,7 @@ class RunRoles:
         self._config = config
         self._tokenizer = tokenizer
         self._tags = {tag for tags in parts(config, ThoughtTags) for tag in (tags.start, tags.end)}
+        self._tags |= {tag for written in parts(config, CallFormat) for tag in written.tags}
         self._reader = reading_tags(tokenizer, self._tags)
         talk = config.rollouts.conversing
         self._between = talk and talk.format.between(self._reader, talk.sampling.stop_token_ids)

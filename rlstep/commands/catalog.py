@@ -20,6 +20,7 @@ ROOMS = (
     "steps",
     "rollouts",
     "environments",
+    "tools",
     "scoring",
     "pairs",
     "advantages",

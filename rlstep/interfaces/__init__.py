@@ -48,3 +48,5 @@ from rlstep.interfaces.steps import StepSplitter as StepSplitter
 from rlstep.interfaces.tasks import PromptSet as PromptSet
 from rlstep.interfaces.tasks import StepOracle as StepOracle
 from rlstep.interfaces.tasks import Task as Task
+from rlstep.interfaces.tools import CallFormat as CallFormat
+from rlstep.interfaces.tools import Tool as Tool

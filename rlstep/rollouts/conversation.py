@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -43,6 +43,9 @@ from rlstep.types import (
     VersionSpan,
 )
 
+_COUNTED = "environment/"
+"""What the sources of an environment's counts begin with."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Conversation(Conversing):
@@ -55,7 +58,8 @@ class Conversation(Conversing):
     no room for another one. What is observed after the last turn nobody reads, and is left out.
 
     Every rollout carries 'environment', the turns' rewards as StepScores, and 'return', their sum;
-    where the environment decides, its outcome, too. A conversation that the environment fails is a
+    what the environment counts, as StepScores, too ('environment/NAME', 0 where it says nothing);
+    and where it decides, its outcome. A conversation that the environment fails is a
     failure of its group, whose others go on.
     """
 
@@ -188,7 +192,7 @@ class Conversation(Conversing):
                 seen = await context.scorer.observe(talk.history())
                 if isinstance(seen, Failure):
                     return seen
-                talk.rewards[-1] = seen.reward
+                talk.rewards[-1], talk.counts[-1] = seen.reward, seen.counts
                 talk.success = talk.success if seen.success is None else seen.success
                 done = seen.done
                 if done or len(talk.actions) == self.turns:
@@ -235,6 +239,9 @@ class Conversation(Conversing):
             "environment": StepScores(values=rewards, version=0),
             "return": RolloutScore(value=float(rewards.sum(dtype=np.float64))),
         }
+        for name in sorted({name for counts in talk.counts for name in counts}):
+            counted = np.array([counts.get(name, 0.0) for counts in talk.counts], np.float32)
+            scores[f"{_COUNTED}{name}"] = StepScores(values=counted, version=0)
         if self.environment.decides:
             solved = talk.success is True
             verdict = Verdict.CORRECT if solved else Verdict.WRONG
@@ -265,6 +272,7 @@ class _Talk:
     observed: list[Observed] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
+    counts: list[Mapping[str, float]] = field(default_factory=list)
     success: bool | None = None
     sampled: list[Completion] = field(default_factory=list)
     """The turns that were sampled here, none that was inherited."""
@@ -295,6 +303,7 @@ class _Talk:
         self.logprobs += turn.logprobs.tolist()
         self.actions.append(Action(text=turn.text, token_ids=tuple(turn.token_ids.tolist())))
         self.rewards.append(0.0)
+        self.counts.append({})
         self.sampled.append(turn)
 
     def see(self, ids: list[int]) -> None:
@@ -344,7 +353,7 @@ def _limited(sampling: Sampling, most: int) -> Sampling:
     return replace(sampling, max_tokens=most, min_tokens=min(most, sampling.min_tokens))
 
 
-_GROWING = ("ids", "logprobs", "versions", "observed", "actions", "rewards", "sampled")
+_GROWING = ("ids", "logprobs", "versions", "observed", "actions", "rewards", "counts", "sampled")
 
 
 def _take_over(talk: _Talk, parent: Rollout, steps: int, context: RolloutContext) -> None:
@@ -358,8 +367,14 @@ def _take_over(talk: _Talk, parent: Rollout, steps: int, context: RolloutContext
     talk.observed = [span for span in whole.observed if span.end <= kept]
     rewards = parent.step_scores("environment")
     assert rewards is not None, f"{parent.rollout_id}: no conversation"
+    counts = {
+        source.removeprefix(_COUNTED): score.values
+        for source, score in parent.scores.items()
+        if source.startswith(_COUNTED) and isinstance(score, StepScores)
+    }
     for k, step in enumerate(parent.steps[:steps]):
         ids = whole.token_ids[step.start : step.end]
         text, _ = decode_with_ends(context.tokenizer, ids)  # as the generator gave the turn
         talk.actions.append(Action(text=text, token_ids=tuple(ids.tolist())))
         talk.rewards.append(float(rewards.values[k]))
+        talk.counts.append({name: float(values[k]) for name, values in counts.items()})

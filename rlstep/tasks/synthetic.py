@@ -84,3 +84,43 @@ def _sequence(sequence_id: str, prompt: Prompt, steps: Seq[str], tokenizer: Toke
         step_scores=np.zeros(len(steps), np.float32),
         oldest_version=0,
     )
+
+
+def conversation_samples(
+    prompts: Seq[Prompt], conversations: Seq[Seq[tuple[str, str]]], tokenizer: Tokenizer
+) -> LabelSamples:
+    """One conversation per problem: turns are next-token targets with weight 1, what is observed
+    after them is read and not trained.
+
+    Args:
+        conversations: for every prompt its turns, each with what is observed after it, delimiters
+            included; '' after the last one. Each text is encoded by itself; a turn's text names the
+            special token that ends it, if one does.
+    """
+    sequences = tuple(
+        _conversation(f"{i}/{prompt.prompt_id}", prompt, turns, tokenizer)
+        for i, (prompt, turns) in enumerate(zip(prompts, conversations, strict=True))
+    )
+    ones = tuple(s.loss_mask.astype(np.float32) for s in sequences)
+    return LabelSamples(sequences=sequences, targets=ones, weights=ones)
+
+
+def _conversation(
+    name: str, prompt: Prompt, turns: Seq[tuple[str, str]], tokenizer: Tokenizer
+) -> Sequence:
+    ids, index = prompt.token_ids.tolist(), [-1] * len(prompt.token_ids)
+    for turn, texts in enumerate(turns):
+        for text, step in zip(texts, (turn, -1), strict=True):
+            encoded = tokenizer.encode(text, add_special_tokens=False)
+            ids, index = ids + encoded, index + [step] * len(encoded)
+    steps = np.array(index, np.int32)
+    return Sequence(
+        sequence_id=name,
+        prompt_id=prompt.prompt_id,
+        token_ids=np.array(ids, np.int32),
+        loss_mask=steps >= 0,
+        step_index=steps,
+        rollout_logprobs=np.zeros(len(ids), np.float32),
+        step_scores=np.zeros(len(turns), np.float32),
+        oldest_version=0,
+    )

@@ -9,8 +9,12 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from typing import Any
 
+from rlstep.interfaces import Tool
+
 PROBLEM = "{problem}"
-_NOT_ARGUMENTS = frozenset({"messages", "conversation", "tokenize", "add_generation_prompt"})
+_NOT_ARGUMENTS = frozenset(
+    {"messages", "conversation", "tokenize", "add_generation_prompt", "tools"}
+)
 """What a chat template is called with by us."""
 
 
@@ -31,6 +35,9 @@ class PromptTemplate:
     arguments: Mapping[str, bool | int | float | str] = field(default_factory=dict, hash=False)
     """What the chat template is called with beside the messages: {"enable_thinking": False}. One
     that it does not read is refused."""
+    tools: tuple[Tool, ...] = ()
+    """What the chat template is told can be called, in its own words. Of a tokenizer without a chat
+    template, or one that knows no tools, `system` has to say it."""
 
     def __post_init__(self) -> None:
         if self.text.count(PROBLEM) != 1:
@@ -50,7 +57,8 @@ class PromptEncoder:
         """`tokenizer` is a fast Hugging Face tokenizer.
 
         Raises:
-            ValueError: the chat template does not read one of the template's arguments.
+            ValueError: the chat template does not read one of the template's arguments, or knows no
+                tools.
         """
         self._template = template
         self._tokenizer = tokenizer
@@ -62,6 +70,11 @@ class PromptEncoder:
         self._leading = leading_ids(tokenizer)
         if template.arguments:
             self._check_arguments()
+        if template.tools and not (self.chats and "tools" in self._read_by_template()):
+            raise ValueError(
+                f"template.tools is {[tool.name for tool in template.tools]}, and there is no chat"
+                " template that tells of tools; say in template.system how they are called"
+            )
 
     def problem(self, problem: str) -> list[int]:
         """Token ids of the prompt for one problem."""
@@ -112,6 +125,7 @@ class PromptEncoder:
                     list(messages),
                     tokenize=False,
                     add_generation_prompt=True,
+                    tools=[tool.schema() for tool in self._template.tools] or None,
                     **self._template.arguments,
                 )
             except TemplateError as error:
@@ -127,10 +141,7 @@ class PromptEncoder:
         if not self.chats:
             why = "the tokenizer has none" if self._template.chat else "template.chat is False"
             raise ValueError(f"template.arguments is {given}, for a chat template, and {why}")
-        import jinja2
-
-        tokens = jinja2.Environment().lex(self._tokenizer.get_chat_template())
-        read = {word for _, kind, word in tokens if kind == "name"}
+        read = self._read_by_template()
         for name in given:
             if name not in read:
                 near = difflib.get_close_matches(name, read, n=1)
@@ -138,6 +149,13 @@ class PromptEncoder:
                 raise ValueError(
                     f"template.arguments has {name!r}, which the chat template does not read{hint}"
                 )
+
+    def _read_by_template(self) -> set[str]:
+        """Names that stand in the chat template."""
+        import jinja2
+
+        tokens = jinja2.Environment().lex(self._tokenizer.get_chat_template())
+        return {word for _, kind, word in tokens if kind == "name"}
 
 
 def _check_system(messages: Seq[Mapping[str, str]], rendered: str) -> None:

@@ -48,7 +48,7 @@ def reading_tags(tokenizer: Any, tags: Collection[str]) -> Any:
 
     Args:
         tokenizer: a Hugging Face tokenizer.
-        tags: of thoughts; each is any number of special tokens and other text.
+        tags: of thoughts and calls; each is any number of special tokens and other text.
     """
     special = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special}
     spoken = {i for i, text in special.items() if text and any(text in tag for tag in tags)}

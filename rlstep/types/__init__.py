@@ -20,6 +20,8 @@ from rlstep.types.completions import Request as Request
 from rlstep.types.completions import Sampling as Sampling
 from rlstep.types.completions import VersionSpan as VersionSpan
 from rlstep.types.episodes import Action as Action
+from rlstep.types.episodes import BrokenCall as BrokenCall
+from rlstep.types.episodes import Call as Call
 from rlstep.types.episodes import History as History
 from rlstep.types.episodes import Observation as Observation
 from rlstep.types.rollouts import Group as Group

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from rlstep.types.completions import Prompt
 
@@ -12,7 +14,7 @@ class Action:
     """A turn of the policy, as an environment gets it."""
 
     text: str
-    """Decoded, special tokens left out but for the tags of thoughts."""
+    """Decoded, special tokens left out but for the tags of thoughts and calls."""
     token_ids: tuple[int, ...]
     """All that was sampled, the token that ended the turn included."""
 
@@ -29,6 +31,29 @@ class Observation:
     """Whether this was the last turn. What is said then nobody reads."""
     success: bool | None = None
     """Whether the task is solved; None where this observation does not decide it."""
+    counts: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """What happened in the turn, by name, finite: {"calls": 1}. Nothing is trained on them by
+    itself: they are the turn's scores of source 'environment/calls', and so a metric."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """What a turn asks of a tool."""
+
+    name: str
+    """The tool's, as it was written: there need not be such a tool."""
+    arguments: Mapping[str, Any] = field(hash=False)
+    """By name, as JSON has them."""
+    texts: bool = False
+    """All arguments are texts, as they were written: what they mean the tool's schema says."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BrokenCall:
+    """What was meant as a call and cannot be read as one."""
+
+    why: str
+    """One line that the policy can read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

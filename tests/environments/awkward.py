@@ -88,6 +88,8 @@ class _Counting(Episode):
             "nan": lambda _: Observation(reward=float("nan")),
             "shape": lambda _: Observation(reward=[1.0, 2.0]),  # type: ignore[arg-type]
             "long": lambda _: Observation(text="x" * 10_000_000),
+            "counts": lambda _: Observation(counts={"calls": float("inf")}),
+            "listed": lambda _: Observation(counts=["calls"]),  # type: ignore[arg-type]
             "none": lambda _: None,
             "number": lambda _: Observation(text=7),  # type: ignore[arg-type]
             "done": lambda _: Observation(done="yes"),  # type: ignore[arg-type]

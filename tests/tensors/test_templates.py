@@ -1,10 +1,13 @@
 """System prompts that a chat template does not show."""
 
+import json
 from copy import deepcopy
 
 import pytest
 
 from rlstep.tensors.templates import PromptEncoder, PromptTemplate
+from rlstep.tools.calculator import Calculator
+from rlstep.tools.python import Python
 from tests.real_tokenizers import byte_level_tokenizer
 
 DROPS = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
@@ -34,3 +37,28 @@ def test_a_template_that_refuses_system_prompts_is_named():
 
 def test_white_space_that_a_template_strips_is_no_loss():
     assert encoder(STRIPS, system=" Be brief.\n").problem("1+1")
+
+
+TOLD = (
+    "{% if tools %}{% for t in tools %}{{ t | tojson }}\n{% endfor %}{% endif %}"
+    "{% for m in messages %}{{ m.content }}{% endfor %}"
+)
+
+
+def test_a_chat_template_tells_of_tools():
+    told = encoder(TOLD, tools=(Calculator(), Python()))
+    text = told.decode(told.problem("1+1"))
+    *tools, problem = text.split("\n")
+    assert problem == "1+1" and [json.loads(tool) for tool in tools] == [
+        Calculator().schema(),
+        Python().schema(),
+    ]
+    assert encoder(TOLD).decode(encoder(TOLD).problem("1+1")) == "1+1"
+
+
+def test_tools_that_nobody_is_told_of_are_refused():
+    for template in (STRIPS, None):
+        with pytest.raises(ValueError, match=r"template\.tools is \['calculator'\].*system"):
+            encoder(template, tools=(Calculator(),))
+    with pytest.raises(ValueError, match=r"arguments has 'tools', which is not free"):
+        PromptTemplate(arguments={"tools": "x"})

@@ -20,13 +20,14 @@ import socket
 import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 
 from rlstep.interfaces import Environment, Episode
-from rlstep.plugins import described
+from rlstep.plugins import described, owner_of
 from rlstep.scoring.processes.confined import confine, decode
 from rlstep.types import Action, Observation, Prompt
 
@@ -59,7 +60,8 @@ class Episodes:
             return self._observe(call["episode"], call)
         except (Exception, SystemExit) as error:
             self._live.pop(call["episode"], None)
-            return {"failure": "crashed", "detail": described(error, self._environment)}
+            owner = owner_of(error) or self._environment
+            return {"failure": "crashed", "detail": described(error, owner)}
 
     def _observe(self, name: str, call: dict[str, Any]) -> dict[str, Any]:
         actions = call["actions"]
@@ -86,6 +88,7 @@ class Episodes:
             "reward": float(observation.reward),
             "done": observation.done,
             "success": observation.success,
+            "counts": {name: float(number) for name, number in observation.counts.items()},
         }
 
     def _played(self, call: dict[str, Any], actions: int) -> Episode:
@@ -143,14 +146,19 @@ def _fault(observation: Any) -> str:
     """What is wrong with an observation, '' if nothing is."""
     if not isinstance(observation, Observation):
         return f"observe returned {type(observation).__name__}, not Observation"
-    text, reward = observation.text, observation.reward
+    text = observation.text
     if not isinstance(text, str):
         return f"text is {type(text).__name__}, not a string"
     if len(text) > LONGEST:
         return f"text has {len(text)} characters; the most are {LONGEST}"
-    number = isinstance(reward, int | float | np.number) and not isinstance(reward, bool)
-    if not number or not math.isfinite(reward):
-        return f"reward is {str(reward)[:60]} ({type(reward).__name__}), not a finite number"
+    if not isinstance(observation.counts, Mapping):
+        return f"counts is {type(observation.counts).__name__}, not numbers by name"
+    numbers = {"reward": observation.reward}
+    numbers |= {f"counts[{name!r}]": number for name, number in observation.counts.items()}
+    for name, number in numbers.items():
+        known = isinstance(number, int | float | np.number) and not isinstance(number, bool)
+        if not known or not math.isfinite(number):
+            return f"{name} is {str(number)[:60]} ({type(number).__name__}), not a finite number"
     if not isinstance(observation.done, bool):
         return f"done is {type(observation.done).__name__}, not True or False"
     if not (observation.success is None or isinstance(observation.success, bool)):

@@ -1,8 +1,9 @@
 """A sandbox on another machine, asked over HTTP.
 
 One POST of JSON, {"program", "test", "entry_point", "setup", "limits": {...}} as in `sandbox.Job`
-and `sandbox.Limits`, is answered by 200 and {"ending", "detail"} as in `sandbox.Result`, the ending
-'error' where the sandbox failed. `sandbox_server` answers so; any other service can.
+and `sandbox.Limits`, is answered by 200 and {"ending", "detail", "output"} as in `sandbox.Result`
+(an output may be left out), the ending 'error' where the sandbox failed. `sandbox_server` answers
+so; any other service can.
 """
 
 from __future__ import annotations

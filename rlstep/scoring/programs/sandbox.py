@@ -32,7 +32,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rlstep.checks import at_least
+from rlstep.checks import at_least, between
 from rlstep.scoring.programs.sandbox_filter import seccomp_filter
 
 _START_S = 60.0
@@ -89,6 +89,8 @@ class Limits:
     """Largest file; the private /tmp holds four of them."""
     output_kb: int = 256
     """Standard output and error together."""
+    kept_kb: int = 0
+    """Of the output, how much of its beginning is given back; at most 8."""
 
     def __post_init__(self) -> None:
         at_least("limits.seconds", self.seconds, 0.1)
@@ -96,6 +98,7 @@ class Limits:
         at_least("limits.processes", self.processes, 2)
         at_least("limits.file_mb", self.file_mb, 1)
         at_least("limits.output_kb", self.output_kb, 1)
+        between("limits.kept_kb", self.kept_kb, 0, 8)  # a remote sandbox's report is small
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +123,8 @@ class Result:
     ending: Ending
     detail: str
     """The last line of an error and the like, '' where it passed. In part the program's words."""
+    output: str = ""
+    """The beginning of what was printed, as far as `Limits.kept_kb` goes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +181,7 @@ def run(job: Job, limits: Limits, isolation: Isolation) -> Result:
 
 
 def read_result(report: bytes) -> Result:
-    """The result in a report {"ending": ..., "detail": ...}.
+    """The result in a report {"ending": ..., "detail": ..., "output": ...}.
 
     Raises:
         SandboxError: the report is of an error, or is none.
@@ -185,7 +190,8 @@ def read_result(report: bytes) -> Result:
         values = json.loads(report)
         ending, detail = values["ending"], str(values["detail"])
         if ending != "error":
-            return Result(ending=Ending(ending), detail=detail)
+            output = str(values.get("output", ""))
+            return Result(ending=Ending(ending), detail=detail, output=output)
     except (ValueError, TypeError, KeyError) as error:
         raise SandboxError(f"no report of a sandbox: {report[:200]!r}") from error
     raise SandboxError(detail)
@@ -305,6 +311,7 @@ def _options(limits: Limits, isolation: Isolation, folder: str) -> dict[str, Any
         "start_s": _START_S,
         "seconds": limits.seconds,
         "output_kb": limits.output_kb,
+        "kept_kb": limits.kept_kb,
         "namespaces": isolation is Isolation.NAMESPACES,
         "shown": _shown(),
         "tmp_mb": tmp_mb,

@@ -1,6 +1,6 @@
 """The process beside a sandbox that ends it: at the deadline, at too much output, or with rlstep.
 
-    python -c "... main()" OPTIONS < job > {"ending", "detail"}
+    python -c "... main()" OPTIONS < job > {"ending", "detail", "output"}
 
 It stands outside, where nothing in the sandbox can reach it, and starts the sandbox's first process
 (sandbox_inside.py). When that one ends, by itself or by SIGKILL, the kernel ends all that is left
@@ -87,6 +87,14 @@ class _Sandbox:
 
 def watch(options: Mapping[str, Any]) -> dict[str, str]:
     """Run one sandbox to its end; within its times and the limit on output."""
+    kept = bytearray()
+    result = _watched(options, kept)
+    return {**result, "output": kept.decode(errors="backslashreplace")}
+
+
+def _watched(options: Mapping[str, Any], kept: bytearray) -> dict[str, str]:
+    """`kept` gets the beginning of the output."""
+    most = options["kept_kb"] << 10
     until, started = time.monotonic() + options["start_s"], False
     sandbox = _Sandbox(options)
     poll = select.poll()
@@ -105,6 +113,7 @@ def watch(options: Mapping[str, Any]) -> dict[str, str]:
         elif sandbox.output in descriptors:
             read = os.read(sandbox.output, 1 << 16)
             written, last = written + len(read), (last + read)[-500:]
+            kept += read[: most - len(kept)]
             if not read:
                 poll.unregister(sandbox.output)
         elif sandbox.pidfd in descriptors:

@@ -84,7 +84,9 @@ async def test_a_machine_without_room_for_a_process_is_a_failure(monkeypatch: An
 @pytest.mark.parametrize(
     ("word", "reason", "detail"),
     [
-        ("raise", "crashed", "ZeroDivisionError"),
+        ("raise", "crashed", "awkward.py, line"),
+        ("counts", "bad_observation", "counts['calls'] is inf (float), not a finite number"),
+        ("listed", "bad_observation", "counts is list, not numbers by name"),
         ("nan", "bad_observation", "reward is nan (float), not a finite number"),
         ("shape", "bad_observation", "reward is [1.0, 2.0] (list), not a finite number"),
         ("long", "bad_observation", "text has 10000000 characters; the most are 100000"),
