@@ -14,8 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
-from rlstep.scoring.processes import environment_pool
+from rlstep.scoring.processes import environment_pool, environment_worker
 from rlstep.scoring.processes.environment_pool import EnvironmentPool
+from rlstep.scoring.processes.environment_worker import Episodes
 from rlstep.types import Action, Failure, History, Observation
 from tests.builders import make_prompt
 from tests.environments.awkward import Awkward, Broken, Copied, OnlyOnce
@@ -307,13 +308,37 @@ async def test_copies_do_not_know_of_each_other():
             assert told == [Observation(text=said, reward=k / 2)] * 8
 
 
-async def test_a_history_that_raises_when_it_is_replayed_does_so_for_all_and_is_not_kept():
+async def test_a_history_that_raises_when_it_is_replayed_does_so_for_all():
     async with pool(Copied()) as episodes:
         bad = (episodes.observe(history(f"{i}", "a", "raise", "b")) for i in range(4))
         told = await asyncio.gather(*bad)
         assert [answer.reason for answer in told if isinstance(answer, Failure)] == ["crashed"] * 4
         again = await episodes.observe(history("5", "a", "b"))
         assert again == Observation(text="42/5:2:b:[1, 7]", reward=1.0)
+
+
+def test_a_history_that_raised_once_is_played_again():
+    class Once(Copied):
+        def reset(self, prompt: Any, seed: int) -> Any:
+            resets.append(seed)
+            return super().reset(prompt, seed) if resets[1:] else 1 // 0
+
+    resets: list[int] = []
+    episodes = Episodes(Once())
+    call = {"call": 1, **environment_pool._message(history("x", "a", "b"))}
+    assert episodes.answer(call)["failure"] == "crashed"
+    assert episodes.answer(call)["text"] == "42/5:2:b:[1, 7]"
+    assert episodes.answer({**call, "episode": "y"})["text"] == "42/5:2:b:[1, 7]"
+    assert len(resets) == 2  # the third is a copy
+
+
+def test_no_more_than_some_histories_are_kept(monkeypatch: Any):
+    monkeypatch.setattr(environment_worker, "MOST_KEPT", 3)
+    episodes = Episodes(Copied())
+    for word in "abcdefa":
+        call = {"call": 1, **environment_pool._message(history(word, word, "z"))}
+        assert episodes.answer(call)["text"] == "42/5:2:z:[1, 7]"
+    assert len(episodes._played_once) == 3
 
 
 async def test_episodes_of_one_affinity_share_a_process():
