@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_context
 from rlstep.testing.small import small_config, small_prompt, small_prompts
 from rlstep.types import (
     Group,
+    History,
     Observed,
     OutcomeScore,
     Prompt,
@@ -195,6 +196,31 @@ async def test_who_leaves_early_leaves_no_conversation_behind():
     assert sorted(set(scorer.left)) == ["0/a/0", "0/a/1", "0/b/0", "0/b/1"]
 
 
+@dataclass
+class Leaving(FakeScorer):
+    """Notes who is left, and not who is done."""
+
+    walked_out: list[str] = field(default_factory=list)
+
+    def leave(self, history: History) -> None:
+        self.walked_out.append(history.episode_id)
+
+
+@pytest.mark.parametrize(
+    ("fields", "left"),
+    [
+        ({}, []),  # the environment is done
+        ({"turns": 2}, ["0/p/0", "0/p/1"]),  # it is not, after the last turn
+        ({"sampling": Sampling(max_tokens=10)}, ["0/p/0", "0/p/1"]),  # or where it is cut
+    ],
+)
+async def test_only_who_is_not_done_is_left(fields: dict[str, Any], left: list[str]):
+    strategy, scorer = replace(GAME, **fields), Leaving(environment=GAME.environment)
+    context = fake_context(FakeGenerator(halving), scorer, splitter=Turns(), conversing=strategy)
+    assert [group async for group in strategy.collect([game(14)], context)]
+    assert sorted(scorer.walked_out) == left
+
+
 @pytest.mark.parametrize(("last", "verdict"), [("2+3=5\n#5", "correct"), ("#6", "wrong")])
 async def test_where_the_verifier_decides_it_reads_the_last_turn(last: str, verdict: str):
     """And not what was observed, or said before it: both have the right answer here."""
@@ -265,6 +291,10 @@ async def test_a_continuation_takes_over_tokens_rewards_and_the_episode():
     original = [h for h in context.scorer.asked if h.episode_id == parent.rollout_id]
     assert [h.actions for h in histories] == [h.actions for h in original[1:]]
     assert {h.seed for h in histories} == {h.seed for h in original}
+    # Siblings share a process with each other; their parent's episode has its own.
+    mine = [h for h in context.scorer.asked if "/mc1/" in h.episode_id]
+    assert {h.affinity for h in mine} == {parent.rollout_id}
+    assert {h.affinity for h in original} == {""}
 
 
 async def test_step_dpo_over_turns():
