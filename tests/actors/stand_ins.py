@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from rlstep.interfaces import Item
-from rlstep.types import OutcomeScore, Request, Verdict
+from rlstep.types import History, Observation, OutcomeScore, Request, Verdict
 from tests.completions import make_completion
 
 HELD = 1
@@ -66,5 +66,13 @@ class Worker:
             await asyncio.Event().wait()
         right = OutcomeScore(value=1.0, verdict=Verdict.CORRECT, extracted="42")
         return [right] * len(items)
+
+    async def observe(self, histories: list[History]) -> AsyncIterator[list[Any]]:
+        for i, history in enumerate(histories):
+            if i == 2 and self._ends_in == "observe":
+                os._exit(1)
+            yield [(i, Observation(text=history.episode_id))]  # type: ignore[misc]
+
+    async def leave(self, histories: list[History]) -> None: ...
 
     async def close(self) -> None: ...

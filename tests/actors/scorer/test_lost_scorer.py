@@ -12,7 +12,7 @@ from rlstep.actors.scorer.scorer_group import ScorerGroup
 from rlstep.config import ScorerConfig
 from rlstep.interfaces import Item
 from rlstep.scoring.answers.exact_answer import ExactAnswer
-from rlstep.types import Failure, Rollout
+from rlstep.types import Action, Failure, History, Observation, Rollout
 from tests.actors.stand_ins import Worker
 from tests.builders import make_prompt, make_rollout
 
@@ -107,3 +107,19 @@ async def test_a_lost_one_does_not_stop_the_end_of_a_run(ray_cluster: None) -> N
     await asyncio.gather(group.verify(batch("a")), group.verify(batch("b")))
     ray.kill(group._actors[0])
     await group.close()
+
+
+async def test_one_that_dies_while_it_observes(ray_cluster: None) -> None:
+    """What it had answered stays; the rest is asked once more."""
+    group = Group(["observe"], 1)
+    said = Action(text="a", token_ids=())
+    histories = [
+        History(episode_id=f"{i}", prompt=make_prompt(), seed=0, actions=(said,)) for i in range(6)
+    ]
+    try:
+        told = await asyncio.gather(*map(group.observe, histories))
+        assert told == [Observation(text=f"{i}") for i in range(6)] and group.created == 2
+        group.leave(histories[0])
+        await asyncio.sleep(0)  # it is sent, and nobody waits
+    finally:
+        await group.close()
