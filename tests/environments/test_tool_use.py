@@ -11,6 +11,7 @@ import pytest
 from rlstep.environments.plain_turns import PlainTurns
 from rlstep.environments.tool_use import ToolUse
 from rlstep.interfaces import CallFormat, Tool
+from rlstep.rollouts.asking import Asking
 from rlstep.rollouts.conversation import Conversation
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.scoring.processes.environment_pool import EnvironmentPool
@@ -236,8 +237,8 @@ async def test_a_conversation_counts_and_goes_on():
         sampling=Sampling(max_tokens=600),
         format=PlainTurns(),
     )
-    scorer = FakeScorer(environment=strategy.environment)
-    context = fake_context(FakeGenerator(reckoning), scorer, splitter=Turns(), conversing=strategy)
+    scorer, generator = FakeScorer(environment=strategy.environment), FakeGenerator(reckoning)
+    context = fake_context(generator, scorer, splitter=Turns(), conversing=strategy)
     [group] = [g async for g in strategy.collect([small_prompt("p", answer="5")], context)]
     [rollout] = group.rollouts
     assert rollout.outcome is not None and rollout.outcome.value == 1.0
@@ -245,20 +246,16 @@ async def test_a_conversation_counts_and_goes_on():
     assert scores(rollout, "environment/calls") == [1.0, 1.0, 0.0]
     assert scores(rollout, "environment/broken_calls") == [1.0, 0.0, 0.0]
 
-    request = replace(context.generator.asked[0], request_id=f"{rollout.rollout_id}/mc", n=2)
-    made = await strategy.go_on(rollout, 1, request, sampling(context), context)
+    request = replace(generator.asked[0], request_id=f"{rollout.rollout_id}/mc", n=2)
+    ask = Asking(generator.generate).ask
+    made = await strategy.go_on(rollout, 1, request, ask, context)
     assert isinstance(made, list)
     for each in made:  # what the first turn was counted, it is counted again
-        assert scores(each, "environment/broken_calls")[0] == 1.0
+        counted = [scores(each, f"environment/{name}") for name in ("calls", "broken_calls")]
+        assert counted[1][0] == 1.0 and {len(c) for c in counted} == {len(each.steps)}
 
 
 def scores(rollout: Any, source: str) -> list[float]:
     found = rollout.scores[source]
     assert isinstance(found, StepScores)
     return found.values.tolist()
-
-
-def sampling(context: Any) -> Any:
-    from rlstep.rollouts.asking import Asking
-
-    return Asking(context.generator.generate).ask
