@@ -14,12 +14,14 @@ from rlstep.interfaces import Task, Verifier
 from rlstep.scoring.answers.exact_answer import ExactAnswer
 from rlstep.tasks.arithmetic import AnswerLine, Arithmetic
 from rlstep.tasks.logic import ANSWER_LINE, Logic
+from rlstep.tasks.precedence import Precedence
 from rlstep.types import Verdict
 
 POLICIES = Path(__file__).parents[1] / "recipes" / "policies"
 SHA256 = {
     "arithmetic": "7aeb1f5ecaf724d291c6b91a9f364c162431b4d1be506e6f673c5a805eebbb69",
     "logic": "2efcee3dd6a7376d5bab25f87dd29f1ebe1eeb20caa83320c81f8b68d2e408b3",
+    "arithmetic_tool": "e3c349813ca1aa63d2e66463c31164e4075545ddc23ca53b9145062399d0c012",
 }
 TASKS: dict[str, tuple[Any, Verifier]] = {
     "arithmetic": (
@@ -27,6 +29,7 @@ TASKS: dict[str, tuple[Any, Verifier]] = {
         AnswerLine(),
     ),
     "logic": (Logic(premises=3), ExactAnswer(pattern=ANSWER_LINE)),
+    "arithmetic_tool": (Precedence(), AnswerLine()),
 }
 
 
@@ -57,7 +60,9 @@ def solutions(name: str, task: Task) -> list[tuple[str, Any]]:
     return list(zip(texts, prompts, strict=True))
 
 
-@pytest.mark.parametrize(("name", "expected"), [("arithmetic", 0.6), ("logic", 0.67)])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("arithmetic", 0.6), ("logic", 0.67), ("arithmetic_tool", 0.58)]
+)
 def test_the_share_of_unseen_problems_that_it_solves_greedily(name: str, expected: float) -> None:
     task, verifier = TASKS[name]
     solved = solutions(name, replace(task, train=1, evaluation=256))
