@@ -34,7 +34,9 @@ class Calculator(Tool):
     """
 
     name: str = "calculator"
+    """What a call names it by."""
     description: str = "Works out an arithmetic expression exactly: + - * / // % ** and brackets."
+    """What it does, in words for the policy."""
     parameters: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "properties": {"expression": {"type": "string", "description": "such as (7+2)*3"}},

@@ -32,7 +32,9 @@ class JsonCalls(CallFormat):
     """
 
     start: str = "<tool_call>"
+    """What a call begins with."""
     end: str = "</tool_call>"
+    """What it ends with; a turn may end before."""
 
     def __post_init__(self) -> None:
         for name in ("start", "end"):

@@ -55,7 +55,9 @@ class Python(Tool):
     """
 
     name: str = "python"
+    """What a call names it by."""
     description: str = "Runs a Python program and returns what it prints."
+    """What it does, in words for the policy."""
     parameters: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "properties": {"code": {"type": "string", "description": "the whole program"}},

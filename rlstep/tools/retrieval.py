@@ -33,7 +33,9 @@ class Retrieval(Tool):
     """
 
     name: str = "search"
+    """What a call names it by."""
     description: str = "Finds the passages that fit a query, the best first."
+    """What it does, in words for the policy."""
     parameters: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "properties": {"query": {"type": "string", "description": "words to look for"}},

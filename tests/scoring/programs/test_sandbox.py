@@ -174,7 +174,7 @@ def test_the_time_begins_with_the_program(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sandbox_monitor.select, "poll", Poll)
     monkeypatch.setattr(sandbox_monitor, "_Sandbox", Started)
     monkeypatch.setattr(sandbox_monitor, "_result", lambda *_: {"ending": "passed", "detail": ""})
-    options = {"start_s": 20.0, "seconds": 2.5, "output_kb": 1}
+    options = {"start_s": 20.0, "seconds": 2.5, "output_kb": 1, "kept_kb": 0}
     assert sandbox_monitor.watch(options)["ending"] == "passed"
     assert waits == [20_000.0, 2_500.0]
 
