@@ -37,8 +37,8 @@ def plain(answer: str) -> str:
     Dropped are dollar signs (mathematics or money), `\left` and `\right`, thin spaces, `\( \)` and
     `\[ \]`, Markdown emphasis at the ends, a leading '=' and closing punctuation; white space
     becomes one space, and a thin space between two digits or letters does. Of a box around it all
-    the content is read. Of a number in groups
-    of three digits the spaces are dropped: thin ones, and others if the answer begins with it.
+    the content is read. Of a number in groups of three digits the spaces are dropped: thin ones,
+    and others if the answer begins with it.
     """
     if not answer.isascii():
         answer = as_latex(answer)
