@@ -10,20 +10,18 @@ from dataclasses import replace
 
 import numpy as np
 from arithmetic_base import TASK
-from sft_base import Sft, make_policy, random_policy
+from sft_base import Sft, drawn, make_policy, random_policy
 
 from rlstep.tasks.arithmetic import arithmetic_tokenizer, sft_samples
 from rlstep.types import LabelSamples
 
 
 def batches(options: Sft) -> Iterator[LabelSamples]:
-    """Fresh solutions for every batch; problems repeat after an epoch."""
+    """Fresh solutions for every batch."""
     tokenizer = arithmetic_tokenizer()
     problems = replace(TASK, train=options.problems, evaluation=0).load(tokenizer, 64).train
     rng = np.random.default_rng(options.seed)
-    for update in range(options.updates):
-        first = update * options.batch % (len(problems) - options.batch)
-        chosen = problems[first : first + options.batch]
+    for chosen in drawn(problems, options.batch, options.updates):
         yield sft_samples(chosen, rng, options.sloppy, tokenizer)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from arithmetic_tool_grpo import POLICY, TASK
-from sft_base import Sft, make_policy, random_policy
+from sft_base import Sft, drawn, make_policy, random_policy
 
 from rlstep.tasks.precedence import precedence_tokenizer, sft_samples
 from rlstep.types import LabelSamples
@@ -27,13 +27,11 @@ class ToolSft(Sft):
 
 
 def batches(options: ToolSft) -> Iterator[LabelSamples]:
-    """Fresh conversations for every batch; problems repeat after an epoch."""
+    """Fresh conversations for every batch."""
     tokenizer = precedence_tokenizer()
     problems = replace(TASK, train=options.problems, evaluation=0).load(tokenizer, 64).train
     rng = np.random.default_rng(options.seed)
-    for update in range(options.updates):
-        first = update * options.batch % (len(problems) - options.batch)
-        chosen = problems[first : first + options.batch]
+    for chosen in drawn(problems, options.batch, options.updates):
         yield sft_samples(chosen, rng, options.sloppy, tokenizer)
 
 

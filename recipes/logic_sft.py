@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from logic_process_grpo import POLICY, TASK
-from sft_base import Sft, make_policy, random_policy
+from sft_base import Sft, drawn, make_policy, random_policy
 
 from rlstep.tasks.logic import logic_tokenizer, worked_solution
 from rlstep.tasks.synthetic import solution_samples
@@ -25,7 +25,7 @@ class LogicSft(Sft):
 
 
 def batches(options: LogicSft) -> Iterator[LabelSamples]:
-    """Fresh solutions for every batch; problems repeat after an epoch.
+    """Fresh solutions for every batch.
 
     The first third has two premises a problem: to find the next of two is learnt much sooner.
     """
@@ -37,9 +37,7 @@ def batches(options: LogicSft) -> Iterator[LabelSamples]:
         (TASK.premises, options.updates - options.updates // 3),
     ):
         problems = replace(task, premises=premises).load(tokenizer, 64).train
-        for update in range(updates):
-            first = update * options.batch % (len(problems) - options.batch)
-            chosen = problems[first : first + options.batch]
+        for chosen in drawn(problems, options.batch, updates):
             solutions = [worked_solution(prompt, rng, options.sloppy) for prompt in chosen]
             yield solution_samples(chosen, solutions, tokenizer)
 

@@ -1,14 +1,14 @@
 """What the recipes that make a policy share: options, random weights, supervised training."""
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlstep.config import LearnerConfig, ModelConfig, OptimizerConfig
 from rlstep.losses.cross_entropy import CrossEntropy
-from rlstep.types import LabelSamples
+from rlstep.types import LabelSamples, Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,13 @@ class Sft:
     """Stop after this long; 0 makes every update."""
     seed: int = 0
     threads: int = 1
+
+
+def drawn(problems: Sequence[Prompt], batch: int, updates: int) -> Iterator[Sequence[Prompt]]:
+    """The problems of every update, one batch after the other; they repeat after an epoch."""
+    for update in range(updates):
+        first = update * batch % (len(problems) - batch)
+        yield problems[first : first + batch]
 
 
 def random_policy(folder: str, seed: int, tokenizer: Any, **sizes: Any) -> str:

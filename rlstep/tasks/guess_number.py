@@ -12,8 +12,8 @@ import numpy as np
 from rlstep.checks import at_least, between
 from rlstep.environments.guess_number import Play, read_range
 from rlstep.interfaces import PromptSet, Task, Tokenizer
-from rlstep.tasks.synthetic import closed_tokenizer, fitting
-from rlstep.types import LabelSamples, Prompt, Sequence
+from rlstep.tasks.synthetic import closed_tokenizer, conversation_samples, fitting
+from rlstep.types import LabelSamples, Prompt
 
 ALPHABET = "0123456789-<>?\n"
 NEWLINE = 2 + ALPHABET.index("\n")
@@ -79,44 +79,23 @@ def sft_samples(
     """One game of each prompt as a player plays it: guesses are next-token targets with weight 1,
     what the environment answers is read and not trained. No end-of-sequence token is written: a
     guess ends with its line."""
-    sequences = tuple(
-        _game(f"{i}/{prompt.prompt_id}", prompt, guesses, play, rng, tokenizer)
-        for i, prompt in enumerate(prompts)
-    )
-    ones = tuple(s.loss_mask.astype(np.float32) for s in sequences)
-    return LabelSamples(sequences=sequences, targets=ones, weights=ones)
+    games = [_game(prompt, guesses, play, rng) for prompt in prompts]
+    return conversation_samples(prompts, games, tokenizer)
 
 
 def _game(
-    name: str,
-    prompt: Prompt,
-    guesses: int,
-    play: Play,
-    rng: np.random.Generator,
-    tokenizer: Tokenizer,
-) -> Sequence:
-    number, seen = int(prompt.answer), list[tuple[int, str]]()
-    ids, index = prompt.token_ids.tolist(), [-1] * len(prompt.token_ids)
+    prompt: Prompt, guesses: int, play: Play, rng: np.random.Generator
+) -> list[tuple[str, str]]:
+    """Its guesses, each with what is answered; nothing after the last one."""
+    number, seen, turns = int(prompt.answer), list[tuple[int, str]](), list[tuple[str, str]]()
     for turn in range(guesses):
         made = guess(prompt, seen, play, rng)
-        said = tokenizer.encode(f"{made:02d}\n", add_special_tokens=False)
-        ids, index = ids + said, index + [turn] * len(said)
         if made == number or turn == guesses - 1:
+            turns.append((f"{made:02d}\n", ""))
             break
         seen.append((made, "<" if number < made else ">"))
-        told = tokenizer.encode(f"{seen[-1][1]}\n", add_special_tokens=False)
-        ids, index = ids + told, index + [-1] * len(told)
-    steps = np.array(index, np.int32)
-    return Sequence(
-        sequence_id=name,
-        prompt_id=prompt.prompt_id,
-        token_ids=np.array(ids, np.int32),
-        loss_mask=steps >= 0,
-        step_index=steps,
-        rollout_logprobs=np.zeros(len(ids), np.float32),
-        step_scores=np.zeros(int(steps.max()) + 1, np.float32),
-        oldest_version=0,
-    )
+        turns.append((f"{made:02d}\n", f"{seen[-1][1]}\n"))
+    return turns
 
 
 def guess(prompt: Prompt, seen: list[tuple[int, str]], play: Play, rng: np.random.Generator) -> int:

@@ -131,13 +131,13 @@ def value(text: str) -> int:
 def from_left_to_right(text: str) -> list[tuple[str, int]]:
     """One operation after the other as it stands: its text, such as '9*3', and what comes out."""
     first, *_ = re.findall(r"\d+", text)
-    steps, reached = [], int(first)
+    done, reached = list[tuple[str, int]](), int(first)
     for operator, operand in re.findall(r"([-+*])(\d+)", text):
         number = int(operand)
         after = {"+": reached + number, "-": reached - number, "*": reached * number}[operator]
-        steps.append((f"{reached}{operator}{operand}", after))
+        done.append((f"{reached}{operator}{operand}", after))
         reached = after
-    return steps
+    return done
 
 
 def _prompt(text: str, tokenizer: Tokenizer) -> Prompt:
@@ -166,9 +166,9 @@ def sft_samples(
 def _talk(prompt: Prompt, by_itself: bool, end: str) -> list[tuple[str, str]]:
     expression = prompt.text.strip()
     if by_itself:
-        steps = from_left_to_right(expression)
-        lines = "".join(f"{said}={reached}\n" for said, reached in steps)
-        return [(f"{lines}#{steps[-1][1]}{end}", "")]
+        done = from_left_to_right(expression)
+        lines = "".join(f"{said}={reached}\n" for said, reached in done)
+        return [(f"{lines}#{done[-1][1]}{end}", "")]
     call = json.dumps({"name": "calculator", "arguments": {"expression": expression}})
     answer = prompt.answer
     return [(f"<tool_call>{call}</tool_call>{end}", f"\n{answer}\n"), (f"#{answer}{end}", "")]

@@ -32,20 +32,6 @@ from rlstep.scoring.judges.endpoint import Endpoint
 from rlstep.scoring.judges.outcome_judge import OutcomeJudge
 from rlstep.scoring.rewards.remote_scores import RemoteScores
 from rlstep.tasks.jsonl import Jsonl
-from rlstep.testing.small import small_config
-from tests.run.run_kit import make_policy
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return make_policy(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def config(model: str, tmp_path: Path) -> Config:
-    """One that nothing is wrong with."""
-    policy = LearnerConfig(model=ModelConfig(path=model))
-    return small_config(policy=policy, run_dir=str(tmp_path / "runs"))
 
 
 def wrong(config: Config) -> str:

@@ -12,24 +12,11 @@ from typing import Any
 import pytest
 
 from rlstep.cli import load_recipe, run_recipe
-from rlstep.config import Config, LearnerConfig, ModelConfig
+from rlstep.config import Config
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.running.checkpoint import Checkpoints, RunState
 from rlstep.running.run import Run, prepare
-from rlstep.testing.small import small_config
-from tests.run.run_kit import make_policy
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return make_policy(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def config(model: str, tmp_path: Path) -> Config:
-    policy = LearnerConfig(model=ModelConfig(path=model))
-    return small_config(policy=policy, run_dir=str(tmp_path / "runs"))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from rlstep.scoring.processes.environment_pool import EnvironmentPool
 from rlstep.scoring.processes.verifier_pool import Outcome, VerifierPool
 from rlstep.types import Failure, History, Observation
 
-Observed = tuple[int, Observation | Failure]
+Answered = tuple[int, Observation | Failure]
 """The number of a history among those asked, and what is answered to it."""
 
 
@@ -35,10 +35,10 @@ class ScorerWorker:
     async def verify(self, items: list[Item]) -> list[Outcome]:
         return await self._pool.verify(items)
 
-    async def observe(self, histories: list[History]) -> AsyncIterator[list[Observed]]:
+    async def observe(self, histories: list[History]) -> AsyncIterator[list[Answered]]:
         """Answers as they come, each exactly once; several that are ready come together."""
         assert self._episodes is not None, "a run without an environment"
-        done: asyncio.Queue[Observed | Exception] = asyncio.Queue()
+        done: asyncio.Queue[Answered | Exception] = asyncio.Queue()
         observe = self._episodes.observe
 
         async def answer(index: int, history: History) -> None:

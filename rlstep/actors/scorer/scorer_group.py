@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
-from rlstep.actors.scorer.scorer import Observed, ScorerWorker
+from rlstep.actors.scorer.scorer import Answered, ScorerWorker
 from rlstep.actors.scorer.step_models import StepModelRole
 from rlstep.config import ScorerConfig
 from rlstep.interfaces import Environment, Item, Verifier
@@ -224,5 +224,5 @@ class ScorerGroup:
             ray.kill(actor)
 
 
-async def _next(stream: Any) -> list[Observed]:
+async def _next(stream: Any) -> list[Answered]:
     return await (await anext(stream))

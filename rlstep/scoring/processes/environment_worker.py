@@ -33,8 +33,6 @@ from rlstep.types import Action, Observation, Prompt
 
 LONGEST = 100_000
 """Characters of an observation; a longer one is a failure."""
-
-
 MOST_KEPT = 256
 """Histories that are kept to be copied."""
 
