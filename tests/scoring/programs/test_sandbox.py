@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import indent
@@ -542,33 +543,49 @@ print(run(job, Limits(seconds=600.0), Isolation.NONE).ending)
 LINGERING = """
 def linger():
     libc.prctl(1, 0, 0, 0, 0)
-    time.sleep(60)
+    time.sleep(3600)
 threading.Thread(target=linger).start()
 """
 
 
-@pytest.mark.parametrize("end", ["return 0", "time.sleep(60)", "print('a' * (1 << 20))"])
-def test_without_isolation_no_process_survives(end: str):
-    before = programs()
+@pytest.fixture
+def none_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
+    """Whether nothing is at work any more in a folder of this test's sandboxes."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def look() -> bool:
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.readlink(process / "cwd").startswith(str(tmp_path)):
+                    return False
+            except OSError:  # ended meanwhile
+                continue
+        return True
+
+    return look
+
+
+@pytest.mark.parametrize("end", ["return 0", "time.sleep(3600)", "print('a' * (1 << 20))"])
+def test_without_isolation_no_process_survives(end: str, none_in: Callable[[], bool]):
     attack(LINGERING + end, Isolation.NONE, Limits(seconds=3.0))
-    wait_for(lambda: programs() <= before, "end of the program")
+    wait_for(none_in, "end of the program")
 
 
-def test_without_isolation_its_group_ends_with_it(without_the_filter: None):
+def test_without_isolation_its_group_ends_with_it(
+    without_the_filter: None, none_in: Callable[[], bool]
+):
     """As whoever finds a way around the filter, and so could outlive the tests' process."""
-    before = programs()
-    attack("libc.prctl(1, 0, 0, 0, 0)\ntime.sleep(600)", Isolation.NONE, Limits(seconds=1.0))
-    wait_for(lambda: programs() <= before, "end of the program")
+    attack("libc.prctl(1, 0, 0, 0, 0)\ntime.sleep(3600)", Isolation.NONE, Limits(seconds=1.0))
+    wait_for(none_in, "end of the program")
 
 
 def test_without_isolation_it_ends_with_who_asked_for_it():
     program = "from tests.scoring.programs.test_sandbox import *\n"
-    program += "attack(LINGERING + 'time.sleep(600)', Isolation.NONE)"
-    before = programs()
+    program += "attack(LINGERING + 'time.sleep(3600)', Isolation.NONE)"
     with started(program) as parent:
-        wait_for(asleep_below(parent.pid), "program")
+        inner = wait_for(asleep_below(parent), "program")
         parent.kill()
-    wait_for(lambda: programs() <= before, "end of the program")
+    wait_for(gone([inner]), "end of the program")
 
 
 def test_without_isolation_nothing_stays_on_disk():
@@ -617,9 +634,9 @@ class TestIsolated:
     def test_namespaces_of_its_own(self):
         """Seen from outside, while it runs."""
         program = "import json, os, sys\nfrom tests.scoring.programs.test_sandbox import attack\n"
-        program += "attack('time.sleep(60)')"
+        program += "attack('time.sleep(3600)')"
         with started(program) as parent:
-            inner = wait_for(asleep_below(parent.pid), "program")
+            inner = wait_for(asleep_below(parent), "program")
             own = os.getpid()
             kinds = ("user", "pid", "mnt", "net", "ipc", "uts")
             shared = [kind for kind in kinds if namespace(inner, kind) == namespace(own, kind)]
@@ -628,10 +645,10 @@ class TestIsolated:
 
     def test_it_ends_with_who_asked_for_it(self):
         program = "from tests.scoring.programs.test_sandbox import attack\n"
-        program += "attack('time.sleep(600)')"
+        program += "attack('time.sleep(3600)')"
         before = sandboxed_processes()
         with started(program) as parent:
-            inner = wait_for(asleep_below(parent.pid), "program")
+            inner = wait_for(asleep_below(parent), "program")
             parent.send_signal(signal.SIGKILL)
             parent.wait()
         wait_for(gone([inner]), "end of the program")
@@ -679,30 +696,26 @@ def namespace(pid: int, kind: str) -> str:
     return os.readlink(f"/proc/{pid}/ns/{kind}")
 
 
-def programs() -> set[int]:
-    """Process ids of all programs on this machine."""
-    found = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if b"\0program\0" in (folder / "cmdline").read_bytes():
-                found.add(int(folder.name))
-        except OSError:  # ended meanwhile
-            continue
-    return found
-
-
-def asleep_below(pid: int) -> Callable[[], int]:
+def asleep_below(asker: subprocess.Popen[bytes]) -> Callable[[], int]:
     """The program's process, under the asker, the monitor and the tests' process, once it sleeps
     through a row of looks: the probe's program, which is there before it, does not."""
     looks: list[tuple[int, str, int]] = []
 
     def look() -> int:
-        found = programs() & set(descendants(pid))
+        assert asker.poll() is None, "who asked for the sandbox has ended"
+        found = [pid for pid in descendants(asker.pid) if runs_a_program(pid)]
         looks.extend((one, *state_and_ticks(one)) for one in found)
         same = len(looks) > 25 and len(set(looks[-25:])) == 1 and looks[-1][1] == "S"
         return looks[-1][0] if same else 0
 
     return look
+
+
+def runs_a_program(pid: int) -> bool:
+    try:
+        return b"\0program\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # ended meanwhile
+        return False
 
 
 def started(program: str) -> subprocess.Popen[bytes]:
