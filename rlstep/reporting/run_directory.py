@@ -175,7 +175,12 @@ class RunDirectory:
         """
         self.metrics.truncate_after(iteration)
         self.rollouts.truncate_after(iteration)
-        self.evaluations.truncate_after(iteration)
+        # An evaluation follows the checkpoint: one that was not measured happens again.
+        self.evaluations.truncate_after(iteration - (not self.evaluated(iteration)))
+
+    def evaluated(self, iteration: int) -> bool:
+        """Whether the metrics have an evaluation of that iteration."""
+        return any("time/evaluation" in row for row in self.metrics.of_iteration(iteration))
 
 
 def default_root() -> Path:

@@ -159,7 +159,7 @@ class Run:
         """The loop until its last iteration, or until the run is stopped."""
         self.state, self.saved_at = state, state.iteration
         self.seconds = float(state.counters.get("train_seconds", 0))
-        if state.iteration or await self._until_stopped(self._first_evaluation()):
+        if await self._until_stopped(self._evaluate_before(state.iteration)):
             started = time.monotonic() - self.seconds
             await self._until_stopped(self._iterate(state, started))
             self.seconds = time.monotonic() - started
@@ -217,14 +217,19 @@ class Run:
         else:
             self.saved_at = self.state.iteration
 
-    async def _first_evaluation(self) -> None:
-        with stage("first evaluation"):
-            await self._evaluate(0)
+    async def _evaluate_before(self, iteration: int) -> None:
+        """What stands before the next iteration: the first evaluation, or one by cadence that an
+        earlier life of the run did not get to after its checkpoint."""
+        if iteration == 0:
+            with stage("first evaluation"):
+                await self._evaluate(0)
+        elif iteration < self.config.iterations and _due(iteration, self.config.evaluation.every):
+            await self._evaluate(iteration)
 
     async def _evaluate(self, iteration: int) -> None:
         config = self.config.evaluation
         problems = self.prompts.evaluation[: config.problems or None]
-        if not problems:
+        if not problems or self.directory.evaluated(iteration):
             return
         started = time.monotonic()
         sampling = self.config.rollouts.sampling

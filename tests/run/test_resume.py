@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,56 +54,70 @@ def export(name: str, runs: Path, folder: Path, *arguments: str) -> dict[str, by
     return hub_folder(folder)
 
 
+def copied_as_if_killed(process: subprocess.Popen[str], run: Path, copy: Path) -> None:
+    """What is on disk while all processes of the run stand still is what a kill would leave."""
+    everyone = [process.pid, *(p.pid for p in descendants(process.pid))]
+    for pid in everyone:
+        os.kill(pid, signal.SIGSTOP)
+    shutil.copytree(run, copy, symlinks=True)
+    for pid in everyone:
+        os.kill(pid, signal.SIGCONT)
+
+
 def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    """Resumed from what a kill leaves on disk, beside the same run that went on. That one is killed
+    when it has done as much: of its processes nothing is left."""
     policy = make_policy(tmp_path / "policy")
-    runs = tmp_path / "runs"
-    exports = ("--export-every", "2")
-    with (
-        started(policy, runs, "--name", "killed", *exports) as process,
-        started(policy, runs, "--name", "whole", *exports) as other,
-    ):
-        wait_for_iteration(process, runs / "killed", 2)
+    whole, killed = tmp_path / "runs" / "tiny", tmp_path / "again" / "tiny"
+    arguments = "--iterations 5 --export-every 2 --evaluation.every 2".split()
+    with started(policy, whole.parent, *arguments) as process:
+        wait_for_iteration(process, whole, 2)
+        copied_as_if_killed(process, whole, killed)
+        wait_for_iteration(process, whole, 5)
         below = [p for p in descendants(process.pid) if p.name() not in LINGERING]
         process.send_signal(signal.SIGKILL)
         wait_for(gone(p.pid for p in below), "end of everything below")
-        printed = finish(other)
-    export("killed", runs, tmp_path / "of-the-killed")
-    with started(policy, runs, "--name", "killed", *exports, "--resume", "True") as process:
-        wait_for_iteration(process, runs / "killed", 3)
+        printed, _ = process.communicate()
+    with started(policy, killed.parent, *arguments, "--resume", "True") as process:
+        wait_for_iteration(process, killed, 3)
         talking = sockets(process.pid)
         finish(process)
     assert talking and not any(folder.exists() for folder in talking)
 
     # What is made of a checkpoint is what the run itself exports, killed or not.
-    of_both = [hub_folder(runs / n / "exports" / "iteration-000002") for n in ("whole", "killed")]
-    assert of_both[0] == of_both[1] != hub_folder(runs / "whole" / "export")
-    last = export("whole", runs, tmp_path / "last", "--iteration", "4")
-    assert last == hub_folder(runs / "whole" / "export") == hub_folder(runs / "killed" / "export")
+    of_both = [hub_folder(run / "exports" / "iteration-000004") for run in (whole, killed)]
+    assert of_both[0] == of_both[1] != hub_folder(killed / "export")
+    assert export("tiny", whole.parent, tmp_path / "4", "--iteration", "4") == of_both[0]
+    assert export("tiny", killed.parent, tmp_path / "5") == hub_folder(killed / "export")
     # Until the first iteration one line a stage; what libraries say is in a file for each role.
     start = printed[: printed.index("iteration 0/")].splitlines()
     assert [line for line in start if not re.match(r" *\d+\.\d s  |run /", line)] == []
     assert len(start) >= 7 and "first weight sync" in start[-1]
-    files = {file.name for file in (runs / "whole" / "log").iterdir()}
+    files = {file.name for file in (whole / "log").iterdir()}
     assert files == {"generator-0.log", "policy-0.log", "prm-0.log", "scorer-0.log"}
 
-    whole, killed = (records(runs / name, "metrics.jsonl") for name in ("whole", "killed"))
+    def recorded(file: str) -> list[list[dict[str, Any]]]:
+        """Of both runs, as far as both are whole."""
+        return [[r for r in records(run, file) if r["iteration"] <= 4] for run in (whole, killed)]
+
+    metrics = recorded("metrics.jsonl")
     exact = [  # everything but the clock
         name
-        for name in whole[1]
+        for name in metrics[0][1]
         if not name.startswith(("time/", "sync/")) and not name.endswith("seconds")
     ]
     assert "train/loss" in exact and "prm/loss" in exact
-    for one, other in zip(whole, killed, strict=True):
+    for one, other in zip(*metrics, strict=True):
         assert {n: one.get(n) for n in exact} == {n: other.get(n) for n in exact}
-    assert sum(record.get("train/updates", 0) for record in whole) >= 2, "nothing was trained"
+    assert sum(record.get("train/updates", 0) for record in metrics[0]) >= 2, "nothing was trained"
 
     # The probe was sampled before the kill, and is the same one after it.
     measured, again = (
-        {n: v for n, v in rows[-1].items() if n.startswith("prm/")} for rows in (whole, killed)
+        {n: v for n, v in rows[-1].items() if n.startswith("prm/")} for rows in metrics
     )
     assert measured == again and measured["prm/probe_chains"] > 0
 
-    rollouts = [records(runs / name, "rollouts.jsonl") for name in ("whole", "killed")]
+    rollouts = recorded("rollouts.jsonl")
     assert [r["rollout_id"] for r in rollouts[0]] == [r["rollout_id"] for r in rollouts[1]]
     assert [r["steps"] for r in rollouts[0]] == [r["steps"] for r in rollouts[1]]
 

@@ -39,11 +39,14 @@ CONFIG = small_config(
 class Records:
     """The reporter of a test."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: RunDirectory | None = None) -> None:
         self.records: list[dict[str, Any]] = []
+        self.directory = directory
 
     def iteration(self, record: dict[str, Any], groups: Any = ()) -> None:
         self.records.append(record)
+        if self.directory:
+            self.directory.metrics.append(record)
 
 
 def started(directory: RunDirectory, *scores: float) -> tuple[Run, FakeGenerator]:
@@ -134,7 +137,8 @@ async def lived(
     roles.generators = SimpleNamespace(recoveries=0)
     exported: list[str] = []
     run.roles = roles
-    reporter: Any = Records()
+    directory.truncate_after(state.iteration or -1)  # as a Reporter does
+    reporter: Any = Records(directory)
     reporter.add_to_summary = lambda **_: None
     run.reporter = reporter
 
@@ -167,6 +171,26 @@ async def test_a_stop_counts_in_every_evaluation(held: int, saved: list[int], tm
     state = found.state if found else RunState(iteration=0)
     again, summary = await lived(directory, None, state)
     assert summary["complete"] and again.state.iteration == 3
+    assert evaluated(directory) == [0, 1, 2, 3]
+    await lived(directory, None, again.state)  # as after a kill during the export
+    assert evaluated(directory) == [0, 1, 2, 3]
+
+
+def evaluated(directory: RunDirectory) -> list[int]:
+    """Iterations with an evaluation in the metrics; each has its completions once."""
+    found = [row["iteration"] for row in directory.metrics if "time/evaluation" in row]
+    completions = [row["iteration"] for row in directory.evaluations]
+    assert completions == [iteration for iteration in found for _ in PROMPTS.evaluation]
+    return found
+
+
+async def test_completions_of_an_evaluation_that_was_not_measured_are_made_again(tmp_path: Path):
+    """As after a kill between the two files."""
+    directory = RunDirectory.create(tmp_path, "run")
+    await lived(directory, 2, RunState(iteration=0))
+    directory.evaluations.append({"iteration": 2, "prompt_id": "half"})
+    await lived(directory, None, RunState(iteration=2))
+    assert evaluated(directory) == [0, 1, 2, 3]
 
 
 async def test_a_stop_before_the_first_evaluation_counts(tmp_path: Path):
@@ -188,5 +212,6 @@ async def test_evaluated_completions_are_written(tmp_path: Path):
     assert {row["prompt_id"] for row in rows} == {p.prompt_id for p in PROMPTS.evaluation[:6]}
     wanted = {"rollout_id", "prompt", "steps", "answer", "reference", "verdict", "first_error"}
     assert wanted <= set(rows[0]) and rows[0]["first_error"] == 0
+    directory.metrics.append({"iteration": 0, "time/evaluation": 1.0})
     directory.truncate_after(0)
     assert len(list(directory.evaluations)) == 6
