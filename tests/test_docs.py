@@ -56,7 +56,7 @@ def test_the_tool_of_the_page_answers(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "path", [str(ROOT / "recipes"), *sys.path])
     conversing = load_recipe(str(tmp_path / "my_tool_example.py")).rollouts.conversing
     assert conversing is not None
-    conversing.environment.check()
+    conversing.environment.check(5.0)
     for letter, answer in (("r", "3"), ("rr", "error: letter must be one letter")):
         arguments = f'{{"word": "strawberry", "letter": "{letter}"}}'
         call = f'<tool_call>{{"name": "letters", "arguments": {arguments}}}</tool_call>'

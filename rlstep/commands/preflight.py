@@ -136,6 +136,7 @@ def _place(config: Config, root: Path, prompts: PromptSet | None) -> str:
         check_new(root, config.name)
         return f"{root / config.name}, a new one"
     directory = RunDirectory.reopen(root, config.name)
+    directory.hold().close()  # refuses a run that is under way
     saved = preparing.resume_point(config, directory, prompts)
     if saved is None:
         return f"{directory.path} has no checkpoint: it starts over"

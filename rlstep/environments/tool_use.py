@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import isfinite
 from typing import Any, ClassVar
 
 from rlstep.checks import at_least
@@ -60,11 +60,11 @@ class ToolUse(Environment):
         """`seed` is not used: tools are asked by their arguments alone."""
         return _Using(self, prompt)
 
-    def check(self) -> None:
+    def check(self, deadline_s: float) -> None:
         """Raises: ValueError: says which tool cannot work, or which two have one name."""
-        answering.check(self.tools)
+        answering.check(self.tools, deadline_s)
         if self.verifier is not None:
-            self.verifier.check(inf)  # the deadline is that of the whole turn
+            self.verifier.check(deadline_s)
 
 
 @dataclass

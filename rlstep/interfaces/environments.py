@@ -52,8 +52,11 @@ class Environment(ABC):
             seed: 48 bits; of all randomness in the episode. Rollouts of one group have the same.
         """
 
-    def check(self) -> None:  # noqa: B027  # most need nothing
+    def check(self, deadline_s: float) -> None:  # noqa: B027  # most need nothing
         """Refuse to work where it cannot: asked before a run, and in every process it runs in.
+
+        Args:
+            deadline_s: after so long a turn is ended with its process, and is a Failure.
 
         Raises:
             ValueError: what is missing, or the field and its nearest valid value.

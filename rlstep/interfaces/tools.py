@@ -33,8 +33,11 @@ class Tool(ABC):
                 call counts as broken. Anything else that is raised is a Failure of the rollout.
         """
 
-    def check(self) -> None:  # noqa: B027  # most need nothing
+    def check(self, deadline_s: float) -> None:  # noqa: B027  # most need nothing
         """Refuse to work where it cannot: asked before a run, and in every process it runs in.
+
+        Args:
+            deadline_s: after so long a call is ended with its process, and is a Failure.
 
         Raises:
             ValueError: what is missing, or the field and its nearest valid value.

@@ -138,7 +138,7 @@ def check_conversations(config: Config, tokenizer: Tokenizer) -> None:
     """
     if (conversing := config.rollouts.conversing) is not None:
         spec_of(conversing.environment, "environment")
-        conversing.environment.check()
+        conversing.environment.check(config.scorer.deadline_s)
         conversing.format.between(tokenizer, conversing.sampling.stop_token_ids)
 
 

@@ -77,8 +77,11 @@ def _validator(kind: type[Tool]) -> Any:
     return Draft202012Validator({"additionalProperties": False, **kind.parameters})
 
 
-def check(tools: Sequence[Tool]) -> None:
+def check(tools: Sequence[Tool], deadline_s: float) -> None:
     """Refuse tools that cannot work, or cannot be told apart.
+
+    Args:
+        deadline_s: see `Tool.check`.
 
     Raises:
         ValueError: says which, and why.
@@ -101,4 +104,4 @@ def check(tools: Sequence[Tool]) -> None:
             raise ValueError(f"{kind}.parameters is no JSON schema: {error.message}") from error
         if tool.parameters.get("type") != "object":
             raise ValueError(f"{type(tool).__name__}.parameters must be of type 'object'")
-        tool.check()
+        tool.check(deadline_s)

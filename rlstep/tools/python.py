@@ -10,6 +10,7 @@ from rlstep.checks import at_least, between
 from rlstep.interfaces import Tool
 from rlstep.scoring.programs.remote_sandbox import check_url, run_remotely
 from rlstep.scoring.programs.sandbox import (
+    MARGIN_S,
     Ending,
     Job,
     Limits,
@@ -80,8 +81,14 @@ class Python(Tool):
         if self.url:
             check_url("python.url", self.url)
 
-    def check(self) -> None:
-        """Raises: SandboxUnavailable: no isolation here, or a remote sandbox that does not work."""
+    def check(self, deadline_s: float) -> None:
+        """See `Tool.check`.
+
+        Raises:
+            SandboxUnavailable: no isolation here, or a remote sandbox that does not work.
+            ValueError: a program may take longer than the call that runs it.
+        """
+        at_least("scorer.deadline_s (for python)", deadline_s, self.seconds + MARGIN_S)
         if not self.url and probe().isolation is None:
             raise SandboxUnavailable(
                 f"python runs what a model wrote, and this machine offers {probe()}; allow user"

@@ -61,7 +61,7 @@ class Retrieval(Tool):
         positive("retrieval.k1", self.k1)
         between("retrieval.b", self.b, 0.0, 1.0)
 
-    def check(self) -> None:
+    def check(self, deadline_s: float) -> None:
         """Raises: ValueError: there is no text in the folder, or a file that is no UTF-8."""
         if not self._index.passages:
             kinds = " or ".join(_KINDS)

@@ -168,6 +168,7 @@ async def test_a_run_under_way_is_neither_resumed_nor_written_over(
     first = prepare(config)
     for options, message in (
         (["--resume", "True"], "run name: {root}/small is under way, as process "),
+        (["--resume", "True", "--dry-run"], "run name: {root}/small is under way, as process "),
         ([], "run name: {root}/small exists; resume it with --resume True, or take another name"),
     ):
         assert await in_thread(lambda options=options: run_recipe(lambda: config, options)) == 2

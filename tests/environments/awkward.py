@@ -46,7 +46,7 @@ class Undecided(Awkward):
 
 @dataclass(frozen=True, kw_only=True)
 class Broken(Awkward):
-    def check(self) -> None:
+    def check(self, deadline_s: float) -> None:
         raise ValueError("environment.largest is 99; the engine room is flooded")
 
 

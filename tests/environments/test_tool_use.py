@@ -175,11 +175,11 @@ def test_what_is_refused():
         ((Retrieval(folder="/nowhere/at/all"),), r"retrieval\.folder is '/nowhere/at/all'"),
     ):
         with pytest.raises(ValueError, match=why):
-            ToolUse(tools=tools).check()
+            ToolUse(tools=tools).check(5.0)
     for field, value in (("longest", 0), ("call_reward", float("nan"))):
         with pytest.raises(ValueError, match=rf"environment\.{field} is {value}"):
             replace(TOOLS, **{field: value})  # type: ignore[arg-type]
-    TOOLS.check()
+    TOOLS.check(5.0)
 
 
 @dataclass(frozen=True, kw_only=True)

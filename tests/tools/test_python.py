@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from rlstep.environments.tool_use import ToolUse
 from rlstep.scoring.programs.sandbox import Isolation, Limits, Probe, SandboxUnavailable, probe
 from rlstep.tools import python
 from rlstep.tools.python import Python
@@ -74,10 +75,19 @@ def test_a_machine_without_isolation_is_refused(monkeypatch: pytest.MonkeyPatch)
     nothing = Probe(isolation=None, refused={Isolation.NAMESPACES: "not allowed"})
     monkeypatch.setattr(python, "probe", lambda: nothing)
     with pytest.raises(SandboxUnavailable, match=r"namespaces: not allowed.*python\.url"):
-        Python().check()
+        Python().check(5.0)
     monkeypatch.undo()
     with pytest.raises(SandboxUnavailable, match=r"python\.url: http://127\.0\.0\.1:9: Connection"):
-        Python(url="http://127.0.0.1:9").check()
+        Python(url="http://127.0.0.1:9").check(5.0)
+
+
+@needs_isolation
+def test_a_program_ends_before_the_turn_that_runs_it():
+    Python(seconds=3.0).check(5.0)
+    told = r"scorer\.deadline_s \(for python\) is 5\.0; the smallest valid value is 5\.1"
+    for check in (Python(seconds=3.1).check, ToolUse(tools=(Python(seconds=3.1),)).check):
+        with pytest.raises(ValueError, match=told):
+            check(5.0)
 
 
 @pytest.mark.parametrize(

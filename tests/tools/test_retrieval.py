@@ -60,10 +60,10 @@ def test_what_is_refused(folder: Path, tmp_path: Path):
         Retrieval(folder="texts")
     for name in ("none", "below/empty"):
         with pytest.raises(ValueError, match=r"no \.txt or \.md file holds a word"):
-            Retrieval(folder=str(tmp_path / name)).check()
+            Retrieval(folder=str(tmp_path / name)).check(5.0)
     for field, wrong in (("results", 0), ("k1", 0.0), ("b", 1.5)):
         with pytest.raises(ValueError, match=rf"retrieval\.{field} is {wrong}"):
             Retrieval(folder=str(folder), **{field: wrong})  # type: ignore[arg-type]
     (folder / "z.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match=r"z\.txt is no UTF-8"):
-        Retrieval(folder=str(folder)).check()
+        Retrieval(folder=str(folder)).check(5.0)

@@ -88,7 +88,7 @@ class _Process(asyncio.Protocol):
     def gone(self) -> bool:
         return self.killed or self._lost is not None
 
-    async def load(self, spec: str) -> None:
+    async def load(self, spec: str, deadline_s: float) -> None:
         """Have it make the environment.
 
         Raises:
@@ -97,7 +97,7 @@ class _Process(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_connection(lambda: self, sock=self._ours)
         try:
-            answer = await self.ask({"environment": spec}, _START_S)
+            answer = await self.ask({"environment": spec, "deadline_s": deadline_s}, _START_S)
         except TimeoutError as error:
             raise _Unstarted(f"not ready after {_START_S} s") from error
         except (_Ended, _Unblamed) as error:
@@ -328,7 +328,7 @@ class EnvironmentPool:
 
     async def new_process(self) -> _Process:
         process = _Process(self.threads, self._memory_mb)
-        await process.load(self._spec)
+        await process.load(self._spec, self._deadline_s)
         return process
 
     def pids(self) -> list[int]:

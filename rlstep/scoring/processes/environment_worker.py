@@ -184,7 +184,7 @@ def main(arguments: list[str]) -> None:
     first = json.loads(lines.readline())
     try:
         environment = decode(json.loads(first["environment"]))
-        environment.check()
+        environment.check(first["deadline_s"])
     except Exception as error:
         answers.put({"call": first["call"], "failure": f"{type(error).__name__}: {error}"})
         send()

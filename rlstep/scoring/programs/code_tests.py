@@ -12,6 +12,7 @@ from rlstep.checks import at_least
 from rlstep.interfaces import Verifier
 from rlstep.scoring.programs.remote_sandbox import check_url, run_remotely
 from rlstep.scoring.programs.sandbox import (
+    MARGIN_S,
     Ending,
     Isolation,
     Job,
@@ -31,8 +32,6 @@ _FUTURE = re.compile(
     r"^from[ \t]+__future__[ \t]+import[ \t]*(?:\([^()]*\))?(?:\\\n|[^\n\\])*\n", re.MULTILINE
 )
 _PYTHON = ("", "python", "py", "python3")
-_MARGIN_S = 2.0
-"""Of the deadline of a verifier's process over a program's, for starting and ending a sandbox."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +108,7 @@ class CodeTests(Verifier):
                 remote sandbox does not work.
             ValueError: a limit is more than the verifier's process has; names the field.
         """
-        at_least("scorer.deadline_s (for code_tests)", deadline_s, self.seconds + _MARGIN_S)
+        at_least("scorer.deadline_s (for code_tests)", deadline_s, self.seconds + MARGIN_S)
         if self.url:
             try:
                 run_remotely(self.url, _TRIVIAL, self._limits())

@@ -35,6 +35,8 @@ from typing import Any
 from rlstep.checks import at_least, between
 from rlstep.scoring.programs.sandbox_filter import seccomp_filter
 
+MARGIN_S = 2.0
+"""Of a deadline over the program's own, for starting and ending a sandbox within it."""
 _START_S = 60.0
 """Longest time for a sandbox to start its program, which is no time of the program's."""
 _GRACE_S = 60.0
