@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from rlstep.cli import load_recipe, run_recipe
+from rlstep.cli import load_recipe, look, run_recipe
+from rlstep.running import resuming
 from rlstep.testing.small import small_prompt
 from rlstep.types import Action
+from tests.actors.families import FAMILIES
+from tests.reporting.recorded import record_run
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -101,6 +104,48 @@ def test_commands_are_valid(
         lambda: load_recipe(recipe), [*options, "--dry-run"], evaluate_only=verb == "eval"
     )
     assert status == 0, capsys.readouterr().err
+
+
+LOOKING = sorted(
+    {
+        command
+        for text in TEXTS.values()
+        for command in re.findall(r"`(rlstep (?:show|report|list) [^`\n]+)`", text)
+    }
+)
+
+
+@pytest.mark.parametrize("command", LOOKING)
+def test_commands_that_start_nothing_work(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With every option that the page says they have."""
+    monkeypatch.setenv("RLSTEP_RUN_DIR", str(tmp_path))
+    run = record_run(tmp_path, evaluated=True)
+    values = {"RUN": run.name, "NAME": run.name, "N": "3", "ID": "held-1", "ROOM": "losses"}
+    _, verb, *words = shlex.split(re.sub(r"[\[\]]|\.\.\.", "", command))
+    assert look(verb, [values.get(word, word) for word in words]) == 0, capsys.readouterr().err
+
+
+def test_there_are_commands_to_look_with() -> None:
+    assert {command.split()[1] for command in LOOKING} == {"show", "report", "list"}
+
+
+def test_the_families_of_the_readme_are_those_that_are_tried() -> None:
+    table = TEXTS["README.md"].partition("| family | seen |")[2].partition("\n\n")[0]
+    names = re.findall(r"^\| ([^|-][^|]*?) \|", table, re.MULTILINE)
+    written = {re.sub(r"[ -]", "", name).lower() for row in names for name in row.split(", ")}
+    assert written == {family.lower() for family in FAMILIES}
+
+
+def test_what_may_not_change_on_resume_is_named() -> None:
+    table = TEXTS["resume.md"].partition("is refused, by name")[2].partition("\n\n")[0]
+    refused = " ".join(row.split("|")[2] for row in table.splitlines()[2:])
+    for field in (*resuming._RUN, *resuming._LEARNER, *resuming._ADAPTERS):
+        assert field.removeprefix("model.") in refused, field
 
 
 def test_the_metrics_are_made() -> None:

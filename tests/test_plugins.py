@@ -194,9 +194,16 @@ def right_first(prefix: str, child: int, seed: int) -> str:
     return "2+3=5\n#5" if child == 0 else "2+3=9\n#9"
 
 
-async def looped(**fields: Any) -> list[int]:
+class _Everything:
+    def __contains__(self, _: object) -> bool:
+        return True
+
+    __iter__ = __len__ = None
+
+
+async def looped(scorer: FakeScorer | None = None, **fields: Any) -> list[int]:
     config = small_config(**fields)
-    roles = FakeRoles(config, FakeGenerator(right_first), FakeScorer())
+    roles = FakeRoles(config, FakeGenerator(right_first), scorer or FakeScorer())
     done = []
     with naming_plugins():
         prompts = small_prompts(6)
@@ -231,6 +238,13 @@ async def test_what_cannot_be_replaced_ends_the_run_by_name(
 async def test_a_labeller_that_raises_on_everything_ends_the_run_by_name():
     with pytest.raises(PlugInError, match=r"odd failed for 4 of 4 \(4 crashed\); first: Odd: Key"):
         await looped(labellers=(Odd(how="raise"),))
+
+
+async def test_a_verifier_that_fails_on_everything_ends_the_run_by_name():
+    everything: Any = _Everything()
+    with pytest.raises(PlugInError, match=r"outcome failed for 4 of 4 \(4 timeout\)"):
+        await looped(FakeScorer(timeouts=everything))
+    assert await looped(FakeScorer(timeouts=everything), max_failed_scores=1.0) == [1, 2, 3]
 
 
 async def test_all_of_them_may_fail_where_a_run_says_so():

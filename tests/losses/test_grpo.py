@@ -26,6 +26,14 @@ def test_one_token_with_kl_worked_by_hand():
     assert gradient[0, 1].item() == pytest.approx(-1.0 + 0.04 * 0.393469, abs=1e-7)
 
 
+def test_a_group_without_signal_feels_the_kl():
+    """Its advantages are 0, and its tokens are of the mean: the penalty alone is left."""
+    rows = [[0.0, 0.5]]
+    out, gradient = run(Grpo(), one_token(0.0), rows, old_logprobs=rows)
+    assert out.loss.item() == pytest.approx(0.04 * 0.106531, abs=1e-7)
+    assert gradient[0, 1].item() == pytest.approx(0.04 * 0.393469, abs=1e-7)
+
+
 def test_ragged_masked_sequence_mean_worked_by_hand():
     # ref = policy, so no KL. Gains (1 + 1.1) / 2 = 1.05 and -1.8: mean -0.375. Gradients
     # -rho A / (2 tokens * 2 sequences), and 0.9 * 2 / (1 token * 2 sequences) = 0.9.

@@ -14,6 +14,7 @@ import pytest
 from rlstep.config import EvaluationConfig, LearnerConfig, ModelConfig
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.measuring.monitors import Monitors, Thresholds
+from rlstep.reporting.disk import DiskFull
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.running.checkpoint import Checkpoints, RunState
@@ -121,16 +122,27 @@ class Held(FakeGenerator):
 
 
 async def lived(
-    directory: RunDirectory, held: int | None, state: RunState, **fields: Any
+    directory: RunDirectory,
+    held: int | None,
+    state: RunState,
+    full_at: int | None = None,
+    **fields: Any,
 ) -> tuple[Run, dict[str, Any]]:
-    """A run of three iterations with an evaluation after each; stopped in the held one."""
+    """A run of three iterations with an evaluation after each; stopped in the held one. The disk is
+    full when the checkpoint of iteration `full_at` is written."""
     config = small_config(task=TASK, evaluation=EvaluationConfig(every=1), **fields)
     generator = Held(held)
     run = Run(config, TOKENIZER, PROMPTS, directory, Checkpoints(directory.checkpoints), None)
     roles: Any = FakeRoles(config, generator, FakeScorer())
     roles.between_updates = asyncio.Event()
     roles.between_updates.set()
-    roles.save = lambda folder: asyncio.sleep(0, (folder / "weights").write_text("w"))
+
+    async def save(folder: Path) -> None:
+        (folder / "weights").write_text("w")
+        if run.state.iteration == full_at:
+            raise DiskFull(folder, 1)
+
+    roles.save = save
     roles.policy = SimpleNamespace(export=lambda path: asyncio.sleep(0, exported.append(path)))
     roles.scorer.versions = {}
     roles.sync = SimpleNamespace(max_parity_error=0.0)
@@ -191,6 +203,20 @@ async def test_completions_of_an_evaluation_that_was_not_measured_are_made_again
     directory.evaluations.append({"iteration": 2, "prompt_id": "half"})
     await lived(directory, None, RunState(iteration=2))
     assert evaluated(directory) == [0, 1, 2, 3]
+
+
+async def test_a_run_goes_on_after_a_checkpoint_that_found_the_disk_full(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """And the next one is made."""
+    directory = RunDirectory.create(tmp_path, "run")
+    run, summary = await lived(
+        directory, None, RunState(iteration=0), full_at=2, checkpoint_every=1
+    )
+    assert summary["complete"] and run.state.iteration == run.saved_at == 3
+    kept = sorted(path.name for path in directory.checkpoints.iterdir())
+    assert kept == ["iteration-000001", "iteration-000003"]
+    assert "'; the run goes on, and the next checkpoint is tried again" in caplog.text
 
 
 async def test_a_stop_before_the_first_evaluation_counts(tmp_path: Path):
