@@ -21,7 +21,7 @@ CASES: list[tuple[str, dict[str, object], tuple[str, ...]]] = [
     ("Llama", {"tied": True}, ()),
     *[(family, {"tied": False}, ()) for family in ("GPT2", "Falcon")],
     *[(family, {"dtype": "bfloat16"}, ()) for family in ("Qwen2", "GPT2")],
-    ("Llama", {}, ("--policy.model.lora.rank", "4")),
+    *[(family, {}, ("--policy.model.lora.rank", "4")) for family in ("Llama", "Mistral")],
 ]
 FLAGS = {
     "Gemma2": ("--policy.model.attention", "eager"),  # 'sdpa' leaves its soft cap out
