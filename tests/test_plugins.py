@@ -198,8 +198,6 @@ class _Everything:
     def __contains__(self, _: object) -> bool:
         return True
 
-    __iter__ = __len__ = None
-
 
 async def looped(scorer: FakeScorer | None = None, **fields: Any) -> list[int]:
     config = small_config(**fields)
