@@ -78,7 +78,7 @@ VARIANTS: list[Loss] = [
 ]
 """Settings that keep the laws of every loss, and not all that their class declares."""
 every_loss = pytest.mark.parametrize("loss", LOSSES + VARIANTS, ids=repr)
-few = settings(max_examples=6 if settings().derandomize else 100)  # of hundreds of plug-ins
+few = settings(max_examples=3 if settings().derandomize else 100)  # of hundreds of plug-ins
 
 # --- random cases --------------------------------------------------------------------------------
 

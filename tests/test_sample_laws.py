@@ -142,7 +142,7 @@ every_builder = pytest.mark.parametrize("builder", BUILDERS, ids=repr)
 every_advantage = pytest.mark.parametrize(
     "builder", [b for b in BUILDERS if b.makes is AdvantageSamples], ids=repr
 )
-few = settings(max_examples=6 if settings().derandomize else 100)  # of hundreds of plug-ins
+few = settings(max_examples=3 if settings().derandomize else 100)  # of hundreds of plug-ins
 
 # --- random groups -------------------------------------------------------------------------------
 

@@ -64,6 +64,7 @@ def copied_as_if_killed(process: subprocess.Popen[str], run: Path, copy: Path) -
         os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     """Resumed from what a kill leaves on disk, beside the same run that went on. That one is killed
     when it has done as much: of its processes nothing is left."""

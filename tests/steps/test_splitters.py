@@ -106,6 +106,7 @@ def test_steps_partition_any_completion(splitter, pieces):
 
 @every_splitter
 @both_tokenizers
+@settings(max_examples=25)
 @given(pieces=PIECES)
 def test_steps_partition_real_tokens(make, splitter, pieces):
     assert_partition(splitter, tokenized(make(), "".join(pieces)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlstep.commands.catalog import plugins
@@ -240,6 +240,7 @@ COUNTS = st.lists(
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=repr)
+@settings(max_examples=25)
 @given(COUNTS)
 def test_targets_are_probabilities_and_nothing_comes_of_nothing(view: LabelView, counts):
     n, k = ([pair[i] for pair in counts] for i in (0, 1))
@@ -261,6 +262,7 @@ def test_one_more_correct_continuation_never_lowers_a_target(view: LabelView, co
 
 
 @pytest.mark.parametrize("view", PER_STEP, ids=repr)
+@settings(max_examples=25)
 @given(COUNTS, st.randoms())
 def test_permuting_steps_permutes_labels(view: LabelView, counts, random: Any):
     order = random.sample(range(1, len(counts)), len(counts) - 1)
