@@ -45,6 +45,9 @@ class OutcomeScore:
     """The answer as it was read from the completion, '' if there was none."""
     votes: Votes | None = None
     """None where no judge was asked."""
+    grade: float | None = None
+    """How good the answer is, in [0, 1], where a verifier knows more than right and wrong; see
+    `Grades`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

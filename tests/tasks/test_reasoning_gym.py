@@ -1,11 +1,16 @@
 """ReasoningGym and its verifier against the real package; skipped, saying so, without it."""
 
+import contextlib
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from rlstep.scoring.answers.reasoning_gym_answer import (
+    _GUARD,
     EVALUATES,
     Entry,
     EvaluatesText,
@@ -13,7 +18,7 @@ from rlstep.scoring.answers.reasoning_gym_answer import (
     make_dataset,
 )
 from rlstep.scoring.processes.verifier_pool import VerifierPool
-from rlstep.tasks.reasoning_gym import ReasoningGym, Source, _shares
+from rlstep.tasks.reasoning_gym import HASH_SEEDED, ReasoningGym, Source, _shares
 from rlstep.types import Failure, Verdict
 from tests.real_tokenizers import byte_level_tokenizer
 
@@ -23,6 +28,16 @@ TWELVE = (
     "basic_arithmetic chain_sum gcd lcm leg_counting letter_counting number_format"
     " power_function prime_factorization products simple_equations spell_backward"
 ).split()
+
+
+MAKE = """
+import json, sys
+from rlstep.tasks.reasoning_gym import ReasoningGym, Source
+from tests.real_tokenizers import byte_level_tokenizer
+task = ReasoningGym(sources=(Source(dataset=sys.argv[1]),), train=3, evaluation=3)
+made = task.load(byte_level_tokenizer(), 10_000)
+print(json.dumps([p.answer for p in (*made.train, *made.evaluation)]))
+"""
 
 
 def load(*sources, longest=10_000, **fields):
@@ -79,6 +94,40 @@ def test_a_part_of_a_score_is_not_correct():
     assert not ReasoningGymAnswer().verify(f"<answer>{said}</answer>", entry.answer()).value
 
 
+def test_the_graders_own_number_stands_beside_the_verdict():
+    dataset = make_dataset("gcd", None, {}, 0, 1)
+    entry = Entry(dataset="gcd", level=None, config={}, item=dataset[0])
+    right = dataset[0]["answer"]
+    graded = [
+        ReasoningGymAnswer().verify(text, entry.answer())
+        for text in (f"<answer>{right}</answer>", f"<answer>it is {right}</answer>", right)
+    ]
+    assert [o.grade for o in graded] == [1.0, pytest.approx(len(right) / (6 + len(right))), 0.0]
+    assert [o.value for o in graded] == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["isomorphic_strings", "ransom_note"])
+def test_what_a_seed_does_not_fix_needs_one_hash_seed(name, monkeypatch):
+    """The items are those of a process with this hash seed, so this test makes none itself."""
+    for value in ("random", "1", None):
+        if value is None:
+            monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+        else:
+            monkeypatch.setenv("PYTHONHASHSEED", value)
+        with pytest.raises(ValueError, match="start with PYTHONHASHSEED=0 in the environment"):
+            load(Source(dataset=name), train=1, evaluation=1)
+    made = [
+        subprocess.run(
+            [sys.executable, "-c", MAKE, name],
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert made[0] == made[1] and json.loads(made[0])
+
+
 def test_the_seed_and_the_numbers_decide_the_problems():
     sources = Source(dataset="gcd"), Source(dataset="lcm")
     first, again = (load(*sources, train=20, evaluation=10) for _ in range(2))
@@ -130,12 +179,15 @@ def test_levels_and_fields_reach_the_data_set():
         (Source(dataset="gcd", config={"seed": 1}), "config has 'seed'"),
         (Source(dataset="gcd", config={"min_numbers": 0}), "sources.0 \\('gcd'\\) is refused"),
         (Source(dataset="graph_color"), "JSON has only strings as keys"),
+        (Source(dataset="list_functions"), "makes other items, whatever the seed"),
+        *[(Source(dataset=name), "PYTHONHASHSEED=0") for name in sorted(HASH_SEEDED - EVALUATES)],
         (Source(dataset="rearc"), "knows its own answer no more"),
         (Source(dataset="gcd", level=99), "level is 99; the largest valid value is"),
         *[(Source(dataset=name), "evaluates texts as Python") for name in sorted(EVALUATES)],
     ],
 )
-def test_refused_by_name(source, words):
+def test_refused_by_name(source, words, monkeypatch):
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     with pytest.raises(ValueError, match=words):
         load(source, train=1, evaluation=1)
 
@@ -220,3 +272,22 @@ async def test_in_the_pool_a_data_set_that_evaluates_is_a_failure_not_a_zero():
     with VerifierPool(ReasoningGymAnswer(), workers=1, deadline_s=60.0) as pool:
         (outcome,) = await pool.verify([("<answer>1 + 1</answer>", entry.answer(), {})])
     assert isinstance(outcome, Failure) and "EvaluatesText" in outcome.detail
+
+
+@pytest.mark.slow
+def test_the_graders_that_evaluate_are_those_that_are_refused():
+    """Each grades sums and its own answer. What counts is whether it makes code from a text, which
+    does not run; one that asks first what the answer looks like may not come to it with a sum."""
+    from reasoning_gym.factory import DATASETS  # pyright: ignore[reportMissingImports]
+
+    evaluating = set()
+    for name in sorted(DATASETS.keys() - {"composite"}):
+        dataset = make_dataset(name, None, {}, 0, 3)
+        for item in (dataset[i] for i in range(3)):
+            for said in ("1 + 1", "[1, 2]", str(item["answer"])):
+                try:
+                    with _GUARD, contextlib.suppress(Exception):
+                        dataset.score_answer(said, item)
+                except EvaluatesText:
+                    evaluating.add(name)
+    assert evaluating == EVALUATES

@@ -82,8 +82,9 @@ def make_dataset(name: str, level: int | None, config: dict[str, Any], seed: int
 class ReasoningGymAnswer(Verifier):
     """Grades what a regular expression finds last, by the grader of the entry's data set.
 
-    Correct is a full score and nothing less. A completion without an answer is unparsable, and so
-    is one whose answer `max_tokens` cut off. The reference answer is `Entry.answer()`.
+    Correct is a full score and nothing less; the grader's own number is the outcome's `grade`. A
+    completion without an answer is unparsable, with a grade of 0, and so is one whose answer
+    `max_tokens` cut off. The reference answer is `Entry.answer()`.
     """
 
     pattern: str = r"(?s)<answer>(.*?)</answer>"
@@ -111,10 +112,16 @@ class ReasoningGymAnswer(Verifier):
         found = re.findall(self.pattern, said) if said is not None else []
         extracted = found[-1].strip() if found else ""
         if not extracted or (finish_reason == "length" and cut_off(text, found[-1])):
-            return OutcomeScore(value=0.0, verdict=Verdict.UNPARSABLE, extracted=extracted)
-        correct = self.grade(extracted, answer) == 1.0
-        verdict = Verdict.CORRECT if correct else Verdict.WRONG
-        return OutcomeScore(value=float(correct), verdict=verdict, extracted=extracted)
+            return OutcomeScore(
+                value=0.0, verdict=Verdict.UNPARSABLE, extracted=extracted, grade=0.0
+            )
+        grade = self.grade(extracted, answer)
+        return OutcomeScore(
+            value=float(grade == 1.0),
+            verdict=Verdict.CORRECT if grade == 1.0 else Verdict.WRONG,
+            extracted=extracted,
+            grade=grade,
+        )
 
     def grade(self, extracted: str, answer: str) -> float:
         """The grader's own number for an answer, in [0, 1]. Raises as `verify`."""

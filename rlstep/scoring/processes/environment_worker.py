@@ -57,7 +57,8 @@ class Episodes:
                 return {}
             return self._observe(call["episode"], call)
         except (Exception, SystemExit) as error:
-            self._live.pop(call["episode"], None)
+            with contextlib.suppress(Exception):  # what was raised first is what is told
+                self._close(call["episode"])
             owner = owner_of(error) or self._environment
             return {"failure": "crashed", "detail": described(error, owner)}
 

@@ -277,6 +277,4 @@ class VerifierPool:
 def _outcome(answer: dict[str, Any]) -> Outcome:
     if "error" in answer:
         return Failure(reason="crashed", detail=answer["error"])
-    return OutcomeScore(
-        value=answer["value"], verdict=Verdict(answer["verdict"]), extracted=answer["extracted"]
-    )
+    return OutcomeScore(**{**answer, "verdict": Verdict(answer["verdict"])})

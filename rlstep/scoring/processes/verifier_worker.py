@@ -45,7 +45,14 @@ def _answer(verifier: Verifier, text: str, answer: str, asked: dict[str, Any]) -
         return {"error": f"verify returned an OutcomeScore of {', '.join(kinds)}"}
     if score.value != (score.verdict is Verdict.CORRECT):
         return {"error": f"verify returned value {score.value} for verdict {score.verdict!r}"}
-    return {"value": float(score.value), "verdict": score.verdict, "extracted": score.extracted}
+    if score.grade is not None and not 0.0 <= score.grade <= 1.0:
+        return {"error": f"verify returned a grade of {score.grade}, not in [0, 1]"}
+    return {
+        "value": float(score.value),
+        "verdict": score.verdict,
+        "extracted": score.extracted,
+        "grade": None if score.grade is None else float(score.grade),
+    }
 
 
 def main(arguments: list[str]) -> None:

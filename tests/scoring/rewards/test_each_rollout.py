@@ -15,6 +15,7 @@ from rlstep.commands.catalog import plugins
 from rlstep.interfaces import Labeller
 from rlstep.scoring.rewards.each_rollout import EachRollout
 from rlstep.scoring.rewards.format import Format
+from rlstep.scoring.rewards.grades import Grades
 from rlstep.scoring.rewards.language import Language
 from rlstep.scoring.rewards.repeated_ngrams import RepeatedNgrams
 from rlstep.scoring.rewards.repeated_steps import RepeatedSteps
@@ -27,6 +28,7 @@ from tests.builders import make_rollout
 
 MEMBERS: list[tuple[EachRollout, float, float]] = [
     (Format(), 0.0, 1.0),
+    (Grades(), 0.0, 1.0),
     (Language(scripts=("LATIN", "GREEK")), 0.0, 1.0),
     (RepeatedNgrams(n=2), -1.0, 0.0),
     (RepeatedSteps(), -1.0, 0.0),
@@ -56,6 +58,8 @@ def rollouts(draw: st.DrawFn) -> Rollout:
         outcome=draw(st.sampled_from([0.0, 1.0])),
         scores={"given": RolloutScore(value=draw(st.floats(0, 1)))},
     )
+    assert made.outcome is not None
+    made = made.with_scores(outcome=replace(made.outcome, grade=draw(st.floats(0, 1))))
     if draw(st.booleans()):
         return made
     return replace(made, completion=replace(made.completion, text=draw(st.text(max_size=40))))
