@@ -10,17 +10,20 @@ from typing import Any
 import pytest
 import torch
 
+from rlstep.environments.guess_number import GuessNumber
 from rlstep.interfaces import Task, Verifier
 from rlstep.scoring.answers.exact_answer import ExactAnswer
 from rlstep.tasks.arithmetic import AnswerLine, Arithmetic
+from rlstep.tasks.guess_number import NEWLINE, GuessNumberTask
 from rlstep.tasks.logic import ANSWER_LINE, Logic
 from rlstep.tasks.precedence import Precedence
-from rlstep.types import Verdict
+from rlstep.types import Action, Verdict
 
 POLICIES = Path(__file__).parents[1] / "recipes" / "policies"
 SHA256 = {
     "arithmetic": "7aeb1f5ecaf724d291c6b91a9f364c162431b4d1be506e6f673c5a805eebbb69",
     "logic": "2efcee3dd6a7376d5bab25f87dd29f1ebe1eeb20caa83320c81f8b68d2e408b3",
+    "guess_number": "01cc8fd60cd8b271c6af080364deb4b0d31d14ac165a13e52e7b2eb1fe5d7811",
     "arithmetic_tool": "e3c349813ca1aa63d2e66463c31164e4075545ddc23ca53b9145062399d0c012",
 }
 TASKS: dict[str, tuple[Any, Verifier]] = {
@@ -79,3 +82,38 @@ def test_a_quarter_of_the_logic_policys_solutions_is_right_throughout() -> None:
         for text, prompt in solutions("logic", task)
     ]
     assert sum(right) / len(right) == pytest.approx(0.28, abs=0.05)
+
+
+def test_the_share_of_games_that_the_guesser_wins() -> None:
+    """At temperature 1, with transformers alone, every range and number of the task once."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(POLICIES / "guess_number", padding_side="left")
+    model: Any = AutoModelForCausalLM.from_pretrained(POLICIES / "guess_number")
+    problems = GuessNumberTask().load(tokenizer, 64)
+    prompts = [*problems.train, *problems.evaluation]
+    games = [(p, GuessNumber(guesses=5).reset(p, 0), [p.text]) for p in prompts]
+    torch.manual_seed(0)
+    won = 0
+    while games:
+        batch = tokenizer(["".join(said) for *_, said in games], return_tensors="pt", padding=True)
+        with torch.no_grad():
+            out = model.generate(
+                **{name: batch[name] for name in ("input_ids", "attention_mask")},
+                max_new_tokens=4,
+                do_sample=True,
+                top_k=0,
+                eos_token_id=NEWLINE,
+            )
+        turns = tokenizer.batch_decode(out[:, batch["input_ids"].shape[1] :], True)
+        going = []
+        for game, turn in zip(games, turns, strict=True):
+            _, episode, said = game
+            text = turn.partition("\n")[0] + "\n"
+            seen = episode.observe(Action(text=text, token_ids=()))
+            said += [text, f"{seen.text}\n"]
+            won += seen.success is True
+            if not seen.done:
+                going.append(game)
+        games = going
+    assert won / len(prompts) == pytest.approx(0.45, abs=0.06)

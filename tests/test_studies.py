@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from recipes.studies import credit_assignment as study
+from recipes.studies import study_base, turn_credit
+from rlstep.advantages.assemble import AdvantageBuilder
+from rlstep.types import RolloutScore
 from tests.builders import make_group, make_rollout
 
 
@@ -60,9 +64,63 @@ def test_a_complete_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mon
     def run(command: list[str], **kwargs: object) -> None:
         commands.append(command)
 
-    monkeypatch.setattr(study.subprocess, "run", run)
+    monkeypatch.setattr(study_base.subprocess, "run", run)
     for name, complete in {"dpo-0": True, "dpo-1": False}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "summary.json").write_text(json.dumps({"complete": complete}))
-    study.run_all(study.Study(out=str(tmp_path), seeds=3, arms=("dpo",)))
+    study_base.run_all("study.py", str(tmp_path), ["dpo"], seeds=3, iterations=1)
     assert [command[command.index("--name") + 1] for command in commands] == ["dpo-1", "dpo-2"]
+
+
+# --- turns or trajectories -----------------------------------------------------------------------
+
+
+def test_both_ways_to_pay_turns_are_valid_runs_that_differ_in_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs = []
+    for arm in turn_credit.ARMS:
+        monkeypatch.setenv("STUDY_ARM", arm)
+        runs.append(turn_credit.config())
+    assert runs[0] != runs[1] == replace(runs[0], samples=runs[1].samples)
+
+
+def test_the_two_ways_to_pay_turns_worked_by_hand() -> None:
+    """Two games, of rewards (-1/2, 0) and (0, -1/4): each the other's baseline. As one sum both
+    guesses of the first have -1/2 + 1/4; as turns the second of them, which lost nothing, has the
+    1/4 that the other game lost there."""
+    games = [
+        make_rollout(name, [[1], [2]], outcome=0.0,
+                     scores={"environment": rewards, "return": RolloutScore(value=sum(rewards))})
+        for name, rewards in {"a": [-0.5, 0.0], "b": [0.0, -0.25]}.items()
+    ]  # fmt: skip
+    paid = {
+        arm: [column.tolist() for [credit] in [builder.advantages([make_group(*games)])]
+              for _, column in credit]
+        for arm, builder in turn_credit.ARMS.items()
+        if isinstance(builder, AdvantageBuilder)
+    }  # fmt: skip
+    assert paid == {
+        "trajectory": [[-0.25, -0.25], [0.25, 0.25]],
+        "turns": [[-0.25, 0.25], [0.25, -0.25]],
+    }
+
+
+def test_the_table_of_turns_worked_by_hand(tmp_path: Path) -> None:
+    """Won over the last two of three iterations: turns 0.5 and 0.9, trajectory 0.4 and 0.6; the
+    differences 0.1 and 0.3, mean 0.2, standard error 0.1."""
+    curves = {
+        "turns-0": (0.2, 0.4, 0.6),
+        "turns-1": (0.2, 0.8, 1.0),
+        "trajectory-0": (0.3, 0.4, 0.4),
+        "trajectory-1": (0.3, 0.6, 0.6),
+    }
+    for name, curve in curves.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps({"complete": True}))
+        rows = [{"rollout/accuracy": share, "rollout/tokens": 100} for share in curve]
+        (tmp_path / name / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    table = turn_credit.table(turn_credit.Study(out=str(tmp_path), seeds=2, last=2))
+    assert table["turns"]["won"] == pytest.approx(0.7) and table["turns"]["tokens"] == 300
+    assert table["trajectory"]["curve"] == pytest.approx([0.3, 0.5, 0.5])
+    assert turn_credit.difference(table) == pytest.approx((0.2, 0.1))

@@ -9,9 +9,7 @@ are evaluated on the same held-out ones, so differences are paired by seed.
 
 import json
 import os
-import shutil
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +19,7 @@ from typing import Any, ClassVar
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from arithmetic_base import SAMPLING, TASK, arithmetic, with_prm
+from studies.study_base import metric, run_all, standard_error, summary
 
 from rlstep.advantages.group import GroupAdvantages
 from rlstep.advantages.process import ProcessAdvantages
@@ -141,32 +140,6 @@ class Study:
     """Where to write the table as one object by arm."""
 
 
-def run_all(study: Study) -> None:
-    for seed in range(study.seeds):
-        for arm in study.arms:
-            run = Path(study.out) / f"{arm}-{seed}"
-            if _summary(run) is not None:
-                continue
-            shutil.rmtree(run, ignore_errors=True)  # one that was cut off
-            command = [sys.executable, "-m", "rlstep.cli", "train", __file__]
-            command += ["--name", run.name, "--run-dir", study.out, "--seed", str(seed)]
-            command += ["--iterations", str(study.iterations)]
-            subprocess.run(command, env={**os.environ, "STUDY_ARM": arm}, check=True)
-
-
-def _summary(run: Path) -> dict[str, Any] | None:
-    """Of a complete run."""
-    file = run / "summary.json"
-    summary = json.loads(file.read_text()) if file.exists() else {"complete": False}
-    return summary if summary["complete"] else None
-
-
-def _while_training(run: Path) -> float:
-    """Mean accuracy of the sampled rollouts over all iterations: how soon a method learns."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return statistics.mean(row["rollout/accuracy"] for row in rows if "rollout/accuracy" in row)
-
-
 def table(study: Study) -> dict[str, dict[str, float]]:
     """Mean accuracy at the end and while training, each with its standard error over seeds, and the
     paired difference of the first to outcome DPO's with its own."""
@@ -174,27 +147,23 @@ def table(study: Study) -> dict[str, dict[str, float]]:
     rows: dict[str, dict[str, float]] = {}
     for arm in study.arms:
         runs = [Path(study.out) / f"{arm}-{seed}" for seed in range(study.seeds)]
-        done = [summary for run in runs if (summary := _summary(run)) is not None]
-        sampled = np.array([_while_training(run) for run in runs])
-        ends[arm] = np.array([summary["eval_accuracy_end"] for summary in done])
+        done = [found for run in runs if (found := summary(run)) is not None]
+        sampled = np.array([statistics.mean(metric(run, "rollout/accuracy")) for run in runs])
+        ends[arm] = np.array([one["eval_accuracy_end"] for one in done])
         rows[arm] = {
             "seeds": len(done),
-            "start": statistics.mean(summary["eval_accuracy_start"] for summary in done),
+            "start": statistics.mean(one["eval_accuracy_start"] for one in done),
             "accuracy": float(ends[arm].mean()),
-            "standard_error": _standard_error(ends[arm]),
+            "standard_error": standard_error(ends[arm]),
             "while_training": float(sampled.mean()),
-            "while_training_standard_error": _standard_error(sampled),
-            "train_seconds": statistics.mean(summary["train_seconds"] for summary in done),
+            "while_training_standard_error": standard_error(sampled),
+            "train_seconds": statistics.mean(one["train_seconds"] for one in done),
         }
     for arm in study.arms if "dpo" in ends else ():
         difference = ends[arm] - ends["dpo"]
         rows[arm]["over_dpo"] = float(difference.mean())
-        rows[arm]["over_dpo_standard_error"] = _standard_error(difference)
+        rows[arm]["over_dpo_standard_error"] = standard_error(difference)
     return rows
-
-
-def _standard_error(values: np.ndarray) -> float:
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
 def show(rows: dict[str, dict[str, float]]) -> None:
@@ -230,7 +199,7 @@ def plot(rows: dict[str, dict[str, float]], file: Path) -> None:
 
 
 def main(study: Study) -> None:
-    run_all(study)
+    run_all(__file__, study.out, study.arms, study.seeds, study.iterations)
     rows = table(study)
     show(rows)
     plot(rows, Path(study.out) / "credit_assignment.png")

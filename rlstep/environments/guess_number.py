@@ -47,13 +47,19 @@ class GuessNumber(Environment):
 
     guesses: int = 5
     """Turns until the number counts as not found."""
+    shaped: bool = False
+    """Whether a turn's reward is what it changed of the best play's `chance`, the shaping that
+    changes no optimal play (Ng, Harada & Russell 1999, ICML, theorem 1): a guess of the middle has
+    0, a worse one less, and only luck is worth more. The turns of a game sum to 1 or 0, less the
+    chance at its start."""
 
     def __post_init__(self) -> None:
         at_least("environment.guesses", self.guesses, 1)
 
     def reset(self, prompt: Prompt, seed: int) -> Episode:
         """`seed` is not used: the number is the prompt's answer."""
-        return _Guessing(*read_range(prompt.text), int(prompt.answer), self.guesses)
+        low, high = read_range(prompt.text)
+        return _Guessing(low, high, int(prompt.answer), self.guesses, self.shaped, low, high)
 
 
 @dataclass
@@ -62,17 +68,39 @@ class _Guessing(Episode):
     high: int
     number: int
     left: int
+    shaped: bool
+    lowest: int
+    """Of what the answers so far have left of the range."""
+    highest: int
 
     def observe(self, action: Action) -> Observation:
+        before = chance(self.highest - self.lowest + 1, self.left)
         self.left -= 1
         word = action.text.strip()
         guess = int(word) if word.isascii() and word.isdecimal() else -1
         if guess == self.number:
-            return Observation(reward=1.0, done=True, success=True)
-        sign = "<" if self.number < guess else ">"
+            reward = 1.0 - before if self.shaped else 1.0
+            return Observation(reward=reward, done=True, success=True)
         known = self.low <= guess <= self.high
+        sign = "<" if self.number < guess else ">"
+        if known and sign == "<":
+            self.highest = min(self.highest, guess - 1)
+        elif known:
+            self.lowest = max(self.lowest, guess + 1)
+        after = chance(self.highest - self.lowest + 1, self.left)
         done = not self.left
-        return Observation(text=sign if known else "?", done=done, success=False if done else None)
+        return Observation(
+            text=sign if known else "?",
+            reward=after - before if self.shaped else 0.0,
+            done=done,
+            success=False if done else None,
+        )
+
+
+def chance(left: int, guesses: int) -> float:
+    """How likely the best play finds a number in so many guesses: halving reaches 2**guesses - 1 of
+    those that are left. In [0, 1]; `value(halving, left, guesses)`."""
+    return min(left, 2**guesses - 1) / left
 
 
 Play = Callable[[int], list[float]]

@@ -8,6 +8,7 @@ import pytest
 from rlstep.environments.guess_number import (
     GuessNumber,
     anywhere,
+    chance,
     halving,
     read_range,
     value,
@@ -17,9 +18,9 @@ from rlstep.testing.small import small_prompt
 from rlstep.types import Action, Observation
 
 
-def played(answer: int, *said: str, guesses: int = 5) -> list[Observation]:
+def played(answer: int, *said: str, guesses: int = 5, shaped: bool = False) -> list[Observation]:
     prompt = small_prompt("p", text="03-33\n", answer=str(answer))
-    episode = GuessNumber(guesses=guesses).reset(prompt, 0)
+    episode = GuessNumber(guesses=guesses, shaped=shaped).reset(prompt, 0)
     return [episode.observe(Action(text=text, token_ids=())) for text in said]
 
 
@@ -51,6 +52,32 @@ def test_values_worked_by_hand():
     assert [value(halving, 2**n - 1, n) for n in range(1, 7)] == [1.0] * 6
     assert value(halving, 31, 4) == pytest.approx(15 / 31)
     assert value(anywhere, 31, 5) == pytest.approx(0.543, abs=5e-4)
+
+
+@pytest.mark.parametrize("guesses", range(7))
+@pytest.mark.parametrize("left", [1, 2, 3, 6, 7, 8, 15, 31, 33])
+def test_the_chance_is_the_value_of_halving(left: int, guesses: int):
+    assert chance(left, guesses) == pytest.approx(value(halving, left, guesses))
+
+
+def test_shaped_rewards_worked_by_hand():
+    """Of 31 numbers in 5 guesses the best play finds each. The middle loses nothing; 29 leaves the
+    numbers above it, 4 for 3 guesses (nothing lost); 33 instead leaves the 15 numbers from 19 on
+    but one, of which 3 guesses find 7; a word that is no number costs its guess."""
+    assert [o.reward for o in played(31, "18", "29", "31", shaped=True)] == [0.0, 0.0, 0.0]
+    assert [o.reward for o in played(31, "18", "33", shaped=True)] == [0.0, 7 / 14 - 1]
+    assert [o.reward for o in played(31, "x", shaped=True)] == [15 / 31 - 1]
+    # What is known already: 2 is outside the range, 20 cannot be after 18 was too small of 10.
+    assert [o.reward for o in played(10, "18", "20", shaped=True)] == [0.0, 7 / 15 - 1]
+
+
+@pytest.mark.parametrize("said", ["31 33 18 11", "18 10 26 x 31", "18 26 31", "31 30 29 28 27"])
+@pytest.mark.parametrize("guesses", [4, 5])
+def test_shaped_rewards_sum_to_the_outcome_less_the_chance_at_the_start(said: str, guesses: int):
+    told = played(31, *said.split(), *["19"] * 5, guesses=guesses, shaped=True)
+    turns = next(i for i, observation in enumerate(told, 1) if observation.done)
+    won = bool(told[turns - 1].success)
+    assert sum(o.reward for o in told[:turns]) == pytest.approx(won - chance(31, guesses))
 
 
 @pytest.mark.parametrize("play", [anywhere, halving])
