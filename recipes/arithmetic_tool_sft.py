@@ -1,57 +1,53 @@
 """Makes the policy that `arithmetic_tool_grpo.py` begins with: it can call, and seldom does.
 
-    python recipes/arithmetic_tool_sft.py [--out FOLDER]
-
-Without a folder it takes the place of the shipped one; name any other to the recipe with
-`--policy.model.path FOLDER`.
+rlstep sft recipes/arithmetic_tool_sft.py          in <run>/export; the shipped one is made so
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
-from arithmetic_tool_grpo import POLICY, TASK
-from sft_base import Sft, drawn, make_policy, random_policy
+from arithmetic_tool_grpo import TASK
+from sft_base import RandomLlama, drawn, made_policy
 
-from rlstep.tasks.precedence import precedence_tokenizer, sft_samples
+from rlstep.cli import run_recipe
+from rlstep.fit_config import FitConfig
+from rlstep.interfaces import Examples
+from rlstep.tasks.precedence import sft_samples
 from rlstep.types import LabelSamples
+
+UPDATES = 600
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToolSft(Sft):
-    out: str = POLICY
-    updates: int = 600
-    sloppy: float = 0.8
+class Calling(Examples):
+    """Fresh conversations for every batch."""
+
+    makes: ClassVar[type] = LabelSamples
+
+    updates: int = UPDATES
+    batch: int = 96
+    """Conversations of one update."""
+    alone: float = 0.8
     """Probability that a conversation goes without the calculator."""
     problems: int = 16_384
 
+    def batches(self, tokenizer: Any, seed: int) -> Iterator[LabelSamples]:
+        problems = replace(TASK, train=self.problems, evaluation=0).load(tokenizer, 64).train
+        rng = np.random.default_rng(seed)
+        for chosen in drawn(problems, self.batch, self.updates):
+            yield sft_samples(chosen, rng, self.alone, tokenizer)
 
-def batches(options: ToolSft) -> Iterator[LabelSamples]:
-    """Fresh conversations for every batch."""
-    tokenizer = precedence_tokenizer()
-    problems = replace(TASK, train=options.problems, evaluation=0).load(tokenizer, 64).train
-    rng = np.random.default_rng(options.seed)
-    for chosen in drawn(problems, options.batch, options.updates):
-        yield sft_samples(chosen, rng, options.sloppy, tokenizer)
+    def held_out(self, tokenizer: Any) -> LabelSamples:
+        problems = replace(TASK, train=1).load(tokenizer, 64).evaluation
+        return sft_samples(problems, np.random.default_rng(0), self.alone, tokenizer)
 
 
-def main(options: ToolSft) -> None:
-    def fresh(folder: str) -> str:
-        """Half a million parameters."""
-        return random_policy(
-            folder,
-            options.seed,
-            precedence_tokenizer(),
-            vocab_size=len(precedence_tokenizer()),
-            hidden_size=128,
-            intermediate_size=512,
-            num_hidden_layers=2,
-        )
-
-    make_policy(options, fresh, batches(options))
+def config() -> FitConfig:
+    start = RandomLlama(tokenizer="rlstep.tasks.precedence.precedence_tokenizer")
+    return made_policy("arithmetic-tool-sft", Calling(), start, UPDATES)
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(ToolSft))
+    raise SystemExit(run_recipe(config))

@@ -1,58 +1,52 @@
 """Makes the policy that the guessing recipe begins with: it guesses anywhere in what is left.
 
-    python recipes/guess_number_sft.py [--out FOLDER]
-
-Without a folder it takes the place of the shipped one; name any other to the recipe with
-`--policy.model.path FOLDER`.
+rlstep sft recipes/guess_number_sft.py          in <run>/export; the shipped one is made so
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
-from guess_number_turns import GUESSES, POLICY
-from sft_base import Sft, make_policy, random_policy
+from guess_number_turns import GUESSES
+from sft_base import RandomLlama, made_policy
 
+from rlstep.cli import run_recipe
 from rlstep.environments.guess_number import anywhere
-from rlstep.tasks.guess_number import GuessNumberTask, guess_number_tokenizer, sft_samples
+from rlstep.fit_config import FitConfig
+from rlstep.interfaces import Examples
+from rlstep.tasks.guess_number import GuessNumberTask, sft_samples
 from rlstep.types import LabelSamples
+
+UPDATES = 1200
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuessSft(Sft):
-    out: str = POLICY
-    updates: int = 1200
-    batch: int = 32
-    learning_rate: float = 2e-3
-
-
-def batches(options: GuessSft) -> Iterator[LabelSamples]:
+class Games(Examples):
     """Fresh games for every batch, of training problems alone."""
-    tokenizer = guess_number_tokenizer()
-    problems = GuessNumberTask().load(tokenizer, 64).train
-    rng = np.random.default_rng(options.seed)
-    for _ in range(options.updates):
-        chosen = [problems[i] for i in rng.choice(len(problems), options.batch, replace=False)]
-        yield sft_samples(chosen, GUESSES, anywhere, rng, tokenizer)
+
+    makes: ClassVar[type] = LabelSamples
+
+    updates: int = UPDATES
+    batch: int = 32
+    """Games of one update."""
+
+    def batches(self, tokenizer: Any, seed: int) -> Iterator[LabelSamples]:
+        problems = GuessNumberTask().load(tokenizer, 64).train
+        rng = np.random.default_rng(seed)
+        for _ in range(self.updates):
+            chosen = [problems[i] for i in rng.choice(len(problems), self.batch, replace=False)]
+            yield sft_samples(chosen, GUESSES, anywhere, rng, tokenizer)
+
+    def held_out(self, tokenizer: Any) -> LabelSamples:
+        problems = GuessNumberTask().load(tokenizer, 64).evaluation
+        return sft_samples(problems, GUESSES, anywhere, np.random.default_rng(0), tokenizer)
 
 
-def main(options: GuessSft) -> None:
-    def fresh(folder: str) -> str:
-        """Half a million parameters."""
-        return random_policy(
-            folder,
-            options.seed,
-            guess_number_tokenizer(),
-            vocab_size=len(guess_number_tokenizer()),
-            hidden_size=128,
-            intermediate_size=512,
-            num_hidden_layers=2,
-        )
-
-    make_policy(options, fresh, batches(options))
+def config() -> FitConfig:
+    start = RandomLlama(tokenizer="rlstep.tasks.guess_number.guess_number_tokenizer")
+    return made_policy("guess-number-sft", Games(), start, UPDATES, learning_rate=2e-3)
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(GuessSft))
+    raise SystemExit(run_recipe(config))

@@ -1,64 +1,70 @@
 """Makes the policy that the logic recipe begins with, from worked solutions of mixed quality.
 
-    python recipes/logic_sft.py [--out FOLDER]
-
-Without a folder it takes the place of the shipped one; name any other to the recipe with
-`--policy.model.path FOLDER`.
+rlstep sft recipes/logic_sft.py          in <run>/export; the shipped one is made so
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
-from logic_process_grpo import POLICY, TASK
-from sft_base import Sft, drawn, make_policy, random_policy
+from logic_process_grpo import TASK
+from sft_base import RandomLlama, drawn, made_policy
 
-from rlstep.tasks.logic import logic_tokenizer, worked_solution
+from rlstep.cli import run_recipe
+from rlstep.fit_config import FitConfig
+from rlstep.interfaces import Examples
+from rlstep.tasks.logic import worked_solution
 from rlstep.tasks.synthetic import solution_samples
 from rlstep.types import LabelSamples
 
+UPDATES = 2400
+
 
 @dataclass(frozen=True, kw_only=True)
-class LogicSft(Sft):
-    out: str = POLICY
-    updates: int = 2400
-
-
-def batches(options: LogicSft) -> Iterator[LabelSamples]:
+class Worked(Examples):
     """Fresh solutions for every batch.
 
     The first third has two premises a problem: to find the next of two is learnt much sooner.
     """
-    tokenizer = logic_tokenizer()
-    rng = np.random.default_rng(options.seed)
-    task = replace(TASK, train=options.problems, evaluation=0)
-    for premises, updates in (
-        (2, options.updates // 3),
-        (TASK.premises, options.updates - options.updates // 3),
-    ):
-        problems = replace(task, premises=premises).load(tokenizer, 64).train
-        for chosen in drawn(problems, options.batch, updates):
-            solutions = [worked_solution(prompt, rng, options.sloppy) for prompt in chosen]
-            yield solution_samples(chosen, solutions, tokenizer)
+
+    makes: ClassVar[type] = LabelSamples
+
+    updates: int = UPDATES
+    batch: int = 96
+    """Solutions of one update."""
+    sloppy: float = 0.65
+    """Probability that a step of a solution is a sloppy one (see `worked_solution`)."""
+    problems: int = 50_000
+
+    def batches(self, tokenizer: Any, seed: int) -> Iterator[LabelSamples]:
+        rng = np.random.default_rng(seed)
+        task = replace(TASK, train=self.problems, evaluation=0)
+        for premises, updates in (
+            (2, self.updates // 3),
+            (TASK.premises, self.updates - self.updates // 3),
+        ):
+            problems = replace(task, premises=premises).load(tokenizer, 64).train
+            for chosen in drawn(problems, self.batch, updates):
+                solutions = [worked_solution(prompt, rng, self.sloppy) for prompt in chosen]
+                yield solution_samples(chosen, solutions, tokenizer)
+
+    def held_out(self, tokenizer: Any) -> LabelSamples:
+        rng = np.random.default_rng(0)
+        problems = replace(TASK, train=1).load(tokenizer, 64).evaluation
+        solutions = [worked_solution(prompt, rng, self.sloppy) for prompt in problems]
+        return solution_samples(problems, solutions, tokenizer)
 
 
-def main(options: LogicSft) -> None:
-    def fresh(folder: str) -> str:
-        """Six tenths of a million parameters."""
-        return random_policy(
-            folder,
-            options.seed,
-            logic_tokenizer(),
-            vocab_size=128,
-            hidden_size=128,
-            intermediate_size=256,
-            num_hidden_layers=4,
-        )
-
-    make_policy(options, fresh, batches(options))
+def config() -> FitConfig:
+    start = RandomLlama(
+        tokenizer="rlstep.tasks.logic.logic_tokenizer",
+        intermediate_size=256,
+        layers=4,
+        vocab_size=128,
+    )
+    return made_policy("logic-sft", Worked(), start, UPDATES)
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(LogicSft))
+    raise SystemExit(run_recipe(config))

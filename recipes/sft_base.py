@@ -1,34 +1,14 @@
-"""What the recipes that make a policy share: options, random weights, supervised training."""
+"""What the recipes that make a policy share: random weights, optimizer, the order of problems."""
 
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rlstep.config import LearnerConfig, ModelConfig, OptimizerConfig
+from rlstep.fit_config import FitConfig
+from rlstep.interfaces import Examples, StartModel
 from rlstep.losses.cross_entropy import CrossEntropy
-from rlstep.types import LabelSamples, Prompt
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sft:
-    out: str
-    """Folder to write the policy to."""
-    start: str = ""
-    """Folder of a policy to go on from; empty starts from random weights."""
-    updates: int = 1200
-    batch: int = 96
-    """Solutions of one update."""
-    learning_rate: float = 3e-3
-    warmup_updates: int = 100
-    sloppy: float = 0.65
-    """Probability that a step of a solution is a sloppy one (see `worked_solution`)."""
-    problems: int = 50_000
-    seconds: float = 0.0
-    """Stop after this long; 0 makes every update."""
-    seed: int = 0
-    threads: int = 1
+from rlstep.types import Prompt
 
 
 def drawn(problems: Sequence[Prompt], batch: int, updates: int) -> Iterator[Sequence[Prompt]]:
@@ -38,64 +18,77 @@ def drawn(problems: Sequence[Prompt], batch: int, updates: int) -> Iterator[Sequ
         yield problems[first : first + batch]
 
 
-def random_policy(folder: str, seed: int, tokenizer: Any, **sizes: Any) -> str:
-    """A small Llama with random weights and a task's tokenizer; `sizes` are its config's.
+@dataclass(frozen=True, kw_only=True)
+class RandomLlama(StartModel):
+    """A small Llama with random weights and a task's tokenizer.
 
     Not a Qwen2: transformers 5.19 replaces any tokenizer in a qwen2 folder by Qwen2's own, which
     here would drop the newlines, silently.
     """
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
 
-    torch.manual_seed(seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            **sizes,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=256,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+    tokenizer: str
+    """The function that makes it, as 'package.module.function'."""
+    hidden_size: int = 128
+    intermediate_size: int = 512
+    layers: int = 2
+    vocab_size: int = 0
+    """0: the tokenizer's."""
+
+    def write(self, folder: str, seed: int) -> None:
+        from importlib import import_module
+
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        module, _, name = self.tokenizer.rpartition(".")
+        tokenizer: Any = getattr(import_module(module), name)()
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=self.vocab_size or len(tokenizer),
+                hidden_size=self.hidden_size,
+                intermediate_size=self.intermediate_size,
+                num_hidden_layers=self.layers,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                max_position_embeddings=256,
+                tie_word_embeddings=True,
+                bos_token_id=None,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
         )
-    )
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
-def make_policy(options: Sft, fresh: Callable[[str], str], batches: Iterable[LabelSamples]) -> None:
-    """Train and export.
-
-    Args:
-        fresh: writes random weights to the folder that it is given, and returns its path.
-        batches: of one update each.
-    """
-    from rlstep.running.supervised import fit
-
-    with tempfile.TemporaryDirectory() as folder:
-        learner = LearnerConfig(
-            model=ModelConfig(path=options.start or fresh(folder)),
+def made_policy(
+    name: str,
+    examples: Examples,
+    start: StartModel,
+    updates: int,
+    learning_rate: float = 3e-3,
+) -> FitConfig:
+    """A policy from random weights: 100 updates of warm-up, then down to 0 in a cosine."""
+    return FitConfig(
+        name=name,
+        learner=LearnerConfig(
+            model=ModelConfig(path=""),
             optimizer=OptimizerConfig(
-                learning_rate=options.learning_rate,
+                learning_rate=learning_rate,
                 betas=(0.9, 0.98),
                 weight_decay=0.01,
-                warmup_updates=options.warmup_updates,
-                schedule="constant" if options.seconds else "cosine",
-                total_updates=options.updates,
+                warmup_updates=100,
+                schedule="cosine",
+                total_updates=updates,
             ),
             reference="none",
-            threads=options.threads,
-        )
-        result = fit(
-            learner,
-            CrossEntropy(),
-            batches,
-            Path(options.out),
-            seed=options.seed,
-            seconds=options.seconds,
-        )
-    print(
-        f"{result['batches']:.0f} updates in {result['seconds']:.0f} s, loss {result['loss']:.4f}"
+            threads=1,
+        ),
+        loss=CrossEntropy(),
+        examples=examples,
+        start=start,
+        iterations=updates // 50,
+        updates_per_iteration=50,
+        evaluation_every=4,
     )

@@ -12,25 +12,34 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rlstep.commands.words import configured, nearest
 from rlstep.config import Config
+from rlstep.fit_config import FitConfig
+
+if TYPE_CHECKING:
+    from rlstep.running.fitting import Fitting
+    from rlstep.running.run import Run
 
 USAGE = """\
 usage: rlstep train RECIPE [--dry-run] [--FIELD VALUE ...]
        rlstep eval RECIPE [--policy.model.path FOLDER] [--FIELD VALUE ...]
+       rlstep sft RECIPE              supervised training of a policy
+       rlstep fit RECIPE              supervised training of a step or reward model, or a critic
        rlstep train RECIPE --help     every field of the recipe's configuration
        rlstep list [ROOM ...]         what can stand in a recipe: losses, pairs, steps, ...
        rlstep show RUN [--iteration N] [--prompt ID]      rollouts, steps coloured by score
        rlstep export RUN [--iteration N] [--out FOLDER]   a checkpoint as a Hugging Face folder
        rlstep report RUN              the run as one HTML page, in its directory
 
-RECIPE is a Python file with a function `config()` that returns an rlstep Config; RUN is a run's
-name or its folder.
+RECIPE is a Python file with a function `config()` that returns an rlstep Config, or for sft and fit
+a FitConfig; RUN is a run's name or its folder.
 """
 
 _COMMANDS = {"list": "catalog", "show": "show", "report": "report", "export": "export"}
 """What is no run: its module in rlstep/commands."""
+_RUNS = ("train", "eval", "sft", "fit")
 
 _UNKNOWN_FIELD = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 
@@ -43,17 +52,15 @@ def main() -> None:
     if not verb or {verb, *words[:1]} & {"--help", "-h", "help"}:
         print(USAGE, end="", file=sys.stdout if verb else sys.stderr)
         sys.exit(0 if verb else 2)
-    if verb not in ("train", "eval"):
-        near = nearest(verb, ("train", "eval", *_COMMANDS))
+    if verb not in _RUNS:
+        near = nearest(verb, (*_RUNS, *_COMMANDS))
         problem = f"there is no command {verb!r}; the nearest is {near!r} (rlstep --help has all)"
     elif not words or words[0].startswith("-"):
         problem = f"{verb} needs a recipe first: rlstep {verb} RECIPE [--FIELD VALUE ...]"
     else:
         path, *rest = words
         prog = f"rlstep {verb} {path}"
-        sys.exit(
-            run_recipe(lambda: load_recipe(path), rest, prog=prog, evaluate_only=verb == "eval")
-        )
+        sys.exit(run_recipe(lambda: read_recipe(path), rest, prog=prog, verb=verb))
     print(f"rlstep: {problem}", file=sys.stderr)
     sys.exit(2)
 
@@ -71,6 +78,14 @@ def look(command: str, words: Sequence[str]) -> int:
 
 
 def load_recipe(path: str) -> Config:
+    """The configuration of a run that a recipe file returns. Raises as `read_recipe`."""
+    config = read_recipe(path)
+    if not isinstance(config, Config):
+        raise ValueError(f"{path}: it is a supervised training: rlstep {_fit_verb(config)} {path}")
+    return config
+
+
+def read_recipe(path: str) -> Config | FitConfig:
     """The configuration that a recipe file returns.
 
     Raises:
@@ -113,9 +128,10 @@ def load_recipe(path: str) -> Config:
     except Exception as error:
         said = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ValueError(f"{_line(error, file)}: {said}") from error
-    if not isinstance(config, Config):
+    if not isinstance(config, Config | FitConfig):
         raise ValueError(
             f"{path}: config() returns {type(config).__name__}, it must return an rlstep Config"
+            " (or a FitConfig)"
         )
     return config
 
@@ -132,32 +148,31 @@ def _line(error: Exception, file: Path) -> str:
 
 
 def run_recipe(
-    recipe: Callable[[], Config],
+    recipe: Callable[[], Config | FitConfig],
     arguments: Sequence[str] | None = None,
     *,
     prog: str | None = None,
-    evaluate_only: bool = False,
+    verb: str = "",
 ) -> int:
     """Apply overrides, then plan (`--dry-run`), evaluate or train. Returns an exit status.
 
     `--FIELD VALUE` overrides any field; an unknown one is refused with its nearest neighbours.
+
+    Args:
+        verb: of the command line; '' does what the recipe is for.
     """
     rest = list(sys.argv[1:] if arguments is None else arguments)
     from rlstep.plugins import PlugInError
 
     if "--dry-run" in rest:
         overrides = [item for item in rest if item != "--dry-run"]
-        return plan_recipe(recipe, overrides, prog=prog, evaluate_only=evaluate_only)
+        return plan_recipe(recipe, overrides, prog=prog, verb=verb)
     try:
-        written, config = _configured(recipe, rest, prog)
-        if evaluate_only:
-            config = _evaluation(config)
+        written, config = _configured(recipe, rest, prog, verb)
         from rlstep.reporting.stages import stage
 
         with stage("configuration, model and data checked"):
-            from rlstep.running.run import prepare
-
-            run = prepare(config, written)
+            run = _prepared(config, written)
     except (ValueError, PlugInError) as error:
         print(f"rlstep: {error}", file=sys.stderr)
         return 2
@@ -169,8 +184,22 @@ def run_recipe(
     return 0 if summary["complete"] else 130
 
 
+def _prepared(config: Config | FitConfig, written: Config | FitConfig) -> Run | Fitting:
+    if isinstance(config, Config):
+        from rlstep.running.run import prepare
+
+        return prepare(config, written)
+    from rlstep.running.fitting import prepare_fit
+
+    return prepare_fit(config, written)
+
+
 def plan_recipe(
-    recipe: Callable[[], Config], overrides: list[str], *, prog: str | None, evaluate_only: bool
+    recipe: Callable[[], Config | FitConfig],
+    overrides: list[str],
+    *,
+    prog: str | None,
+    verb: str = "",
 ) -> int:
     """Print what would run, and what would be in its way. Returns an exit status: 2 if anything.
 
@@ -181,9 +210,7 @@ def plan_recipe(
 
     with offline():
         try:
-            _, config = _configured(recipe, overrides, prog)
-            if evaluate_only:
-                config = _evaluation(config)
+            _, config = _configured(recipe, overrides, prog, verb)
             found, wrong = preflight(config)
         except ValueError as error:
             print(f"rlstep: {error}", file=sys.stderr)
@@ -192,6 +219,10 @@ def plan_recipe(
     for problem in wrong:
         print(f"rlstep: {problem}", file=sys.stderr)
     return 2 if wrong else 0
+
+
+def _fit_verb(config: FitConfig) -> str:
+    return "fit" if config.scores else "sft"
 
 
 def _evaluation(config: Config) -> Config:
@@ -208,18 +239,28 @@ def _evaluation(config: Config) -> Config:
 
 
 def _configured(
-    recipe: Callable[[], Config], arguments: list[str], prog: str | None
-) -> tuple[Config, Config]:
+    recipe: Callable[[], Config | FitConfig], arguments: list[str], prog: str | None, verb: str
+) -> tuple[Config | FitConfig, Config | FitConfig]:
     """The recipe's own configuration, and with the overrides.
 
     Raises:
-        ValueError: a value is refused; names the field and the nearest valid value.
+        ValueError: a value is refused; names the field and the nearest valid value. Or the recipe
+            is not one that the verb is for; names the verb that is.
     """
     try:
         written = recipe()
-        return written, configured(written, arguments, prog)
+        config = configured(written, arguments, prog)
     except TypeError as error:  # a value of a wrong type, or a keyword that is no field
         raise ValueError(_explained(error)) from error
+    if isinstance(config, FitConfig):
+        if verb not in ("", right := _fit_verb(config)):
+            kind = "a model that scores" if config.scores else "a policy"
+            raise ValueError(f"{verb}: the recipe trains {kind} on labels: rlstep {right}")
+    elif verb in ("sft", "fit"):
+        raise ValueError(f"{verb}: the recipe is no supervised training: rlstep train")
+    elif verb == "eval":
+        config = _evaluation(config)
+    return written, config
 
 
 def _explained(error: TypeError) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rlstep.cli import load_recipe, look, run_recipe
+from rlstep.cli import load_recipe, look, read_recipe, run_recipe
 from rlstep.running import resuming
 from rlstep.testing.small import small_prompt
 from rlstep.types import Action
@@ -50,7 +50,7 @@ def test_recipes_are_configurations(
     file = tmp_path / f"{Path(name).stem}_example.py"
     file.write_text(code)
     monkeypatch.setattr(sys, "path", [str(ROOT / "recipes"), *sys.path])
-    assert load_recipe(str(file)).name
+    assert read_recipe(str(file)).name
 
 
 def test_the_tool_of_the_page_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,9 +100,7 @@ def test_commands_are_valid(
     monkeypatch.setattr(sys, "path", [*sys.path])
     options = [option for option in options if option != "--dry-run"]
     options = [o for i, o in enumerate(options) if "--resume" not in options[max(0, i - 1) : i + 1]]
-    status = run_recipe(
-        lambda: load_recipe(recipe), [*options, "--dry-run"], evaluate_only=verb == "eval"
-    )
+    status = run_recipe(lambda: read_recipe(recipe), [*options, "--dry-run"], verb=verb)
     assert status == 0, capsys.readouterr().err
 
 

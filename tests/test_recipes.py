@@ -34,7 +34,8 @@ def script(path):
 
 results = {}
 for path in sys.argv[1:]:
-    sys.argv = ["rlstep", "train", path, "--dry-run"]
+    verb = "sft" if path.endswith("_sft.py") else "train"
+    sys.argv = ["rlstep", verb, path, "--dry-run"]
     command = outcome(main)
     sys.argv = [path, "--dry-run"]
     results[path] = {"command": command}
@@ -76,7 +77,10 @@ def test_recipes_are_found():
 def test_dry_run(path: Path, way: str, resolved: dict):
     result = resolved["results"][str(path)][way]
     assert result["status"] == 0, result["err"]
-    for part in ("Config(", "iterations=", "policy learner", "generator", "scorer", "GiB each"):
+    roles = (
+        ("learner",) if path.stem.endswith("_sft") else ("policy learner", "generator", "scorer")
+    )
+    for part in ("Config(", "iterations=", *roles, "GiB each"):
         assert part in result["out"]
 
 

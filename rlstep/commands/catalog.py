@@ -17,6 +17,7 @@ from rlstep.plugins import PLUG_POINTS as PLUG_POINTS
 
 ROOMS = (
     "tasks",
+    "examples",
     "steps",
     "rollouts",
     "environments",

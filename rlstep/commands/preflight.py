@@ -16,11 +16,12 @@ from urllib.parse import urlsplit
 from rlstep.checks import parts
 from rlstep.commands.plan import parameters
 from rlstep.config import Config, LearnerConfig
+from rlstep.fit_config import FitConfig
 from rlstep.interfaces import PromptSet
 from rlstep.plugins import PlugInError, naming_refusals
 from rlstep.reporting.disk import free_bytes
 from rlstep.reporting.run_directory import RunDirectory, check_new, check_root
-from rlstep.running import preparing
+from rlstep.running import fitting, preparing
 
 PATIENCE_S = 3.0
 """Longest wait for a service: a dry run is for finding out now."""
@@ -51,7 +52,7 @@ def offline() -> Iterator[None]:
             os.environ["HF_HUB_OFFLINE"] = before
 
 
-def preflight(config: Config) -> tuple[list[tuple[str, str]], list[str]]:
+def preflight(config: Config | FitConfig) -> tuple[list[tuple[str, str]], list[str]]:
     """What was found, by what was looked at, and what would go wrong. Starts and writes nothing."""
     root = preparing.resolve_run_dir(config)
     found: list[tuple[str, str]] = []
@@ -70,6 +71,9 @@ def preflight(config: Config) -> tuple[list[tuple[str, str]], list[str]]:
         if absent := _absent(config):
             _check_here(config)
             return f"{', '.join(absent)}: not on this machine; from the hub, at the start"
+        if isinstance(config, FitConfig):
+            with naming_refusals():
+                return fitting.check(config, root)
         with naming_refusals():
             prompts = preparing.check(config, root)[1]
         return f"{len(prompts.train):,} problems, {len(prompts.evaluation):,} held out"
@@ -88,10 +92,10 @@ def preflight(config: Config) -> tuple[list[tuple[str, str]], list[str]]:
     return found, wrong
 
 
-def _absent(config: Config) -> list[str]:
+def _absent(config: Config | FitConfig) -> list[str]:
     """Hub ids of which this machine has no copy: of models, and of the task's data."""
     paths = [each.model.path for each in parts(config, LearnerConfig)]
-    models = [path for path in paths if not _is_folder(path) and not _in_cache(path)]
+    models = [p for p in paths if p and not _is_folder(p) and not _in_cache(p)]
     data = [text for _, text in _data(config) if not text.endswith(_FILES)]
     return list(dict.fromkeys([*models, *data]))
 
@@ -108,14 +112,15 @@ def _in_cache(path: str) -> bool:
     return isinstance(try_to_load_from_cache(path, "config.json"), str)
 
 
-def _data(config: Config) -> list[tuple[str, str]]:
-    """The places of a task's rows, by field: files, or ids of datasets."""
-    task: Any = config.task
-    named = [(f"task.{name}", getattr(task, name, "")) for name in ("path", "evaluation")]
+def _data(config: Config | FitConfig) -> list[tuple[str, str]]:
+    """The places of a task's rows, or of examples, by field: files, or ids of datasets."""
+    field = "examples" if isinstance(config, FitConfig) else "task"
+    of: Any = getattr(config, field)
+    named = [(f"{field}.{name}", getattr(of, name, "")) for name in ("path", "evaluation")]
     return [(name, text) for name, text in named if isinstance(text, str) and text]
 
 
-def _check_here(config: Config) -> None:
+def _check_here(config: Config | FitConfig) -> None:
     """What can be said where a model or a dataset is not here yet: of those that should be.
 
     Raises:
@@ -131,19 +136,22 @@ def _check_here(config: Config) -> None:
             raise ValueError(f"{name} is {text!r}, and there is no such file")
 
 
-def _place(config: Config, root: Path, prompts: PromptSet | None) -> str:
+def _place(config: Config | FitConfig, root: Path, prompts: PromptSet | None) -> str:
     if not config.resume:
         check_new(root, config.name)
         return f"{root / config.name}, a new one"
     directory = RunDirectory.reopen(root, config.name)
     directory.hold().close()  # refuses a run that is under way
-    saved = preparing.resume_point(config, directory, prompts)
+    if isinstance(config, FitConfig):
+        saved = fitting.resume_point(config, directory)
+    else:
+        saved = preparing.resume_point(config, directory, prompts)
     if saved is None:
         return f"{directory.path} has no checkpoint: it starts over"
     return f"goes on after iteration {saved.state.iteration} of {config.iterations}: {saved.path}"
 
 
-def _disk(config: Config, root: Path) -> str:
+def _disk(config: Config | FitConfig, root: Path) -> str:
     """Raises: ValueError: the run's files need more than is free, or may not be written."""
     check_root(root)
     need, free = bytes_of_files(config), free_bytes(root)
@@ -157,16 +165,20 @@ def _disk(config: Config, root: Path) -> str:
     return f"{free:,} bytes free, checkpoints and exports need {need:,}"
 
 
-def bytes_of_files(config: Config) -> int | None:
+def bytes_of_files(config: Config | FitConfig) -> int | None:
     """Of a run's checkpoints and exports, None where a model's size is not known.
 
     A checkpoint holds of every learner its weights, and of what is trained the optimizer's states:
     8 bytes a parameter, in bfloat16 12 (see `plan.learner_bytes`). An export is the policy's
-    weights.
+    weights. A model that `FitConfig.start` writes is not there yet, so its size is not known.
     """
-    trained = [m.learner for m in config.step_models if m.loss is not None]
+    if isinstance(config, FitConfig):
+        learners, every = [config.learner], 0
+    else:
+        trained = [m.learner for m in config.step_models if m.loss is not None]
+        learners, every = [config.policy, *trained], config.export_every
     checkpoint, exported = 0, 0
-    for learner in (config.policy, *trained):
+    for learner in learners:
         sizes = parameters(learner.model)
         if sizes is None:
             return None
@@ -174,7 +186,6 @@ def bytes_of_files(config: Config) -> int | None:
         weights = sizes[0] * (2 if half else 4)
         checkpoint += weights + sizes[1] * (12 if half else 8)
         exported = exported or weights
-    every = config.export_every
     exports = 1 + (max(0, config.iterations - 1) // every if every else 0)
     return CHECKPOINTS * checkpoint + exports * exported if config.iterations else 0
 
@@ -204,7 +215,7 @@ def _ports() -> str:
     return "the system picks them, and gave one"
 
 
-def _services(config: Config) -> list[tuple[str, str]]:
+def _services(config: Config | FitConfig) -> list[tuple[str, str]]:
     """Every `url` in the configuration, by the class that has it."""
     holders = [each for each in parts(config, object) if is_dataclass(each)]
     named = [

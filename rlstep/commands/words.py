@@ -11,9 +11,12 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 from rlstep.config import Config
+from rlstep.fit_config import FitConfig
+
+AnyConfig = TypeVar("AnyConfig", bound=Config | FitConfig)
 
 _RULE = re.compile(r"│ ─+ │|╰─+╯")
 _FLAG = re.compile(r"--[a-z][\w.-]*")
@@ -53,7 +56,7 @@ def _unknown(words: Sequence[str], flags: Sequence[str]) -> str:
     return f"there is no option {name}{hint}"
 
 
-def configured(written: Config, arguments: Sequence[str], prog: str | None) -> Config:
+def configured(written: AnyConfig, arguments: Sequence[str], prog: str | None) -> AnyConfig:
     """The recipe's configuration with the fields that are given as `--FIELD VALUE`.
 
     `--help` prints all of them and ends the process.
@@ -73,7 +76,7 @@ def configured(written: Config, arguments: Sequence[str], prog: str | None) -> C
     return config
 
 
-def no_option(written: Config, unknown: Sequence[str]) -> str:
+def no_option(written: Config | FitConfig, unknown: Sequence[str]) -> str:
     """What is wrong with words that are no options of a recipe's configuration."""
     flags = [flag for flag, _ in options(written)]
     name = unknown[0].partition("=")[0]
@@ -89,8 +92,8 @@ class _Refused(ValueError):
 
 
 def _parsed(
-    written: Config, arguments: Sequence[str], prog: str | None
-) -> tuple[Config, list[str]]:
+    written: AnyConfig, arguments: Sequence[str], prog: str | None
+) -> tuple[AnyConfig, list[str]]:
     """The configuration, and the words that are none of its options."""
     import tyro
 
@@ -103,7 +106,7 @@ def _parsed(
                 stack.enter_context(redirect_stderr(box))
                 stack.enter_context(redirect_stdout(box))  # whose encoding draws the box
             found = tyro.cli(
-                Config,
+                type(written),
                 prog=prog,
                 default=written,
                 args=list(arguments),
@@ -133,7 +136,7 @@ def _said(box: str) -> str:
         if _RULE.fullmatch(line):
             break
         lines.append(line.strip(" │"))
-    return " ".join(lines).removeprefix("Error parsing Config: ")
+    return re.sub(r"^Error parsing (Fit)?Config: ", "", " ".join(lines))
 
 
 def options(value: Any, name: str = "", hint: Any = None) -> Iterator[tuple[str, Any]]:

@@ -9,6 +9,8 @@ from rlstep.interfaces.environments import Between as Between
 from rlstep.interfaces.environments import Environment as Environment
 from rlstep.interfaces.environments import Episode as Episode
 from rlstep.interfaces.environments import TurnFormat as TurnFormat
+from rlstep.interfaces.examples import Examples as Examples
+from rlstep.interfaces.examples import StartModel as StartModel
 from rlstep.interfaces.judges import Ask as Ask
 from rlstep.interfaces.judges import Judge as Judge
 from rlstep.interfaces.judges import JudgeModel as JudgeModel

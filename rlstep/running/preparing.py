@@ -9,6 +9,7 @@ from typing import Any
 
 from rlstep.checks import json_able, parts
 from rlstep.config import Config
+from rlstep.fit_config import FitConfig
 from rlstep.interfaces import JudgeModel, PromptSet, Tokenizer
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.files import read_json
@@ -47,7 +48,7 @@ def check(config: Config, root: Path) -> tuple[Tokenizer, PromptSet]:
     return tokenizer, load_prompts(config, tokenizer)
 
 
-def check_sinks(config: Config) -> str:
+def check_sinks(config: Config | FitConfig) -> str:
     """The sinks of a run, by name, of which each can do its work.
 
     Raises:
@@ -191,7 +192,7 @@ def _check_rows(prompts: PromptSet, verifier: str) -> None:
             ) from error
 
 
-def resolve_run_dir(config: Config) -> Path:
+def resolve_run_dir(config: Config | FitConfig) -> Path:
     """Where runs live: the configuration's place, or a default that is printed."""
     if config.run_dir:
         return Path(config.run_dir)

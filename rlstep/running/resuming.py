@@ -7,11 +7,12 @@ configuration's, also the optimizer's rates, betas, decay and schedule.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlstep.config import Config
+    from rlstep.fit_config import FitConfig
     from rlstep.running.checkpoint import RunState
 
 _RUN = ("task", "seed", "prompts_per_iteration", "max_prompt_tokens")
@@ -43,8 +44,21 @@ def check_resume(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     Raises:
         ValueError: names every field that may not change, with its value before.
     """
+    _refuse_changes(_fixed(before), before, now)
+
+
+def check_fit_resume(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """The same of a supervised training. Raises as `check_resume`."""
+    names = _LEARNER + (_ADAPTERS if _at(before, "learner.model.lora.rank") else ())
+    fixed = ("examples", "seed", *(f"learner.{name}" for name in names))
+    _refuse_changes(fixed, before, now)
+
+
+def _refuse_changes(
+    fixed: Iterable[str], before: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
     changed = []
-    for name in _fixed(before):
+    for name in fixed:
         old, new = _at(before, name), _at(now, name)
         changed += [
             f"{field} is {b!r}, and was {a!r}" for field, a, b in _differences(name, old, new)
@@ -56,7 +70,7 @@ def check_resume(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         )
 
 
-def check_unfinished(config: Config, state: RunState, *, complete: bool) -> None:
+def check_unfinished(config: Config | FitConfig, state: RunState, *, complete: bool) -> None:
     """Refuse to go on where there is nothing left to do.
 
     Args:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
-import sys
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack, ExitStack, aclosing
@@ -14,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rlstep.config import Config
+from rlstep.fit_config import FitConfig
 from rlstep.interfaces import PromptSet, RolloutContext, StepOracle, Tokenizer
 from rlstep.measuring.evaluation import evaluate_prm, tells_apart
 from rlstep.measuring.metrics import rollout_metrics
@@ -22,12 +21,12 @@ from rlstep.plugins import check_failed_scores, naming_plugins, naming_refusals
 from rlstep.reporting.disk import DiskFull
 from rlstep.reporting.probe import read_probe, write_probe
 from rlstep.reporting.reporter import Reporter
-from rlstep.reporting.role_logs import HOOK, keeping_logs
 from rlstep.reporting.rows import rollout_rows
 from rlstep.reporting.run_directory import RunDirectory, check_root
 from rlstep.reporting.stages import stage
 from rlstep.rollouts.held_out import sample_greedily, sample_probe
 from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
+from rlstep.running.cluster import start_ray
 from rlstep.running.exports import export_iteration
 from rlstep.running.loop import train
 from rlstep.running.preparing import check, check_sinks, resolve_run_dir, resume_point
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def prepare(config: Config, recipe: Config | None = None) -> Run:
+def prepare(config: Config, recipe: Config | FitConfig | None = None) -> Run:
     """Everything that can be refused before a process starts, the run's directory last.
 
     Args:
@@ -63,11 +62,6 @@ def prepare(config: Config, recipe: Config | None = None) -> Run:
     return Run(config, tokenizer, prompts, directory, checkpoints, saved, recipe, held)
 
 
-def worker_path() -> str:
-    """PYTHONPATH of the actors: the driver's own, so that they find a recipe's plug-ins."""
-    return os.pathsep.join(path for path in sys.path if path)
-
-
 @dataclass
 class Run:
     """One run of the loop with everything around it."""
@@ -79,7 +73,7 @@ class Run:
     checkpoints: Checkpoints
     saved: Checkpoint | None
     """Where to go on from."""
-    recipe: Config | None = None
+    recipe: Config | FitConfig | None = None
     """What the recipe returned, before anything was overridden."""
     held: ExitStack = field(default_factory=ExitStack)
     """Keeps the run's directory for this process until the run has ended."""
@@ -120,7 +114,7 @@ class Run:
     async def _start_roles(
         self, stack: AsyncExitStack, saved: Checkpoint | None, state: RunState
     ) -> RunRoles:
-        self._start_ray(stack)
+        start_ray(stack, self.directory.log)
         from rlstep.actors.roles import RunRoles
 
         loop = asyncio.get_running_loop()
@@ -132,28 +126,6 @@ class Run:
         await roles.start(probe, saved.path if saved else None, state.versions.get("policy", 0))
         roles.scorer.versions |= {n: v for n, v in state.versions.items() if n != "policy"}
         return roles
-
-    def _start_ray(self, stack: AsyncExitStack) -> None:
-        """A new cluster unless one is named: joining whatever runs here would surprise."""
-        kept = stack.enter_context(keeping_logs(self.directory.log))
-        address = os.environ.get("RAY_ADDRESS")
-        if not address:
-            # What Ray 2.60 does for a new cluster anyway, with a warning at every start.
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
-        with stage("Ray"):
-            import ray
-
-            ray.init(
-                address=address or "local",
-                logging_level=logging.WARNING,
-                log_to_driver=False,
-                include_dashboard=False,  # eleven processes; a named cluster has its own
-                runtime_env={
-                    "worker_process_setup_hook": HOOK,
-                    "env_vars": {"PYTHONPATH": worker_path(), **kept},
-                },
-            )
-        stack.callback(ray.shutdown)
 
     async def _train(self, state: RunState) -> RunState:
         """The loop until its last iteration, or until the run is stopped."""

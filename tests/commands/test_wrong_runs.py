@@ -192,7 +192,7 @@ def test_a_place_where_no_run_can_be(
     (tmp_path / "file").write_text("mine")
     config = replace(config, run_dir=place.format(tmp=tmp_path))
     for options in ([], ["--resume", "True"], ["--dry-run"]):
-        assert run_recipe(lambda: config, options, evaluate_only=evaluate) == 2
+        assert run_recipe(lambda: config, options, verb="eval" if evaluate else "train") == 2
         err = capsys.readouterr().err
         assert "rlstep: run_dir: '" in err and "choose another place with --run-dir" in err
         assert "Traceback" not in err

@@ -27,10 +27,15 @@ def run(*arguments: str) -> None:
 
 
 def test_a_policy_is_made(tmp_path: Path) -> None:
-    policy = tmp_path / "policy"
-    sizes = ("--updates", "4", "--warmup-updates", "1", "--problems", "64", "--batch", "16")
-    run("recipes/logic_sft.py", "--out", str(policy), *sizes)
+    run(
+        *("-m", "rlstep.cli", "sft", "recipes/logic_sft.py", "--run-dir", str(tmp_path)),
+        *("--name", "policy", "--iterations", "1", "--updates-per-iteration", "4"),
+        *("--examples.problems", "64", "--examples.batch", "16"),
+    )
+    policy = tmp_path / "policy" / "export"
     assert (policy / "model.safetensors").stat().st_size < 2_500_000
+    summary = json.loads((tmp_path / "policy" / "summary.json").read_text())
+    assert summary["complete"] and summary["updates"] == 4 and summary["eval/nll_end"] < 5.0
 
 
 def test_exact_step_scores_raise_accuracy(tmp_path: Path) -> None:

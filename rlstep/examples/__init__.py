@@ -1,0 +1,1 @@
+"""Labels that are there before training, for `rlstep sft` and `rlstep fit`."""

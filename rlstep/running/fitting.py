@@ -1,0 +1,278 @@
+"""Supervised training as a run: its directory, progress, checkpoints, measurements and export."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlstep.config import Config
+from rlstep.fit_config import FitConfig
+from rlstep.interfaces import Tokenizer
+from rlstep.measuring.fitted import fit_metrics
+from rlstep.plugins import naming_plugins, naming_refusals
+from rlstep.reporting.describe import describe_config
+from rlstep.reporting.disk import DiskFull
+from rlstep.reporting.files import read_json
+from rlstep.reporting.reporter import Reporter
+from rlstep.reporting.run_directory import RunDirectory, check_no_run, check_root
+from rlstep.reporting.stages import stage
+from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
+from rlstep.running.cluster import start_ray
+from rlstep.running.preparing import check_sinks, load_tokenizer, resolve_run_dir
+from rlstep.running.resuming import check_fit_resume, check_unfinished
+from rlstep.types import Samples
+
+if TYPE_CHECKING:
+    from rlstep.actors.learner.learner_group import LearnerGroup
+
+_MODEL = "model"
+"""Of a checkpoint: what the learner saved."""
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_fit(config: FitConfig, recipe: Config | FitConfig | None = None) -> Fitting:
+    """Everything that can be refused before a process starts, the run's directory last.
+
+    Args:
+        recipe: what the recipe returned, before anything was overridden; kept for comparison.
+
+    Raises:
+        ValueError: the configuration, the examples, the model, the run's name or its checkpoints.
+        PlugInError: a plug-in failed; names it, its file and line.
+    """
+    root = resolve_run_dir(config)
+    check_root(root)
+    with naming_refusals():
+        check_sinks(config)
+        check(config, root)
+    open_directory = RunDirectory.reopen if config.resume else RunDirectory.create
+    directory = open_directory(root, config.name)
+    with ExitStack() as stack:
+        stack.enter_context(directory.hold())
+        began = _with_model(config, directory)
+        if began is not config:
+            with naming_refusals():
+                check(began, root)
+        saved = resume_point(config, directory) if config.resume else None
+        held = stack.pop_all()
+    tokenizer = load_tokenizer(began.learner.model.path)
+    return Fitting(began, tokenizer, directory, saved, recipe, held)
+
+
+def check(config: FitConfig, root: Path) -> str:
+    """What is there to train and to train on, in words.
+
+    Args:
+        root: where runs are kept.
+
+    Raises:
+        ValueError: the model or the examples, of which the first batch is made.
+    """
+    from rlstep.actors.learner.models import check_learner
+
+    if not config.learner.model.path:
+        return "the model and the examples are made at the start"
+    check_no_run(config.learner.model.path, root)
+    check_learner(config.learner, config.loss)
+    tokenizer = load_tokenizer(config.learner.model.path)
+    first = next(iter(config.examples.batches(tokenizer, config.seed)), None)
+    if first is None:
+        raise ValueError(f"examples {type(config.examples).__name__} has no batch")
+    held_out = config.examples.held_out(tokenizer)
+    rest = f"{len(held_out.sequences):,} held out" if held_out else "none held out"
+    return f"{len(first.sequences):,} sequences in the first batch, {rest}"
+
+
+def _with_model(config: FitConfig, directory: RunDirectory) -> FitConfig:
+    """The same with the folder of the model that it begins with, written where there is none."""
+    if config.learner.model.path:
+        return config
+    assert config.start is not None, "the configuration has checked it"
+    folder = directory.path / "start"
+    if not (folder / "config.json").exists():
+        config.start.write(str(folder), config.seed)
+    learner = replace(config.learner, model=replace(config.learner.model, path=str(folder)))
+    return replace(config, learner=learner)
+
+
+def resume_point(config: FitConfig, directory: RunDirectory) -> Checkpoint | None:
+    """Where an earlier training would go on: its newest valid checkpoint, None where it has none.
+
+    Raises:
+        ValueError: no checkpoint is valid, or the configuration is of another run; names the field.
+    """
+    saved = Checkpoints(directory.checkpoints).latest_valid()
+    if saved and directory.config.exists():
+        now = describe_config(_with_model(config, directory))
+        check_fit_resume(read_json(directory.config), now)
+    if saved:
+        ended = read_json(directory.summary) if directory.summary.exists() else {}
+        check_unfinished(config, saved.state, complete=bool(ended.get("complete")))
+    return saved
+
+
+@dataclass
+class Fitting:
+    """One supervised training with everything around it."""
+
+    config: FitConfig
+    tokenizer: Tokenizer
+    directory: RunDirectory
+    saved: Checkpoint | None
+    """Where to go on from."""
+    recipe: Config | FitConfig | None = None
+    """What the recipe returned, before anything was overridden."""
+    held: ExitStack = field(default_factory=ExitStack)
+    """Keeps the run's directory for this process until the run has ended."""
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by Ctrl-C, SIGTERM (`ray job stop`) or the time limit."""
+
+    async def run(self) -> dict[str, Any]:
+        """Train as configured. Returns whether it is complete, and what it took.
+
+        Raises:
+            PlugInError: a plug-in failed; names it, its file and line.
+            RuntimeError, TimeoutError: the learner failed; names what it did.
+        """
+        config, saved = self.config, self.saved
+        state = saved.state if saved else RunState(iteration=0)
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self.held)
+            stack.enter_context(naming_plugins())
+            reporter = Reporter(
+                self.directory,
+                config,
+                sinks=config.sinks,
+                iterations=config.iterations,
+                evaluation_every=config.evaluation_every,
+                resumed=state.iteration if config.resume else None,
+                recipe=self.recipe,
+            )
+            self.reporter = stack.enter_context(reporter)
+            self.learner = await self._start_learner(stack)
+            self.held_out = config.examples.held_out(self.tokenizer)
+            complete = await self._train(state)
+            if complete:
+                await self.learner.export(str(self.directory.export))
+            summary = {
+                "complete": complete,
+                "batches": self.batches,
+                "train_seconds": round(self.seconds, 1),
+                **{f"{name}_end": value for name, value in self.measured.items()},
+            }
+            self.reporter.add_to_summary(**summary)
+            return summary
+
+    async def _start_learner(self, stack: AsyncExitStack) -> LearnerGroup:
+        start_ray(stack, self.directory.log)
+        from rlstep.actors.learner.learner_group import LearnerGroup
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.stopped.set)
+        config = self.config
+        with stage("learner"):
+            learner = await LearnerGroup.start(
+                config.learner,
+                config.loss,
+                name="learner",
+                seed=config.seed,
+                deadline_s=config.deadline_s,
+                actor_options={"num_gpus": config.gpus} if config.gpus else None,
+            )
+            stack.push_async_callback(learner.close)
+            if self.saved:
+                await learner.restore(str(self.saved.path / _MODEL))
+        return learner
+
+    async def _train(self, state: RunState) -> bool:
+        """Iterations until the last one, the end of the examples, or a stop, which ends the
+        training when its iteration is done. Returns whether it came to its end."""
+        config = self.config
+        self.batches = int(state.counters.get("batches", 0))
+        self.seconds = float(state.counters.get("train_seconds", 0))
+        self.measured: dict[str, float] = {}
+        batches = config.examples.batches(self.tokenizer, config.seed)
+        batches = itertools.islice(batches, self.batches, None)
+        saved_at = state.iteration
+        if state.iteration == 0 or _due(state.iteration, config.evaluation_every):
+            await self._measure(state.iteration)
+        for iteration in range(state.iteration + 1, config.iterations + 1):
+            if self.stopped.is_set() or 0.0 < config.train_seconds <= self.seconds:
+                break
+            if not await self._iterate(iteration, batches):
+                break
+            state = RunState(
+                iteration=iteration,
+                counters={"batches": self.batches, "train_seconds": round(self.seconds)},
+            )
+            if _due(iteration, config.checkpoint_every):
+                saved_at = await self._save(state) or saved_at
+            if _due(iteration, config.evaluation_every):
+                await self._measure(iteration)
+        complete = not self.stopped.is_set()
+        if complete:
+            await self._measure(state.iteration)
+        if state.iteration > saved_at:
+            await self._save(state)
+        return complete
+
+    async def _iterate(self, iteration: int, batches: Iterator[Samples]) -> int:
+        """Train on the next batches. Returns how many there were."""
+        started, sums, weight = time.monotonic(), defaultdict[str, float](float), 0.0
+        done = 0
+        for samples in itertools.islice(batches, self.config.updates_per_iteration):
+            metrics = await self.learner.train(samples)
+            done, updates = done + 1, metrics["updates"]
+            weight += updates
+            for name, value in metrics.items():
+                sums[name] += value if name in _SUMMED else value * updates
+        if not done:
+            return 0
+        took = time.monotonic() - started
+        self.batches += done
+        self.seconds += took
+        record = {
+            f"train/{name}": value if name in _SUMMED else value / (weight or 1.0)
+            for name, value in sums.items()
+        }
+        self.reporter.iteration({"iteration": iteration, **record, "time/iteration": took})
+        return done
+
+    async def _measure(self, iteration: int) -> None:
+        if self.held_out is None or self.directory.evaluated(iteration):
+            return
+        started = time.monotonic()
+        rows = [s.token_ids for s in self.held_out.sequences]
+        predictions = await self.learner.predict(rows)
+        self.measured = fit_metrics(self.held_out, predictions, scores=self.config.scores)
+        took = {"time/evaluation": time.monotonic() - started}
+        self.reporter.iteration({"iteration": iteration, **self.measured, **took})
+
+    async def _save(self, state: RunState) -> int:
+        """Returns the iteration that is saved, 0 where the disk is full."""
+        try:
+            async with Checkpoints(self.directory.checkpoints).writing(state) as folder:
+                await self.learner.save(str(folder / _MODEL))
+        except DiskFull as error:
+            logger.error("%s; training goes on, and the next checkpoint is tried again", error)
+            return 0
+        return state.iteration
+
+
+_SUMMED = frozenset({"updates", "skipped_updates", "tokens", "seconds"})
+"""Of the learner's metrics those that add up over batches; the others are means over updates."""
+
+
+def _due(iteration: int, every: int) -> bool:
+    return every > 0 and iteration % every == 0
