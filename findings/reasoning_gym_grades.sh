@@ -1,8 +1,8 @@
 #!/bin/sh
 # Graders of reasoning-gym give something for nothing, and less than everything for the answer that
-# the data set itself names: an empty answer has a score in a dozen data sets, as much as a wrong
-# one; in three the own answer never has a full score, so that accuracy stays 0 for whoever counts
-# full scores. And one raises on an answer that is a word.
+# the data set itself names: an empty answer has a score in several data sets; in others the own
+# answer never has a full score, so that accuracy stays 0 for whoever counts full scores. And one
+# raises on an answer that is a word.
 set -e
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
