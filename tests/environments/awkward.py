@@ -50,6 +50,12 @@ class Broken(Awkward):
         raise ValueError("environment.largest is 99; the engine room is flooded")
 
 
+@dataclass(frozen=True, kw_only=True)
+class NeverReady(Awkward):
+    def check(self, deadline_s: float) -> None:
+        threading.Event().wait()
+
+
 @dataclass
 class _Counting(Episode):
     name: str

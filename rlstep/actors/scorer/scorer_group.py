@@ -24,8 +24,9 @@ from rlstep.types import Failure, History, Observation, Rollout
 
 logger = logging.getLogger(__name__)
 
-_START_S = 180.0
-"""Longest time for an actor and its verifier processes to start."""
+_START_S = 600.0
+"""Longest time for an actor and its verifier processes to start. A process of its own that stands
+still ends that sooner, with its reason."""
 
 
 class ScorerGroup:

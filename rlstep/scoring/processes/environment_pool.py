@@ -16,16 +16,15 @@ import zlib
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from rlstep.checks import at_least
 from rlstep.interfaces import Environment
 from rlstep.scoring.processes import environment_worker
 from rlstep.scoring.processes.confined import GRACE_S, exited, spec_of, start_process
+from rlstep.scoring.processes.start_watch import LOOK_S, StartWatch
 from rlstep.types import Failure, History, Observation
-
-_START_S = 150.0
-"""Longest time for a process to make its environment."""
 
 
 class _Ended(Exception):
@@ -96,12 +95,15 @@ class _Process(asyncio.Protocol):
         """
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_connection(lambda: self, sock=self._ours)
+        watch, problem = StartWatch(self.pid), ""
+        ready = self.ask({"environment": spec, "deadline_s": deadline_s}, inf)
+        while not (await asyncio.wait({ready}, timeout=LOOK_S))[0]:
+            if not problem and (problem := watch.problem()):
+                self.kill()
         try:
-            answer = await self.ask({"environment": spec, "deadline_s": deadline_s}, _START_S)
-        except TimeoutError as error:
-            raise _Unstarted(f"not ready after {_START_S} s") from error
+            answer = ready.result()
         except (_Ended, _Unblamed) as error:
-            raise _Unstarted(str(error) or "killed") from error
+            raise _Unstarted(problem or str(error) or "killed") from error
         if "failure" in answer:
             self.kill()
             raise _Unstarted(answer["failure"])
@@ -258,6 +260,8 @@ class EnvironmentPool:
             build.
     """
 
+    process = _Process
+
     def __init__(
         self,
         environment: Environment,
@@ -327,7 +331,7 @@ class EnvironmentPool:
         return self._slots[zlib.crc32(name.encode()) % len(self._slots)]
 
     async def new_process(self) -> _Process:
-        process = _Process(self.threads, self._memory_mb)
+        process = self.process(self.threads, self._memory_mb)
         await process.load(self._spec, self._deadline_s)
         return process
 

@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import queue
+import select
 import signal
 import socket
 import threading
@@ -22,10 +23,11 @@ from rlstep.checks import at_least
 from rlstep.interfaces import Item, Verifier
 from rlstep.scoring.processes import verifier_worker
 from rlstep.scoring.processes.confined import GRACE_S, exited, spec_of, start_process
+from rlstep.scoring.processes.start_watch import LOOK_S, StartWatch
 from rlstep.types import Failure, OutcomeScore, Verdict
 
-_START_S = 150.0
-"""Longest time for a worker to load its verifier."""
+_SEND_S = 60.0
+"""Longest time for a new worker's socket to take the few bytes that its verifier is sent as."""
 _LARGEST_CHUNK = 64
 """Items sent at once. Their answers come back one by one, so a chunk shares no deadline."""
 
@@ -59,11 +61,15 @@ class _Worker:
 
     def load(self) -> None:
         """Send the verifier's spec and wait until it is ready for items."""
+        watch = StartWatch(self.pid)
+        answers = select.poll()
+        answers.register(self._socket, select.POLLIN)
         try:
-            self.send(self._spec, _START_S)
-            answer = self.receive(_START_S)
-        except TimeoutError as error:
-            raise _StartFailed(f"not ready after {_START_S} s") from error
+            self.send(self._spec, _SEND_S)
+            while not answers.poll(1000 * LOOK_S):
+                if problem := watch.problem():
+                    raise _StartFailed(problem)
+            answer = self.receive(_SEND_S)
         except (EOFError, ConnectionError) as error:
             raise _StartFailed(f"the process ended early ({self.kill(grace_s=GRACE_S)})") from error
         if "error" in answer:

@@ -88,6 +88,17 @@ class OnlyHere(Misbehaving):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NeverReady(Misbehaving):
+    """Is made at once in one process, and never in any other."""
+
+    pid: int
+
+    def __post_init__(self) -> None:
+        if os.getpid() != self.pid:
+            signal.pause()
+
+
+@dataclass(frozen=True, kw_only=True)
 class WithFunction(Misbehaving):
     function: Callable[[], int]
 

@@ -19,8 +19,8 @@ from rlstep.scoring.processes.environment_pool import EnvironmentPool
 from rlstep.scoring.processes.environment_worker import Episodes
 from rlstep.types import Action, Failure, History, Observation
 from tests.builders import make_prompt
-from tests.environments.awkward import Awkward, Broken, Copied, OnlyOnce
-from tests.waiting import gone, wait_for
+from tests.environments.awkward import Awkward, Broken, Copied, NeverReady, OnlyOnce
+from tests.waiting import gone, state_and_ticks, wait_for
 
 
 def history(name: str, *words: str) -> History:
@@ -28,9 +28,24 @@ def history(name: str, *words: str) -> History:
     return History(episode_id=name, prompt=make_prompt(), seed=5, actions=actions)
 
 
+class PatientProcess(environment_pool._Process):
+    """Late is what stands still: a busy machine makes nothing late."""
+
+    def _late(self, call: Any) -> None:
+        worked = state_and_ticks(self.pid)[1]
+        if worked == self.__dict__.get("_worked"):
+            return super()._late(call)
+        self._worked = worked
+        call.timer = asyncio.get_running_loop().call_later(1.0, self._late, call)
+
+
+class PatientPool(EnvironmentPool):
+    process = PatientProcess
+
+
 @asynccontextmanager
 async def pool(environment: Any = None, **fields: Any) -> AsyncIterator[EnvironmentPool]:
-    made = EnvironmentPool(environment or Awkward(), **{"deadline_s": 30.0, **fields})
+    made = PatientPool(environment or Awkward(), **{"deadline_s": 30.0, **fields})
     try:
         yield made
     finally:
@@ -59,7 +74,7 @@ async def test_an_episode_that_was_left_begins_anew():
 
 
 async def test_an_episode_that_cannot_be_let_go_of_holds_up_nobody():
-    async with pool(deadline_s=3.0) as episodes:
+    async with pool(deadline_s=1.0) as episodes:
         await episodes.observe(history("mate", "a"))
         await episodes.observe(history("bad", "stuck"))
         before = episodes.pids()
@@ -109,12 +124,12 @@ async def test_what_goes_wrong_is_a_failure_of_its_own(word: str, reason: str, d
 
 
 async def test_a_step_that_hangs_takes_no_other_with_it():
-    async with pool(deadline_s=3.0) as episodes:
+    async with pool(deadline_s=1.0) as episodes:
         await episodes.observe(history("mate", "a"))
         hanging, mate = await asyncio.gather(
             episodes.observe(history("bad", "hang")), episodes.observe(history("mate", "a", "b"))
         )
-        assert hanging == Failure(reason="timeout", detail="no observation within 3 s")
+        assert hanging == Failure(reason="timeout", detail="no observation within 1 s")
         assert mate == Observation(text="42/5:2:b:[1, 7]", reward=1.0)
         again = await episodes.observe(history("mate", "a", "b", "c"))  # replayed
         assert again == Observation(text="42/5:3:c:[2, 7]", reward=1.5)
@@ -174,6 +189,14 @@ async def test_an_environment_that_cannot_be_made_is_a_failure_with_its_reason()
         assert "the engine room is flooded" in failed.detail
 
 
+async def test_an_environment_whose_start_stands_still_is_a_failure(monkeypatch: Any):
+    monkeypatch.setattr("rlstep.scoring.processes.start_watch._LIMIT_S", 2.0)
+    async with pool(NeverReady()) as episodes:
+        failed = await episodes.observe(history("x", "a"))
+        assert isinstance(failed, Failure) and failed.reason == "crashed"
+        assert "does not start: not ready" in failed.detail
+
+
 async def test_nothing_is_left_when_its_owner_is_gone():
     async with pool(processes=2) as episodes:
         await asyncio.gather(*(episodes.observe(history(f"{i}", "a")) for i in range(8)))
@@ -226,14 +249,14 @@ async def test_of_many_that_go_wrong_in_one_message_each_is_a_failure_of_its_own
 async def test_nobody_is_late_who_waits_for_others():
     """Two at a time, half a second each: the last of 20 waits longer than its deadline, and its
     clock has not begun."""
-    async with pool(threads=2, deadline_s=4.0) as episodes:
+    async with pool(threads=2, deadline_s=2.0) as episodes:
         names = range(20)
         told = await asyncio.gather(*(episodes.observe(history(f"{i}", "slow")) for i in names))
         assert all(isinstance(answer, Observation) for answer in told)
 
 
 async def test_one_that_hangs_leaves_those_that_wait_behind_it_their_time():
-    async with pool(threads=1, deadline_s=3.0) as episodes:
+    async with pool(threads=1, deadline_s=1.0) as episodes:
         hanging, *behind = await asyncio.gather(
             episodes.observe(history("bad", "hang")),
             *(episodes.observe(history(f"{i}", "a")) for i in range(20)),
@@ -256,7 +279,7 @@ async def test_who_had_not_begun_is_not_suspected():
 
 
 async def test_a_call_that_nobody_waits_for_any_more_has_its_deadline_still():
-    async with pool(threads=1, deadline_s=3.0) as episodes:
+    async with pool(threads=1, deadline_s=1.0) as episodes:
         await episodes.observe(history("mate", "a"))
         [before] = episodes.pids()
         left = asyncio.ensure_future(episodes.observe(history("bad", "hang")))

@@ -19,6 +19,7 @@ from rlstep.scoring.processes.http_call import (
     check_url,
 )
 from rlstep.types import Failure
+from tests.idle_clock import IdleClock
 from tests.scoring.processes.misbehaving_server import (
     Reply,
     Server,
@@ -33,7 +34,8 @@ from tests.scoring.processes.misbehaving_server import (
 )
 
 FAST = HttpPolicy(timeout_s=600.0, attempts=2, backoff_s=0.001, breaker_failures=100)
-SHORT = replace(FAST, timeout_s=0.3)
+SHORT = replace(FAST, timeout_s=0.5)
+"""For answers that trickle in, which the clock does not pass over."""
 OK = says('{"scores": []}')
 
 
@@ -65,6 +67,7 @@ async def call(policy: HttpPolicy, *replies: Reply) -> tuple[Any, Server]:
     ],
 )
 async def test_what_a_service_does_wrong(reply: Reply, reason: str | None, attempts: int):
+    IdleClock()
     answer, server = await call(SHORT if reason == "timeout" else FAST, reply)
     assert len(server.asked) == attempts
     if reason is None:

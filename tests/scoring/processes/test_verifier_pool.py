@@ -15,7 +15,13 @@ import pytest
 
 from rlstep.scoring.processes.verifier_pool import VerifierPool
 from rlstep.types import Failure, OutcomeScore
-from tests.scoring.processes.misbehaving import Misbehaving, OnlyHere, WithFunction, WithLimits
+from tests.scoring.processes.misbehaving import (
+    Misbehaving,
+    NeverReady,
+    OnlyHere,
+    WithFunction,
+    WithLimits,
+)
 from tests.scoring.processes.patient_pool import PatientPool
 from tests.waiting import gone, state_and_ticks, wait_for
 
@@ -249,6 +255,12 @@ def test_a_pool_that_is_never_closed_ends_with_its_program():
 def test_a_verifier_that_cannot_start_is_refused_at_once():
     with pytest.raises(RuntimeError, match="did not start: ValueError: this is not process"):
         VerifierPool(OnlyHere(pid=os.getpid()), workers=2)
+
+
+def test_a_verifier_whose_start_stands_still_is_refused(monkeypatch):
+    monkeypatch.setattr("rlstep.scoring.processes.start_watch._LIMIT_S", 2.0)
+    with pytest.raises(RuntimeError, match="did not start: not ready"):
+        VerifierPool(NeverReady(pid=os.getpid()), workers=2)
 
 
 def test_a_verifier_that_cannot_be_copied_is_refused():

@@ -16,6 +16,7 @@ from rlstep.scoring.rewards.remote_scores import RemoteScores
 from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_context
 from rlstep.types import Failure, Rollout, RolloutScore
 from tests.builders import make_prompt, make_rollout
+from tests.idle_clock import IdleClock
 from tests.scoring.processes.misbehaving_server import Server, hang, says, scores, status
 
 FAST = HttpPolicy(timeout_s=600.0, attempts=2, backoff_s=0.001)
@@ -89,7 +90,8 @@ async def test_one_batch_that_fails_costs_no_other():
 
 
 async def test_a_service_that_hangs_is_left_alone_until_it_is_back():
-    policy = HttpPolicy(timeout_s=2.0, attempts=1, breaker_failures=2, cool_down_s=0.0)
+    IdleClock()
+    policy = HttpPolicy(timeout_s=60.0, attempts=1, breaker_failures=2, cool_down_s=0.0)
     async with Server([hang, hang, scores]) as server:
         labeller = RemoteScores(url=server.url, batch=1, concurrency=1, http=policy)
         assert brief(await label(labeller, rollouts(2))) == ["timeout"] * 2
