@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rlstep.losses.grpo import Grpo
 from rlstep.losses.kl import ESTIMATORS, Kl, k1, k2, k3, suffix_sums
 from rlstep.losses.ppo import Ppo
 from tests.builders import make_batch, make_sequence
@@ -41,6 +42,14 @@ def test_in_the_reward_worked_by_hand(estimator, value):
     assert out.loss.item() == pytest.approx(-1.0 + 0.1 * value, abs=1e-6)
     assert gradient[0, 1].item() == pytest.approx(-1.0 + 0.1 * value, abs=1e-6)
     assert out.metrics["kl"].item() == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", [Grpo, Ppo])
+def test_a_rollout_without_an_advantage_feels_the_penalty(loss):
+    """An answer of a group that is all right: nothing but beta (1 - e^-0.5), k3's slope."""
+    penalized = loss(kl=Kl(coefficient=0.1, estimator="k3"))
+    _, gradient = run(penalized, one_token(0.0), DRIFTED, old_logprobs=DRIFTED)
+    assert gradient[0, 1].item() == pytest.approx(0.1 * 0.393469, abs=1e-6)
 
 
 def test_the_penalty_is_a_return_to_go_over_trained_tokens():
