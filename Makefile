@@ -47,7 +47,8 @@ bench: setup
 	$(BIN)/python tests/bench/losses.py
 	$(BIN)/python tests/bench/verifier.py
 	$(BIN)/python tests/bench/labels.py
-	$(BIN)/python tests/bench/conversation.py
+	$(BIN)/python tests/bench/turn_overhead.py
+	PYTHONPATH=. $(BIN)/python tests/bench/conversation.py
 	$(BIN)/python tests/bench/sync.py
 
 # Needs `uv` (any recent one), which is not part of the environment.

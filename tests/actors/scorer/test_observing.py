@@ -198,7 +198,7 @@ async def test_a_replica_that_does_not_answer_is_replaced(
     monkeypatch.setattr(group, "_longest_wait", at_once)
     assert await asked(group, *NAMES) == ALL
     assert "cancel" in without_ray and len(group.created) == 2
-    assert allowed[0] == 60.0 + 180.0 + 600.0 * (9 + 2)
+    assert allowed[0] == 60.0 + 600.0 + 600.0 * (9 + 2)
 
 
 async def test_who_leaves_early_stops_nobody() -> None:

@@ -134,6 +134,7 @@ async def test_a_completion_that_lives_through_a_sync_knows_who_wrote_each_token
         assert versions == sorted(set(versions))
 
 
+@pytest.mark.slow
 async def test_a_lost_replica_is_recreated_synced_and_probed(
     engines: dict[bool, GeneratorGroup], models: dict[bool, str]
 ) -> None:

@@ -151,7 +151,7 @@ async def check_random_latex(pool: VerifierPool, number: int, depth: int) -> Non
 
 
 async def test_a_little_random_latex(patient_pool):
-    await check_random_latex(patient_pool, 100, 2)
+    await check_random_latex(patient_pool, 60, 2)
 
 
 @pytest.mark.slow
@@ -194,7 +194,7 @@ async def check_symmetry(pool: VerifierPool, number: int, depth: int) -> None:
 
 
 async def test_verdicts_are_symmetric(patient_pool):
-    await check_symmetry(patient_pool, 100, 2)
+    await check_symmetry(patient_pool, 60, 2)
 
 
 @pytest.mark.slow
