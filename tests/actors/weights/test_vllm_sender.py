@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,23 +58,53 @@ class Source33(ABC):
         raise NotImplementedError
 
 
-def test_the_source_is_what_the_next_vllm_takes(
-    weights: LearnerWeights, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import vllm.distributed.weight_transfer.base as base
-
+def takes(base: Any, weights: LearnerWeights, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our source, made anew beside this `vllm.distributed.weight_transfer.base` of 0.33, holds to
+    its contract."""
     from rlstep.actors.weights import vllm_sender
 
-    monkeypatch.setattr(base, "WeightSource", Source33)
-    spec = importlib.util.spec_from_file_location("vllm_sender_33", vllm_sender.__file__)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    monkeypatch.setitem(sys.modules, "vllm.distributed.weight_transfer.base", base)
+    module = loaded("vllm_sender_33", Path(vllm_sender.__file__))
     source = module.EngineSource(weights)
     assert source.metadata is source.metadata
     declared = [(m.name, m.dtype, m.shape) for m in source.metadata]
     for _ in range(2):
         assert [(name, t.dtype, tuple(t.shape)) for name, t in source.iter_full()] == declared
+
+
+def loaded(name: str, file: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_source_is_what_the_next_vllm_takes(
+    weights: LearnerWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vllm.distributed.weight_transfer.base as base
+
+    next_base = SimpleNamespace(**vars(base))
+    next_base.WeightSource = Source33
+    takes(next_base, weights, monkeypatch)
+
+
+@pytest.mark.slow
+def test_the_source_is_what_the_next_wheel_takes(
+    weights: LearnerWeights, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`pip download --no-deps vllm==0.33.0` gets the wheel, whose text alone is read."""
+    if not (wheel := os.environ.get("RLSTEP_VLLM_WHEEL")):
+        pytest.skip("RLSTEP_VLLM_WHEEL names no wheel of vLLM 0.33")
+    with zipfile.ZipFile(wheel) as archive:
+        file = Path(archive.extract("vllm/distributed/weight_transfer/base.py", tmp_path))
+    base = loaded("weight_transfer_base_33", file)
+    takes(base, weights, monkeypatch)
+    source = sys.modules["vllm_sender_33"].EngineSource(weights)
+    assert source.implements_iter_full()
+    with pytest.raises(TypeError, match="cached_property"):
+        type("Method", (base.WeightSource,), {"metadata": lambda self: []})
 
 
 @pytest.mark.parametrize("backend", ["nccl", "ipc"])
