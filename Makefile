@@ -49,6 +49,7 @@ bench: setup
 	$(BIN)/python tests/bench/labels.py
 	$(BIN)/python tests/bench/turn_overhead.py
 	PYTHONPATH=. $(BIN)/python tests/bench/conversation.py
+	PYTHONPATH=. $(BIN)/python tests/bench/sinks.py
 	$(BIN)/python tests/bench/sync.py
 
 # Needs `uv` (any recent one), which is not part of the environment.
