@@ -10,7 +10,10 @@ from rlstep.scoring.answers.math_answer import compare
 from rlstep.types import Verdict
 from tests.scoring.answers.mathematics import DATA, EQUIVALENTS, benign_pairs, references
 
-GOAL = 0.995
+GOAL = 0.999
+WRONG_THERE = {"in brackets", "named"}
+"""Where Math-Verify (0.9.0) refuses an answer for itself: with a thousands comma or a unit inside
+inline brackets, and of 'x = word' the word (findings/math_verify_brackets.sh)."""
 
 needs_data = pytest.mark.skipif(not DATA.exists(), reason=f"{DATA} is absent")
 
@@ -43,6 +46,7 @@ def check_agreement(answers: list[str]) -> None:
     for name, found, reference, ours in disagreements:
         print(f"  {name}: {found!r} for {reference!r}, {'accepted' if ours else 'refused'} here")
     assert share >= GOAL
+    assert all(name in WRONG_THERE and ours for name, *_, ours in disagreements)
 
 
 @needs_data
