@@ -23,6 +23,10 @@ def symbols_equal(one: str, other: str) -> bool:
     first, second = parsed(one), parsed(other)
     if not first or not second or any(_undefined(value) for value in (*first, *second)):
         return False
+    if (equations := _as_equations(first[0], second[0])) is not None:
+        if not equations:
+            return False
+        first, second = ([equation] for equation in equations)
     try:
         if _verified(second, first) and _verified(first, second):
             return not any(_apart(a, b) for a, b in product(first, second))
@@ -123,6 +127,24 @@ def _same_function(one: Any, other: Any) -> bool:
                 return False
             compared += 1
     return compared >= _POINTS
+
+
+def _as_equations(one: Any, other: Any) -> tuple[Any, ...] | None:
+    r"""Of two relations with `\ne` among them the equations that they deny, which are equal where
+    they are; nothing where one is another relation. None for all else.
+
+    Math-Verify (0.9) knows no such relation, and raises a KeyError.
+    """
+    from sympy import Eq, Ne
+    from sympy.core.relational import Relational
+
+    both = (one, other)
+    if not all(isinstance(value, Relational) for value in both):
+        return None
+    denied = [isinstance(value, Ne) for value in both]
+    if not any(denied):
+        return None
+    return tuple(Eq(v.lhs, v.rhs, evaluate=False) for v in both) if all(denied) else ()
 
 
 def _undefined(expression: Any) -> bool:

@@ -307,6 +307,29 @@ def test_a_division_by_zero_that_only_the_digits_show_equals_nothing(monkeypatch
     assert symbolic.symbols_equal("x+1", "1+x") is False
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (r"x \ne 3", r"x \neq 3", True),
+        (r"x \ne 3", r"3 \ne x", True),
+        (r"a \ne b", r"b \ne a", True),
+        (r"x \ne 3", r"(-\infty, 3) \cup (3, \infty)", True),
+        (r"x \ne 3", r"\mathbb{R} \setminus \{3\}", True),
+        (r"x \ne 3", r"x \ne 4", False),
+        (r"x \ne 3", r"y \ne 3", False),
+        (r"x \ne 3", "x = 3", False),
+        (r"x \ne 3", "x > 3", False),
+        (r"x \ne 3", r"x \le 3", False),
+        (r"x \ne 3", r"3 < x", False),
+        (r"x \ne 3", "3", False),
+    ],
+)
+def test_what_a_value_is_not_is_a_relation_like_others(one, other, equal):
+    """Math-Verify (0.9) raises a KeyError for two relations of which one is this."""
+    for pair in ((one, other), (other, one)):
+        assert (compare(*pair) is CORRECT) is equal
+
+
 def test_matrices_are_not_tried_at_points():
     entry = MatrixSymbol("A", 2, 2)[0, 0] + Symbol("x", real=True)  # type: ignore[index]
     assert symbolic._same_function(entry, entry) is False
