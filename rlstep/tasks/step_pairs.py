@@ -93,21 +93,24 @@ def _candidate(row: Row, encoder: PromptEncoder, tokenizer: Tokenizer) -> Candid
     if shared:
         prefix += continuation_ids(tokenizer, shared)
 
+    prompt_id = _digest(problem.encode())
+
     def side(column: str) -> Sequence:
-        return _sequence(problem, prefix, continuation_ids(tokenizer, row.text(column)))
+        return offline_sequence(prompt_id, prefix, continuation_ids(tokenizer, row.text(column)))
 
     return Candidate(
         chosen=side("chosen"), rejected=side("rejected"), chosen_score=1.0, rejected_score=0.0
     )
 
 
-def _sequence(problem: str, prefix: list[int], step: list[int]) -> Sequence:
-    ids = np.array(prefix + step, np.int32)
+def offline_sequence(prompt_id: str, prefix: Seq[int], trained: Seq[int]) -> Sequence:
+    """One step that nobody here sampled: `prefix` is read, the tokens behind it are trained."""
+    ids = np.array([*prefix, *trained], np.int32)
     in_step = np.arange(len(ids)) >= len(prefix)
     return Sequence(
         # The same tokens trained from the same place on are the same sequence in every pair.
         sequence_id=f"offline/{_digest(ids.tobytes())}[{len(prefix)}:{len(ids)}]",
-        prompt_id=_digest(problem.encode()),
+        prompt_id=prompt_id,
         token_ids=ids,
         loss_mask=in_step,
         step_index=np.where(in_step, 0, -1).astype(np.int32),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rlstep.checks import at_least, between, positive
 from rlstep.interfaces import LabelView, SampleBuilder
-from rlstep.tensors.sequences import is_correct, sequence
+from rlstep.tensors.sequences import is_correct, last_tokens, sequence
 from rlstep.types import Floats, Group, Ints, LabelSamples, Rollout, Sequence, StepScores
 
 
@@ -263,8 +263,19 @@ def _label_columns(
     """The rollout's sequence, and its targets and weights, float32 [L] each."""
     assert scores.n is not None and scores.k is not None, f"{rollout.rollout_id}: no raw counts"
     n, k = (np.append(own, rest) for own, rest in zip(prompt, (scores.n, scores.k), strict=True))
-    whole = sequence(rollout)
-    last = np.array([s.end - 1 for s in rollout.steps], int) + len(rollout.prompt.token_ids)
-    targets, weights = np.zeros((2, len(whole.token_ids)), dtype=np.float32)
-    targets[last], weights[last] = view.labels(n.astype(np.int32), k.astype(np.int32))
-    return replace(whole, loss_mask=weights > 0), targets, weights
+    return labelled_steps(rollout, *view.labels(n.astype(np.int32), k.astype(np.int32)))
+
+
+def labelled_steps(
+    rollout: Rollout, targets: Floats, weights: Floats
+) -> tuple[Sequence, Floats, Floats]:
+    """The rollout's sequence, and targets and weights at its steps' last tokens, float32 [L] each.
+
+    Args:
+        targets: float32 [K].
+        weights: float32 [K], >= 0; a step of weight 0 is masked.
+    """
+    whole, last = sequence(rollout), last_tokens(rollout)
+    columns = np.zeros((2, len(whole.token_ids)), dtype=np.float32)
+    columns[:, last] = targets, weights
+    return replace(whole, loss_mask=columns[1] > 0), columns[0], columns[1]

@@ -35,7 +35,7 @@ class Prm(StepModel):
 
     learner: LearnerConfig
     """With any head that scores ('token_classification', 'two_token', ...). It usually starts from
-    the policy's own weights; a folder that `running.supervised.fit` trained is a warm start."""
+    the policy's own weights; a folder that `rlstep fit` exported is a warm start."""
     loss: Loss
     """What it is trained with, of step labels: `StepLabelLoss`, as a rule."""
     layout: StepLayout | None = None
