@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rlstep.interfaces import Batch, LabelBatch, Loss, LossOutput, PairBatch
+from rlstep.losses.bradley_terry import BradleyTerry
 from rlstep.losses.correction import Correction
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.dpo_nll import DpoNll
@@ -72,6 +73,7 @@ LOSSES: list[Loss] = [
     Kto(beta=0.7, desirable_weight=1.3, undesirable_weight=0.6),
 ]
 VARIANTS: list[Loss] = [
+    BradleyTerry(margin=0.7, centering=0.1),
     DrGrpo(mean=ConstantLength(length=4), kl=Kl(coefficient=0.3, estimator="k2"), entropy=0.1),
     Gspo(surrogate=Clip(), kl=Kl(coefficient=0.3, estimator="k1", place="reward"), entropy=0.1),
     Reinforce(kl=Kl(coefficient=0.3, place="reward"), correction=Correction(mode="mask")),
@@ -401,7 +403,9 @@ def test_degenerate_inputs_give_finite_numbers_and_no_wrong_zero(
     assert (gradient[~case.batch.loss_mask] == 0.0).all()
     clipped = float(out.metrics.get("clip_fraction", 0.0)) > 0.0  # GSPO's bounds are narrow
     if loss.takes is PairSamples or not (name in RIGHTLY_ZERO or clipped):
-        assert (gradient[case.batch.loss_mask] != 0.0).all()
+        only_last = "only_the_last_token_counts" in loss.laws
+        counted = last_tokens(case) if only_last else case.batch.loss_mask
+        assert (gradient[counted] != 0.0).all()
 
 
 # --- laws that losses declare --------------------------------------------------------------------
@@ -507,6 +511,23 @@ def zero_logits_give_ln2(loss: Loss, data: st.DataObject) -> None:
     case = data.draw(cases(loss.takes))
     out, _ = evaluate(loss, replace(case, predictions=torch.zeros_like(case.predictions)))
     assert out.loss.item() == pytest.approx(math.log(2.0))
+
+
+def last_tokens(case: Case) -> Tensor:
+    """bool [N, L]: of each sequence the last one that is trained."""
+    places = torch.arange(case.batch.loss_mask.shape[1])
+    last = torch.where(case.batch.loss_mask, places, -1).amax(1)
+    return places == last[:, None]
+
+
+@law
+def only_the_last_token_counts(loss: Loss, data: st.DataObject) -> None:
+    """Other trained tokens have no part in the value, and no gradient."""
+    case = data.draw(cases(loss.takes))
+    others = ~last_tokens(case)
+    moved = replace(case, predictions=case.predictions - 0.75 * others)
+    same(evaluate(loss, case), evaluate(loss, moved))
+    assert (evaluate(loss, case)[1][others] == 0.0).all()
 
 
 @law

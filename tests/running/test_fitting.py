@@ -14,8 +14,10 @@ import pytest
 
 from rlstep.cli import run_recipe
 from rlstep.config import LearnerConfig, ModelConfig
+from rlstep.examples.preferences import Preferences
 from rlstep.fit_config import FitConfig
 from rlstep.interfaces import Examples, StartModel
+from rlstep.losses.bradley_terry import BradleyTerry
 from rlstep.losses.cross_entropy import CrossEntropy
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.step_label import StepLabelLoss
@@ -23,6 +25,7 @@ from rlstep.reporting.sinks.files import Files
 from rlstep.running import fitting
 from rlstep.running.fitting import prepare_fit
 from rlstep.tasks.arithmetic import Arithmetic, arithmetic_tokenizer, sft_samples
+from rlstep.tensors.templates import PromptTemplate
 from rlstep.types import LabelSamples, Samples
 from tests.run.run_kit import make_policy
 
@@ -148,6 +151,24 @@ def test_a_training_leaves_metrics_a_checkpoint_an_export_and_a_summary(
     assert summary["updates"] == 12 and summary["eval/nll_end"] == 0.5
     assert (tmp_path / "fitted" / "export" / "seen.txt").exists()
     assert (tmp_path / "fitted" / "checkpoints" / "iteration-000004" / "manifest.json").exists()
+
+
+@pytest.mark.usefixtures("during")
+def test_a_reward_model_is_trained_on_preferences_and_measured(policy: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = {"prompt": "2+3", "chosen": "#5", "rejected": "#6"}
+    path.write_text(f"{json.dumps(row)}\n{json.dumps({**row, 'prompt': '3+2'})}\n")
+    template = PromptTemplate(text="{problem}\n")
+    examples = Preferences(path=str(path), evaluation=str(path), template=template, batch=1)
+    learner = LearnerConfig(model=ModelConfig(path=policy), head="token_classification")
+    fitted = config(
+        policy, tmp_path, learner=learner, loss=BradleyTerry(), examples=examples, iterations=1
+    )
+    summary, rows = trained(fitted)
+    # The learner here scores every token the same: no pair is ordered.
+    assert summary["eval/pair_accuracy_end"] == 0.5 and summary["batches"] == 2
+    assert summary["eval/pair_loss_end"] == pytest.approx(np.log(2.0))
+    assert [r["train/updates"] for r in rows if "train/updates" in r] == [2]
 
 
 @pytest.mark.parametrize("at", [1, 4, 5, 12])

@@ -17,8 +17,9 @@ from rlstep.interfaces import Reader, StepInputs, StepModel
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.scoring.step_models.frozen_prm import FrozenPrm
 from rlstep.scoring.step_models.prm import Prm
-from rlstep.tensors.inputs import tagged
-from rlstep.types import Failure, Rollout, Samples, StepScores, TokenIds
+from rlstep.scoring.step_models.reward_model import RewardModel
+from rlstep.tensors.inputs import own_inputs, tagged
+from rlstep.types import Failure, Rollout, RolloutScore, Samples, StepScores, TokenIds
 from tests.builders import make_counts, make_rollout
 
 LEARNER = LearnerConfig(model=ModelConfig(path="/nowhere"), head="two_token")
@@ -122,6 +123,17 @@ async def test_a_model_is_trained_in_every_so_many_th_iteration(every: int, upda
         metrics = await trainer.train([replace(ROLLOUT, iteration=0)], iteration)
         made.append(int(metrics.get("updates", 0.0)))
     assert made == updates and len(learner.trained) == sum(updates)
+
+
+async def test_a_reward_model_scores_whole_rollouts_at_their_last_token():
+    model = RewardModel(learner=replace(LEARNER, head="token_classification"))
+    longer = make_rollout("s", [[11], [12, 13], [14]])
+    scorer, learner = role(model, own_inputs)
+    first, second = await scorer.score([ROLLOUT, longer], 0)
+    assert learner.asked == [[1, 2, 11, 12, 13], [1, 2, 11, 12, 13, 14]]
+    assert isinstance(first, RolloutScore) and first.value == pytest.approx(0.13)
+    assert isinstance(second, RolloutScore) and second.value == pytest.approx(0.14)
+    assert await scorer.train([ROLLOUT], 0) == {} and learner.trained == []
 
 
 async def test_a_frozen_model_is_never_trained():
