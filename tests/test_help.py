@@ -14,6 +14,7 @@ import pytest
 
 from rlstep.commands.catalog import ROOMS, plugins
 from rlstep.config import Config
+from rlstep.fit_config import FitConfig
 
 
 def described(kind: type) -> set[str]:
@@ -46,8 +47,8 @@ def within(hint: object) -> Iterator[type]:
 
 
 def shown() -> list[type]:
-    """`Config`, every plug-in that can stand in it, and what stands inside of these."""
-    waiting: list[type] = [Config, *(kind for room in ROOMS for kind in plugins(room))]
+    """Both configurations, every plug-in that can stand in one, and what stands inside of these."""
+    waiting: list[type] = [Config, FitConfig, *(kind for room in ROOMS for kind in plugins(room))]
     found: dict[type, None] = {}
     while waiting:
         kind = waiting.pop()
@@ -67,6 +68,7 @@ def test_every_field_has_a_sentence(kind: type) -> None:
 def test_the_walk_goes_everywhere() -> None:
     names = {kind.__name__ for kind in shown()}
     assert len(names) >= 100
+    assert {"Config", "FitConfig", "Preferences"} <= names
     assert {"Sampling", "LoraConfig", "Thresholds", "HttpPolicy", "Route", "Kl", "Clip"} <= names
 
 

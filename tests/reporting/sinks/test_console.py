@@ -114,6 +114,21 @@ def test_an_iteration_with_an_evaluation_prints_once(tmp_path: Path):
     ]
 
 
+def test_a_supervised_training_shows_what_was_measured_of_it(tmp_path: Path):
+    """Each kind of measurement stands in the line; the last one is shown until the next."""
+    policy = [{"iteration": 1, "train/loss": 0.5, "train/updates": 3}]
+    assert lines(tmp_path, 2, {"iteration": 0, "eval/nll": 0.75}, *policy) == [
+        "iteration 0/4  eval nll 0.7500",
+        "iteration 1/4  eval nll 0.7500  loss 0.5000",
+    ]
+    labels = {"eval/auc": 0.92345, "eval/label_accuracy": 0.875, "eval/label_loss": 0.3}
+    assert lines(tmp_path, 1, {"iteration": 1, "train/loss": 0.5}, {"iteration": 1, **labels}) == [
+        "iteration 1/4  eval auc 0.9234  eval labels 87.5%  loss 0.5000"
+    ]
+    pairs = {"eval/pair_accuracy": 0.625, "eval/pair_loss": 0.6}
+    assert lines(tmp_path, 0, {"iteration": 0, **pairs}) == ["iteration 0/4  eval pairs 62.5%"]
+
+
 def test_an_evaluation_that_never_came_hides_no_iteration(tmp_path: Path):
     seen = lines(tmp_path, 1, trained(1), trained(2), trained(3))
     assert seen == [f"iteration {i}/4  train 25.0%" for i in (1, 2, 3)]
