@@ -34,7 +34,7 @@ def script(path):
 
 results = {}
 for path in sys.argv[1:]:
-    verb = "sft" if path.endswith("_sft.py") else "train"
+    verb = next((v for v in ("sft", "fit") if path.endswith(f"_{v}.py")), "train")
     sys.argv = ["rlstep", verb, path, "--dry-run"]
     command = outcome(main)
     sys.argv = [path, "--dry-run"]
@@ -77,9 +77,8 @@ def test_recipes_are_found():
 def test_dry_run(path: Path, way: str, resolved: dict):
     result = resolved["results"][str(path)][way]
     assert result["status"] == 0, result["err"]
-    roles = (
-        ("learner",) if path.stem.endswith("_sft") else ("policy learner", "generator", "scorer")
-    )
+    supervised = path.stem.endswith(("_sft", "_fit"))
+    roles = ("learner",) if supervised else ("policy learner", "generator", "scorer")
     for part in ("Config(", "iterations=", *roles, "GiB each"):
         assert part in result["out"]
 
