@@ -59,7 +59,8 @@ class Preferences(FromRows[_Preference, PairSamples]):
       '\n\nAssistant: ' before each turn. The last turn is the answer, what stands before it the
       prompt. It is read as messages where the tokenizer has a chat template, else as it stands.
 
-    Left out and counted: pairs of equal sides, and sides that do not answer the same prompt.
+    Left out and counted: pairs of equal sides, and sides that do not both answer the same prompt
+    (HH-RLHF has conversations that end with an empty turn).
     """
 
     makes: ClassVar[type] = PairSamples
@@ -88,7 +89,7 @@ class Preferences(FromRows[_Preference, PairSamples]):
         for row in read_rows(path):
             sides = self._sides(row, encoder)
             if sides is None:
-                left_out.add(row, "its sides do not answer the same prompt")
+                left_out.add(row, "its sides do not both answer the same prompt")
                 continue
             if sides.chosen == sides.rejected:
                 left_out.add(row, "its sides are equal")
@@ -118,7 +119,10 @@ class Preferences(FromRows[_Preference, PairSamples]):
         if isinstance(sides.prompt, str):
             prompt, prompt_id = encoder.problem(sides.prompt), problem_id(sides.prompt)
         else:
-            prompt = encoder.conversation(sides.prompt)
+            try:
+                prompt = encoder.conversation(sides.prompt)
+            except ValueError as error:  # the chat template's, of which turns may follow which
+                raise row.error(self.chosen, str(error)) from error
             said = [m[key] for m in sides.prompt for key in ("role", "content")]
             prompt_id = problem_id(*said)
         ids = []
@@ -204,7 +208,7 @@ def _split(chosen: Messages, rejected: Messages) -> _Sides | None:
     alike = [(m["role"], m["content"]) for m in prompt] == [
         (m["role"], m["content"]) for m in rejected[:-1]
     ]
-    answers = chosen[-1]["role"] == rejected[-1]["role"] == "assistant"
+    answers = all(m["role"] == "assistant" and m["content"] for m in (chosen[-1], rejected[-1]))
     if not prompt or not alike or not answers:
         return None
     asked = [{"role": m["role"], "content": m["content"]} for m in prompt]
@@ -232,14 +236,11 @@ def _turns(row: Row, column: str) -> Messages:
             f"{shown(text)} has no prompt beside it; without one it begins with '\\n\\nHuman: '",
         )
     stops = [*(turn.start() for turn in starts[1:]), len(text)]
-    found = [
+    return [
         {"role": _ROLES[turn[1]], "content": said.strip(), "text": said}
         for turn, stop in zip(starts, stops, strict=True)
         for said in [text[turn.end() : stop]]
     ]
-    if not found[-1]["content"]:
-        raise row.error(column, "its last turn is empty")
-    return found
 
 
 def _number(row: Row, column: str) -> float:

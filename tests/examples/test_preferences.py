@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any
@@ -148,13 +149,15 @@ def test_equal_sides_and_other_prompts_are_left_out_and_counted(
         {"chosen": [USER, RIGHT], "rejected": [message("user", "3+2?"), WRONG]},
         {"chosen": [USER, RIGHT], "rejected": [USER, RIGHT, USER, WRONG]},
         {"chosen": [USER, RIGHT], "rejected": [USER]},
+        {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant:"},
         {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: c\n\nAssistant: d"},
     )
     with caplog.at_level(logging.WARNING):
         assert len(only(path).pairs) == 1
     assert f"1 left out, its sides are equal; the first: {path}, line 2" in caplog.text
-    assert f"4 left out, its sides do not answer the same prompt; the first: {path}, line 3" in (
-        caplog.text
+    assert (
+        f"5 left out, its sides do not both answer the same prompt; the first: {path}, line 3"
+        in (caplog.text)
     )
 
 
@@ -169,7 +172,6 @@ def test_equal_sides_and_other_prompts_are_left_out_and_counted(
         ({"chosen": [], "rejected": [WRONG]}, r"'chosen': \[\] is no list of messages"),
         ({"chosen": [USER, {"role": "assistant"}], "rejected": [USER]}, "'chosen.1.content': miss"),
         ({**ROW, "rejected": "6 " * 40}, r"'rejected': makes \d+ tokens with its prompt; examples"),
-        ({"chosen": "\n\nHuman: a\n\nAssistant: ", "rejected": "b"}, "'chosen': its last turn is"),
         ({**ROW, "s": "high"}, "'s': 'high' is no finite number"),
         ({**ROW, "s": -1}, "'s': scores the chosen side -1.0, the rejected 0.0"),
     ],
@@ -178,6 +180,19 @@ def test_a_row_that_does_not_fit_is_named(row: dict[str, Any], words: str, tmp_p
     path = written(tmp_path, {**ROW, "s": 1}, {"s": 1, **row})
     with pytest.raises(ValueError, match=f"line 2, field {words}"):
         only(path, longest=32, chosen_score="s")
+
+
+def test_what_the_chat_template_refuses_is_named(tmp_path: Path) -> None:
+    strict = copy.deepcopy(BYTES)
+    strict.chat_template = (
+        "{% if messages[0].role != 'user' %}{{ raise_exception('begin with a user') }}{% endif %}"
+        + BYTES.chat_template
+    )
+    ahead = message("assistant", "Hi.")
+    row = {"prompt": "2+3?", "chosen": [ahead, USER, RIGHT], "rejected": [ahead, USER, WRONG]}
+    path = written(tmp_path, {**row, "prompt": [USER]}, {**row, "prompt": [ahead]})
+    with pytest.raises(ValueError, match=r"line 2, field 'chosen': .* begin with a user"):
+        only(path, tokenizer=strict)
 
 
 def test_messages_need_a_chat_template(tmp_path: Path) -> None:
