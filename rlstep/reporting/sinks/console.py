@@ -130,7 +130,8 @@ class OpenConsole:
         table = Table("", "", title="run failed" if summary["failed"] else "run ended")
         table.show_header = False
         for name, value in summary.items():
-            table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+            if value is not None:  # never measured
+                table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
         self.console.print(table)
 
     def _describe(self, record: Record, groups: Sequence[Group]) -> str:

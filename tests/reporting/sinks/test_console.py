@@ -43,7 +43,7 @@ def show(tmp_path: Path, *, terminal: bool, resumed: int | None = None) -> str:
         if iteration == first:
             clock.now += 12.0
             sink.iteration({"iteration": iteration, "eval/accuracy": 0.5}, [])
-    sink.close({"failed": False, "eval_accuracy_end": 0.5, "iterations": 2})
+    sink.close({"failed": False, "eval_accuracy_end": 0.5, "iterations": 2, "prm_auc_end": None})
     return text.getvalue()
 
 
@@ -78,6 +78,7 @@ def test_on_a_terminal_there_is_a_bar(tmp_path: Path):
 def test_the_closing_table(tmp_path: Path, terminal: bool):
     text = show(tmp_path, terminal=terminal)
     assert "run ended" in text and "eval_accuracy_end" in text and "0.5" in text
+    assert "prm_auc_end" not in text  # never measured
 
 
 def lines(tmp_path: Path, every: int, *records: dict[str, float]) -> list[str]:
