@@ -58,7 +58,7 @@ def _token_numbers(
     return _TokenNumbers.apply(logits, token_ids, temperature, entropies)  # type: ignore[return-value]
 
 
-def _chunks(logits: Tensor) -> Iterator[tuple[int, slice]]:
+def chunks(logits: Tensor) -> Iterator[tuple[int, slice]]:
     """(row, slice of positions) pairs that cover all but the last position of every row."""
     rows, length, vocabulary = logits.shape
     size = max(1, CHUNK_ELEMENTS.get(logits.device.type, 1 << 24) // vocabulary)
@@ -67,7 +67,7 @@ def _chunks(logits: Tensor) -> Iterator[tuple[int, slice]]:
             yield row, slice(start, min(start + size, length - 1))
 
 
-def _next(at: slice) -> slice:
+def predicted(at: slice) -> slice:
     """The tokens that the logits of these positions predict."""
     return slice(at.start + 1, at.stop + 1)
 
@@ -82,11 +82,11 @@ class _TokenNumbers(torch.autograd.Function):
         dtype = torch.promote_types(logits.dtype, torch.float32)
         out = torch.zeros(logits.shape[:2], dtype=dtype, device=logits.device)
         entropies = torch.zeros_like(out)
-        for row, at in _chunks(logits):
-            logprobs = _tempered(logits[row, at].to(dtype), temperature).log_softmax(-1)
-            out[row, _next(at)] = logprobs.gather(-1, token_ids[row, _next(at), None])[:, 0]
+        for row, at in chunks(logits):
+            logprobs = tempered(logits[row, at].to(dtype), temperature).log_softmax(-1)
+            out[row, predicted(at)] = logprobs.gather(-1, token_ids[row, predicted(at), None])[:, 0]
             if with_entropies:
-                entropies[row, _next(at)] = torch.special.entr(logprobs.exp_()).sum(-1)
+                entropies[row, predicted(at)] = torch.special.entr(logprobs.exp_()).sum(-1)
         ctx.save_for_backward(logits, token_ids, out, entropies)
         ctx.temperature, ctx.with_entropies = temperature, with_entropies
         return out, entropies
@@ -99,12 +99,12 @@ class _TokenNumbers(torch.autograd.Function):
         logits, token_ids, logprobs, entropies = ctx.saved_tensors
         out = torch.empty_like(logits)
         out[:, -1] = 0.0
-        for row, at in _chunks(logits):
-            after, temperature = _next(at), ctx.temperature
+        for row, at in chunks(logits):
+            after, temperature = predicted(at), ctx.temperature
             # d logprob(token) / d logits = (onehot(token) - softmax) / temperature. The token's own
             # entry is written from its logprob: 1 - p would cancel where p is near 1. The scale is
             # rounded for all entries alike (and mixed types would cost five times the time).
-            part = _tempered(logits[row, at], temperature).softmax(-1)
+            part = tempered(logits[row, at], temperature).softmax(-1)
             scale = (of_logprobs[row, after, None] / -temperature).to(part.dtype)
             own = (scale * torch.expm1(logprobs[row, after, None])).to(part.dtype)
             targets = token_ids[row, after, None]
@@ -119,7 +119,7 @@ class _TokenNumbers(torch.autograd.Function):
         return out, None, None, None
 
 
-def _tempered(logits: Tensor, temperature: float) -> Tensor:
+def tempered(logits: Tensor, temperature: float) -> Tensor:
     """Divided in float32, or as they are where there is nothing to divide by."""
     if temperature == 1.0:
         return logits
