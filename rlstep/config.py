@@ -268,11 +268,13 @@ class Config:
                 "rollouts.sampling.temperature is 0 (greedy), where a policy gradient has nothing"
                 " to prefer; it must be positive, usually 1.0"
             )
-        if self.splitter.reads_logprobs and sampling.temperature != 1.0:
+        named = [("splitter", self.splitter), *(("step model", m) for m in self.step_models)]
+        readers = [f"{kind} {type(each).__name__}" for kind, each in named if each.reads_logprobs]
+        if readers and sampling.temperature != 1.0:
             raise ValueError(
-                f"rollouts.sampling.temperature is {sampling.temperature}, and splitter"
-                f" {type(self.splitter).__name__} reads logprobs of temperature 1, which a policy"
-                " gradient's sampler does not give; the nearest valid value is 1.0"
+                f"rollouts.sampling.temperature is {sampling.temperature}, and {readers[0]} reads"
+                " logprobs of temperature 1, which a policy gradient's sampler does not give; the"
+                " nearest valid value is 1.0"
             )
 
     def _check_reference(self) -> None:

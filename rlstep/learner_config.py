@@ -96,9 +96,13 @@ class LearnerConfig:
     """Texts of the good and the bad token of a 'two_token' head, each one token of its model."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """Its rates and schedule."""
-    reference: Literal["iteration", "initial", "none"] = "iteration"
-    """Whose logprobs are ref_logprobs: the learner's own before its first update on a batch, or the
-    first model's (a frozen copy, or the adapter switched off). 'none' where no loss reads them."""
+    reference: Literal["iteration", "initial", "model", "none"] = "iteration"
+    """Whose logprobs are ref_logprobs, and from whom divergences are: the learner itself before its
+    first update on a batch (it has no divergences), the first model (a frozen copy, or the adapter
+    switched off), or another, `reference_model`. 'none' where no loss reads them."""
+    reference_model: ModelConfig | None = None
+    """With reference 'model' which one: a teacher, or what an earlier run began with. It reads the
+    learner's own token ids, is never trained, and is sharded as the learner is."""
     world_size: int = 1
     """DeepSpeed ranks."""
     zero_stage: Literal[0, 1, 2, 3] = 0
@@ -129,8 +133,28 @@ class LearnerConfig:
         at_least("learner.mini_batches", self.mini_batches, 1)
         at_least("learner.epochs", self.epochs, 1)
         at_least("learner.threads", self.threads, 1)
+        self._check_reference()
         if self.head == "two_token" and self.label_tokens[0] == self.label_tokens[1]:
             raise ValueError(f"learner.label_tokens is {self.label_tokens}; the two must differ")
+
+    def _check_reference(self) -> None:
+        if (self.reference == "model") != (self.reference_model is not None):
+            said = "missing" if self.reference_model is None else "given"
+            raise ValueError(
+                f"learner.reference is {self.reference!r}, and learner.reference_model is {said};"
+                " the two go together"
+            )
+        if self.reference_model is not None and self.reference_model.lora.rank:
+            raise ValueError(
+                f"learner.reference_model.lora.rank is {self.reference_model.lora.rank}, and a"
+                " reference has no adapters; the only valid value is 0"
+            )
+
+    @property
+    def fixed_reference(self) -> ModelConfig | None:
+        """The model that stays the reference for the whole run, None for one that moves along, or
+        for none."""
+        return self.model if self.reference == "initial" else self.reference_model
 
 
 @dataclass(frozen=True, kw_only=True)

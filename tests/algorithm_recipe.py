@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
-from arithmetic_base import SAMPLING, TASK, arithmetic, policy, scalar_learner, with_prm
+from arithmetic_base import POLICY, SAMPLING, TASK, arithmetic, policy, scalar_learner, with_prm
 
 from rlstep.advantages.clip_delta import Clip, Delta
 from rlstep.advantages.gae import Gae
@@ -19,14 +19,17 @@ from rlstep.advantages.pure import Pure
 from rlstep.advantages.reinforce_pp import ReinforcePlusPlus
 from rlstep.advantages.rloo import Rloo
 from rlstep.advantages.step_sum import StepSum
+from rlstep.advantages.teacher import TeacherAdvantages
 from rlstep.advantages.vine import Vine
 from rlstep.advantages.whitened import Whitened
-from rlstep.config import Config
+from rlstep.config import Config, LearnerConfig, ModelConfig
 from rlstep.losses.bgpo import Bgpo
 from rlstep.losses.bnf import Bnf
 from rlstep.losses.cispo import Cispo
 from rlstep.losses.cross_entropy import CrossEntropy
 from rlstep.losses.dapo import Dapo
+from rlstep.losses.distillation import Distillation
+from rlstep.losses.divergence import ForwardKl
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.dpo_nll import DpoNll
 from rlstep.losses.dr_grpo import DrGrpo
@@ -64,8 +67,9 @@ from rlstep.scoring.rewards.oracle_steps import OracleSteps
 from rlstep.scoring.step_models.bagged_prm import BaggedPrm
 from rlstep.scoring.step_models.critic import Critic
 from rlstep.scoring.step_models.implicit_prm import ImplicitPrm
+from rlstep.scoring.step_models.teacher import Teacher
 from rlstep.scoring.step_models.urm import Urm
-from rlstep.tensors.labels import CorrectOnly
+from rlstep.tensors.labels import CorrectOnly, EverySample
 from rlstep.uncertainty.certain_pairs import CertainPairs
 from rlstep.uncertainty.down_weighted import DownWeighted
 from rlstep.uncertainty.dropped import Dropped
@@ -97,6 +101,11 @@ def _with_members(*names: str) -> dict[str, Any]:
     return with_prm() | {"step_models": tuple(prms)}
 
 
+def _with_teacher() -> dict[str, Any]:
+    """The policy that ships, which is what they all begin with: later a pull back to it."""
+    return {"step_models": (Teacher(learner=LearnerConfig(model=ModelConfig(path=POLICY))),)}
+
+
 ALGORITHMS: dict[str, dict[str, Any]] = {
     # losses
     "bgpo": {"samples": GROUPS, "loss": Bgpo()},
@@ -104,6 +113,11 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "cispo": {"samples": GROUPS, "loss": Cispo()},
     "cross_entropy": {"samples": CorrectOnly(), "loss": CrossEntropy()},
     "dapo": {"samples": GroupAdvantages(without_signal="left_out"), "loss": Dapo()},
+    "distillation": {
+        "samples": EverySample(),
+        "loss": Distillation(divergence=ForwardKl(top_k=8)),
+        "policy": policy(reference="model", reference_model=ModelConfig(path=POLICY)),
+    },
     "dpo": {"samples": PAIRS, "loss": Dpo()},
     "dpo_nll": {"samples": PAIRS, "loss": DpoNll()},
     "dr_grpo": {"samples": GROUPS, "loss": DrGrpo(mean=ConstantLength(length=72))},
@@ -149,6 +163,11 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "mixture": {"samples": Mixture(), "loss": Ppo(), **with_prm()},
     "pav": {"samples": Whitened(of=Pav()), "loss": Ppo(), **VALUES},
     "prime": {"samples": Prime(), "loss": Ppo(), **IMPLICIT},
+    "teacher": {
+        "samples": Mixture(process=TeacherAdvantages(), process_coefficient=0.1),
+        "loss": Ppo(),
+        **_with_teacher(),
+    },
     "process": {"samples": ProcessAdvantages(source="oracle"), "loss": Ppo(), **ORACLE},
     "pure": {"samples": Pure(), "loss": Ppo(), **with_prm()},
     "reinforce_pp": {"samples": ReinforcePlusPlus(), "loss": Ppo()},

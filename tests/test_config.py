@@ -12,6 +12,7 @@ from rlstep.advantages.group import GroupAdvantages
 from rlstep.advantages.mixture import Mixture
 from rlstep.advantages.prime import Prime
 from rlstep.advantages.process import ProcessAdvantages
+from rlstep.advantages.teacher import TeacherAdvantages
 from rlstep.advantages.vine import Vine
 from rlstep.checks import at_least, check_types
 from rlstep.config import (
@@ -28,6 +29,7 @@ from rlstep.config import (
 from rlstep.interfaces import Loss
 from rlstep.losses.cross_entropy import CrossEntropy
 from rlstep.losses.dapo import Dapo
+from rlstep.losses.distillation import Distillation
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.dr_grpo import DrGrpo
 from rlstep.losses.grpo import Grpo
@@ -45,8 +47,9 @@ from rlstep.scoring.rewards.soft_overlong import SoftOverlong
 from rlstep.scoring.rewards.weighted_sum import WeightedSum
 from rlstep.scoring.step_models.frozen_prm import FrozenPrm
 from rlstep.scoring.step_models.prm import Prm
+from rlstep.scoring.step_models.teacher import Teacher
 from rlstep.steps.adaptive import AdaptiveStepSplitter
-from rlstep.tensors.labels import CorrectOnly
+from rlstep.tensors.labels import CorrectOnly, EverySample
 from rlstep.testing.small import small_config
 from rlstep.types import Sampling
 
@@ -153,8 +156,8 @@ def test_a_whole_number_is_a_float():
         ),
         (
             learner(reference="initail"),
-            "policy.reference is 'initail'; it is one of 'iteration', 'initial', 'none' (nearest:"
-            " 'initial')",
+            "policy.reference is 'initail'; it is one of 'iteration', 'initial', 'model', 'none'"
+            " (nearest: 'initial')",
         ),
         (
             learner(zero_stage=5),
@@ -435,6 +438,58 @@ def test_a_frozen_prm_scores_without_labels_and_needs_a_head_that_scores():
         ValueError, match=r"\(FrozenPrm\)\.learner\.head is 'language_model'; it mu"
     ):
         FrozenPrm(learner=learner())
+
+
+# --- teachers ------------------------------------------------------------------------------------
+
+
+def test_a_teacher_compares_logprobs_of_temperature_1():
+    teacher = Teacher(learner=learner())
+    fields = {"samples": TeacherAdvantages(), "loss": Ppo(), "step_models": (teacher,)}
+    small_config(**fields)
+    message = r"temperature is 0\.7, and step model Teacher reads .* nearest valid value is 1\.0"
+    with pytest.raises(ValueError, match=message):
+        small_config(**fields, rollouts=sampled(temperature=0.7))
+    # Pairs are compared by logprobs of temperature 1 at any temperature.
+    scored = OutcomePairs(step_source="teacher")
+    small_config(samples=scored, step_models=(teacher,), rollouts=sampled(temperature=0.7))
+
+
+def test_advantages_of_a_teacher_need_one():
+    with pytest.raises(ValueError, match=r"TeacherAdvantages reads the scores \['teacher'\]"):
+        small_config(samples=TeacherAdvantages(), loss=Ppo())
+
+
+def test_a_distillation_needs_no_outcome():
+    policy = learner(reference="model", reference_model=MODEL)
+    config = small_config(samples=EverySample(), loss=Distillation(), policy=policy)
+    assert config.train_temperature == 1.0 and config.samples.sources == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"reference": "model"},
+            "learner.reference is 'model', and learner.reference_model is missing; the two go",
+        ),
+        (
+            {"reference_model": MODEL},
+            "learner.reference is 'iteration', and learner.reference_model is given; the two go",
+        ),
+        (
+            {
+                "reference": "model",
+                "reference_model": ModelConfig(path="/x", lora=LoraConfig(rank=4)),
+            },
+            "learner.reference_model.lora.rank is 4, and a reference has no adapters; the only",
+        ),
+    ],
+)
+def test_a_reference_model_that_cannot_be_one(fields: dict[str, Any], message: str):
+    with pytest.raises(ValueError) as caught:
+        learner(**fields)
+    assert message in str(caught.value)
 
 
 # --- numbers -------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlstep.interfaces import Batch, LabelBatch, Loss, LossOutput, PairBatch
+from rlstep.interfaces import COLUMNS, Batch, LabelBatch, Loss, LossOutput, PairBatch
 from rlstep.losses.bradley_terry import BradleyTerry
 from rlstep.losses.correction import Correction
 from rlstep.losses.dpo import Dpo
@@ -77,6 +77,8 @@ VARIANTS: list[Loss] = [
     DrGrpo(mean=ConstantLength(length=4), kl=Kl(coefficient=0.3, estimator="k2"), entropy=0.1),
     Gspo(surrogate=Clip(), kl=Kl(coefficient=0.3, estimator="k1", place="reward"), entropy=0.1),
     Reinforce(kl=Kl(coefficient=0.3, place="reward"), correction=Correction(mode="mask")),
+    Ppo(distillation=0.3, entropy=0.1),
+    DrGrpo(mean=ConstantLength(length=4), distillation=0.3),
 ]
 """Settings that keep the laws of every loss, and not all that their class declares."""
 every_loss = pytest.mark.parametrize("loss", LOSSES + VARIANTS, ids=repr)
@@ -147,10 +149,10 @@ def cases(draw: st.DrawFn, takes: type, step_tokens: int = 3, steps: int = 3) ->
 def evaluate(loss: Loss, case: Case) -> tuple[LossOutput, Tensor]:
     """The loss's output and its gradient by the predictions."""
     leaf = case.predictions.clone().requires_grad_()
-    # Any entropies (or log sigmas) do: here they fall as the logprobs grow.
-    two = "entropies" in loss.reads or loss.outputs == 2
-    both = torch.stack([leaf, 1.0 - 0.5 * leaf], -1) if two else leaf
-    out = loss(both, case.batch, case.counts)
+    # Any entropies, divergences or log sigmas do: here they fall as the logprobs grow.
+    further = len(loss.reads.intersection(COLUMNS)) + loss.outputs - 1
+    columns = [leaf, *(1.0 - 0.5 * (i + 1) * leaf for i in range(further))]
+    out = loss(torch.stack(columns, -1) if further else leaf, case.batch, case.counts)
     (gradient,) = torch.autograd.grad(out.loss, leaf)
     return out, gradient
 

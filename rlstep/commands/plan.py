@@ -54,8 +54,11 @@ def rows(config: Config | FitConfig) -> list[tuple[str, str, str, str, str]]:
 
 
 def _learner_row(name: str, config: LearnerConfig, gpus: float) -> tuple[str, str, str, str, str]:
-    sizes = parameters(config.model)
-    need = None if sizes is None else learner_bytes(config, *sizes)
+    sizes, other = parameters(config.model), config.reference_model
+    reference = parameters(other) if other else (0, 0)
+    if sizes is None or reference is None:
+        return _row(name, config.world_size, gpus, _all(config.model), None)
+    need = learner_bytes(config, *sizes) + reference_bytes(config, reference[0])
     return _row(name, config.world_size, gpus, _all(config.model), need)
 
 
@@ -80,8 +83,16 @@ def frozen_bytes(model: StepModel, parameters: int) -> float:
     return parameters * width / (learner.world_size if learner.zero_stage >= 3 else 1)
 
 
+def reference_bytes(config: LearnerConfig, parameters: int) -> float:
+    """Bytes one rank holds of its reference model: its weights, under ZeRO-3 its share of them."""
+    if config.reference_model is None:
+        return 0.0
+    width = 2 if config.reference_model.dtype == "bfloat16" else 4
+    return parameters * width / (config.world_size if config.zero_stage >= 3 else 1)
+
+
 def learner_bytes(config: LearnerConfig, parameters: int, trained: int) -> float:
-    """Bytes one rank holds in weights, gradients and optimizer.
+    """Bytes one rank holds in weights, gradients and optimizer, and in a frozen copy of the start.
 
     ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054, section 3): stage 1 splits the optimizer's
     12 bytes a parameter (fp32 master weights and two moments; 8 where the weights are fp32

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from rlstep.checks import parts
 from rlstep.commands.plan import parameters
-from rlstep.config import Config, LearnerConfig
+from rlstep.config import Config, ModelConfig
 from rlstep.fit_config import FitConfig
 from rlstep.interfaces import PromptSet
 from rlstep.plugins import PlugInError, naming_refusals
@@ -94,7 +94,7 @@ def preflight(config: Config | FitConfig) -> tuple[list[tuple[str, str]], list[s
 
 def _absent(config: Config | FitConfig) -> list[str]:
     """Hub ids of which this machine has no copy: of models, and of the task's data."""
-    paths = [each.model.path for each in parts(config, LearnerConfig)]
+    paths = [each.path for each in parts(config, ModelConfig)]
     models = [p for p in paths if p and not _is_folder(p) and not _in_cache(p)]
     data = [text for _, text in _data(config) if not text.endswith(_FILES)]
     return list(dict.fromkeys([*models, *data]))
@@ -128,9 +128,9 @@ def _check_here(config: Config | FitConfig) -> None:
     """
     from rlstep.actors.learner.models import check_model
 
-    for learner in parts(config, LearnerConfig):
-        if _is_folder(learner.model.path):
-            check_model(learner.model.path)
+    for model in parts(config, ModelConfig):
+        if _is_folder(model.path):
+            check_model(model.path)
     for name, text in _data(config):
         if text.endswith(_FILES) and not Path(text).is_file():
             raise ValueError(f"{name} is {text!r}, and there is no such file")

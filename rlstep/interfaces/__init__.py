@@ -15,6 +15,7 @@ from rlstep.interfaces.judges import Ask as Ask
 from rlstep.interfaces.judges import Judge as Judge
 from rlstep.interfaces.judges import JudgeModel as JudgeModel
 from rlstep.interfaces.judges import Question as Question
+from rlstep.interfaces.losses import COLUMNS as COLUMNS
 from rlstep.interfaces.losses import AdvantageBatch as AdvantageBatch
 from rlstep.interfaces.losses import Batch as Batch
 from rlstep.interfaces.losses import BatchT as BatchT

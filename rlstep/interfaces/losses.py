@@ -81,6 +81,9 @@ class LabelBatch(TokenBatch):
     """float32 [N, L], 0 where loss_mask is False."""
 
 
+COLUMNS = ("entropies", "divergences")
+"""What a loss can have of every token of a language model beside its logprob."""
+
 Batch: TypeAlias = PairBatch | AdvantageBatch | LabelBatch
 
 
@@ -98,9 +101,11 @@ class Loss(ABC):
 
     For a language model `predictions[n, t]` is the logprob of token t of sequence n given what came
     before it (0 at t = 0); for a scalar head it is the head's output at token t. A separable loss
-    of a language model that reads 'entropies' gets predictions [N, L, 2] instead: the logprob of
-    token t and the entropy, in nats, of the distribution that token t is drawn from (0 at t = 0).
-    One of a scalar head that wants several `outputs` gets predictions [N, L, outputs].
+    of a language model that reads some of `COLUMNS` gets predictions [N, L, 1 + columns] instead:
+    the logprob of token t, and behind it what it reads, in their order. 'entropies' are those of
+    the distribution that token t is drawn from, 'divergences' how far that is from the reference's
+    (see `divergences`), both in nats and 0 at t = 0. A loss of a scalar head that wants several
+    `outputs` gets predictions [N, L, outputs].
 
     A loss sums and divides by the global `counts` that it is handed. A *separable* loss is a sum
     over sequences, called once a micro-batch with that micro-batch's rows. Any other loss is
@@ -121,11 +126,28 @@ class Loss(ABC):
 
     @property
     def reads(self) -> frozenset[str]:
-        """Which of 'old_logprobs', 'ref_logprobs' and 'entropies' it reads; the learner computes no
+        """Which of 'old_logprobs', 'ref_logprobs' and `COLUMNS` it reads; the learner computes no
         others."""
         return frozenset()
 
+    def divergences(self, logits: Tensor, reference: Tensor, temperature: float) -> Tensor:
+        """How far every token's distribution is from the reference's, where it reads 'divergences'.
+
+        Called once a micro-batch, with a gradient by `logits` alone.
+
+        Args:
+            logits: [N, L, V] in any floating type, the policy's.
+            reference: [N, L, V'], those of the learner's fixed reference on the same tokens. V' may
+                differ from V by embeddings that stand for no token.
+            temperature: what both are divided by.
+
+        Returns:
+            float32 [N, L]: entry t is of the distribution that token t is drawn from, the logits at
+            t - 1; 0 at t = 0.
+        """
+        raise NotImplementedError(f"{type(self).__name__} reads 'divergences' and defines none")
+
     @abstractmethod
     def __call__(self, predictions: Tensor, batch: Batch, counts: Counts) -> LossOutput:
-        """predictions: float32 [N, L], [N, L, 2] with entropies, or [N, L, outputs]. Returns a
-        scalar loss."""
+        """predictions: float32 [N, L], [N, L, 1 + columns], or [N, L, outputs]. Returns a scalar
+        loss."""

@@ -81,6 +81,8 @@ class StepModel(ABC):
     """Scores its training needs; a run that does not produce them is refused."""
     log_ratios: ClassVar[bool] = False
     """Whether it reads, of a language model, logprobs minus its reference's."""
+    reads_logprobs: ClassVar[bool] = False
+    """Whether it compares the sampler's logprobs with its own, which are of temperature 1."""
     embeds: ClassVar[bool] = False
     """Whether it reads, of a scalar head, what goes into it at the steps' last tokens as well."""
 

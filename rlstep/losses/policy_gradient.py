@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from rlstep.checks import at_least
-from rlstep.interfaces import AdvantageBatch, Loss, LossOutput
+from rlstep.interfaces import COLUMNS, AdvantageBatch, Loss, LossOutput
 from rlstep.losses.correction import Correction
+from rlstep.losses.divergence import Divergence, ReverseKl
 from rlstep.losses.kl import Kl, k3
 from rlstep.losses.means import Mean, TokenMean, row_means
 from rlstep.tensors.logprobs import masked
@@ -73,12 +74,12 @@ class Clip(Surrogate):
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyGradient(Loss):
-    """A policy gradient of freely chosen parts: -w gain(rho, A) + KL - entropy, averaged.
+    """A policy gradient of freely chosen parts: -w gain(rho, A) + KL - entropy + D, averaged.
 
     rho = exp(policy_logprobs - old_logprobs), `gain` is the surrogate's and w the correction's.
     Everything is of the distribution that was sampled, softmax(logits / temperature) with the
     rollouts' own temperature: the policy's logprobs, the old policy's and the reference's, and so
-    ratios, KL, correction and entropy.
+    ratios, KL, correction, entropy and the divergence D.
     The parts' defaults are PPO's (arXiv:1707.06347). A group of equal outcomes has advantages of 0
     and so no part in the gain.
     """
@@ -107,23 +108,29 @@ class PolicyGradient(Loss):
     """Weights for what sampler and learner compute differently; off by default."""
     entropy: float = 0.0
     """Coefficient of the bonus for the exact entropy of each trained token's distribution."""
+    distillation: float = 0.0
+    """Coefficient of the exact divergence of each trained token's distribution from that of the
+    learner's fixed reference: a teacher's (`reference="model"`) beside the outcome, or the start's
+    (`reference="initial"`) where `kl` only estimates it from the sampled token."""
+    divergence: Divergence = ReverseKl()
+    """Which divergence; with a `distillation` of 0 it is not computed."""
 
     def __post_init__(self) -> None:
         at_least("loss.entropy", self.entropy, 0.0)
+        at_least("loss.distillation", self.distillation, 0.0)
 
     @property
     def reads(self) -> frozenset[str]:
-        entropies = frozenset({"entropies"} if self.entropy > 0.0 else ())
-        return self.surrogate.reads | self.kl.reads | self.correction.reads | entropies
+        wanted = {"entropies": self.entropy, "divergences": self.distillation}
+        columns = frozenset(name for name, coefficient in wanted.items() if coefficient > 0.0)
+        return self.surrogate.reads | self.kl.reads | self.correction.reads | columns
+
+    def divergences(self, logits: Tensor, reference: Tensor, temperature: float) -> Tensor:
+        return self.divergence(logits, reference, temperature)
 
     def __call__(self, predictions: Tensor, batch: AdvantageBatch, counts: Counts) -> LossOutput:
-        mask, metrics = batch.loss_mask, dict[str, Tensor]()
-        if "entropies" in self.reads:
-            predictions, entropies = predictions.unbind(-1)
-            bonus = metrics["entropy"] = masked(entropies, mask)
-        else:
-            bonus = torch.zeros_like(predictions)
-        logprobs = masked(predictions, mask)
+        mask = batch.loss_mask
+        logprobs, extra, metrics = self._columns(predictions, mask)
         cost, penalty, seen = self.kl(logprobs, batch)
         ratios = masked(logprobs - batch.old_logprobs, mask)
         gaps = masked(batch.old_logprobs - batch.rollout_logprobs, mask)
@@ -133,12 +140,28 @@ class PolicyGradient(Loss):
             self._log_rho(ratios, mask), masked(batch.advantages, mask) - penalty, logprobs
         )
         weights, outside = self.correction(gaps, mask)
-        losses = cost - weights * gain - self.entropy * bonus
+        losses = cost - weights * gain + extra
         metrics |= seen | clipped | outside
         return LossOutput(
             self.mean(losses, mask, counts),
             {name: TokenMean()(column.detach(), mask, counts) for name, column in metrics.items()},
         )
+
+    def _columns(
+        self, predictions: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The logprobs, what every token's loss gains of the columns behind them, and metrics."""
+        read = [name for name in COLUMNS if name in self.reads]
+        logprobs, *columns = predictions.unbind(-1) if read else (predictions,)
+        found = {name: masked(column, mask) for name, column in zip(read, columns, strict=True)}
+        extra, metrics = torch.zeros_like(logprobs), dict[str, Tensor]()
+        if "entropies" in found:
+            metrics["entropy"] = found["entropies"]
+            extra = extra - self.entropy * found["entropies"]
+        if "divergences" in found:
+            metrics["divergence"] = found["divergences"]
+            extra = extra + self.distillation * found["divergences"]
+        return masked(logprobs, mask), extra, metrics
 
     def _log_rho(self, ratios: Tensor, mask: Tensor) -> Tensor:
         """[N, L]; at sequence level the value is the sequence's and the gradient the token's."""

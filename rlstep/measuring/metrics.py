@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rlstep.measuring.ties import tied
-from rlstep.types import Failure, Group, Rollout, RolloutScore, StepScores, Verdict
+from rlstep.types import (
+    Failure,
+    Group,
+    Rollout,
+    RolloutScore,
+    StepScores,
+    TokenScores,
+    Verdict,
+)
 
 Record = Mapping[str, float]
 """The metrics of one iteration by name, with the iteration itself under 'iteration'."""
@@ -153,7 +161,8 @@ def rollout_metrics(
     lags = [version - r.oldest_version for r in rollouts if r.steps] if version is not None else []
     if lags:
         metrics |= {"policy_lag_mean": float(np.mean(lags)), "policy_lag_max": max(lags)}
-    metrics |= _score_metrics(rollouts) | _step_score_metrics(rollouts) | _vote_metrics(rollouts)
+    metrics |= _score_metrics(rollouts) | _step_score_metrics(rollouts)
+    metrics |= _token_score_metrics(rollouts) | _vote_metrics(rollouts)
     metrics |= _failure_metrics(groups)
     return {f"{prefix}/{name}": value for name, value in metrics.items()}
 
@@ -208,6 +217,17 @@ def _step_score_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     joined = {source: np.concatenate(parts) for source, parts in values.items()}
     means = {f"step_score/{name}": float(v.mean()) for name, v in sorted(joined.items()) if len(v)}
     return means | {name: float(number) for name, number in sorted(counted.items())}
+
+
+def _token_score_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Mean token score by source, over the sampled tokens: of a teacher minus the reverse KL."""
+    values: dict[str, list[np.ndarray]] = {}
+    for rollout in rollouts:
+        for source, score in rollout.scores.items():
+            if isinstance(score, TokenScores):
+                values.setdefault(source, []).append(score.values[rollout.completion.sampled])
+    joined = {source: np.concatenate(parts) for source, parts in values.items()}
+    return {f"token_score/{name}": float(v.mean()) for name, v in sorted(joined.items()) if len(v)}
 
 
 def _vote_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:

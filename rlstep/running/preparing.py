@@ -92,7 +92,7 @@ def check_models(config: Config) -> None:
     Raises:
         ValueError: names the role, and what is wrong with its model.
     """
-    from rlstep.actors.generator.served import check_heads, check_policy
+    from rlstep.actors.generator.served import check_engine, check_heads, check_policy
     from rlstep.actors.learner.models import check_learner
     from rlstep.actors.learner.positions import check_positions
 
@@ -100,7 +100,8 @@ def check_models(config: Config) -> None:
     try:
         name = "policy"
         check_learner(config.policy, config.loss)
-        check_positions(config.policy.model.path, config.generator.context)
+        for read in filter(None, (config.policy.model, config.policy.reference_model)):
+            check_positions(read.path, config.generator.context)
         check_policy(config.policy.model.path, on_cpu=not place.generator_gpus)
         for model in config.step_models:
             name = f"step_models ({model.source})"
@@ -108,6 +109,7 @@ def check_models(config: Config) -> None:
             check_positions(model.learner.model.path, config.generator.context)
             if model.engine is not None:
                 check_heads(model.learner.model.path, on_cpu=not place.step_model_gpus)
+                check_engine(model.learner, model.engine, config.generator.context)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 

@@ -1,4 +1,5 @@
-"""From rollouts to positions with a target: correct solutions for SFT, step labels for a PRM.
+"""From rollouts to positions with a target: solutions for SFT, samples for distillation, step
+labels for a PRM.
 
 A PRM's labels are a view of Monte-Carlo counts: of n continuations of a prefix k were correct. In
 the formulas p = k / n of the prefix that ends with a step, p_before of the prefix before that step
@@ -34,6 +35,25 @@ class CorrectOnly(SampleBuilder):
     def samples(self, groups: Seq[Group]) -> LabelSamples:
         correct = [rollout for group in groups for rollout in group.rollouts if is_correct(rollout)]
         sequences = tuple(sequence(rollout) for rollout in correct)
+        ones = tuple(s.loss_mask.astype(np.float32) for s in sequences)
+        return LabelSamples(sequences=sequences, targets=ones, weights=ones)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EverySample(SampleBuilder):
+    """Every rollout, right or wrong, each of its own tokens with weight 1: on-policy distillation.
+
+    For a loss whose signal is in the tokens' distributions, as `losses.distillation.Distillation`
+    has it from a teacher (GKD, Agarwal et al. 2023, arXiv:2306.13649, with all data the policy's
+    own samples). No score is read. What a branch inherited is trained where it was sampled.
+    """
+
+    makes: ClassVar[type] = LabelSamples
+    sources: ClassVar[frozenset[str]] = frozenset()
+
+    def samples(self, groups: Seq[Group]) -> LabelSamples:
+        rollouts = [r for group in groups for r in group.rollouts if r.own.any()]
+        sequences = tuple(sequence(rollout, start=rollout.inherited) for rollout in rollouts)
         ones = tuple(s.loss_mask.astype(np.float32) for s in sequences)
         return LabelSamples(sequences=sequences, targets=ones, weights=ones)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-from rlstep.commands.plan import frozen_bytes, learner_bytes, parameters, rows
+from rlstep.commands.plan import frozen_bytes, learner_bytes, parameters, reference_bytes, rows
 from rlstep.config import (
     GeneratorConfig,
     LearnerConfig,
@@ -68,6 +68,20 @@ def test_under_lora_only_the_adapters_have_gradients_and_states():
     assert learner_bytes(config, 10 * M, M) == (10 * 2 + 2 + 12) * M
 
 
+def test_a_reference_model_is_its_weights_or_a_share_of_them():
+    teacher = ModelConfig(path="/other", dtype="bfloat16")
+    config = LearnerConfig(
+        model=ModelConfig(path="/nowhere"), reference="model", reference_model=teacher, world_size=2
+    )
+    # 3M parameters of 2 bytes, whatever the learner's own are; spread over two ranks at ZeRO-3.
+    assert reference_bytes(config, 3 * M) == 6 * M
+    assert reference_bytes(replace(config, zero_stage=3), 3 * M) == 3 * M
+    alone = replace(config, reference="initial", reference_model=None)
+    assert reference_bytes(alone, 0) == 0.0
+    # The learner itself holds no copy of its start then: 4 + 4 + 8 bytes a parameter.
+    assert learner_bytes(config, M, M) == 16 * M
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Llama of hidden size 8, one layer, 2 heads of 4, feed-forward 16, 18 tokens, untied."""
@@ -117,6 +131,16 @@ def test_rows_by_role(model: str):
         ("policy learner", "2", "1", "952", "0.00"),
         ("scorer", "1", "0", "-", "unknown"),
     ]
+
+
+def test_the_row_of_a_learner_that_has_a_teacher(model: str, tmp_path: Path):
+    def row(teacher: str) -> tuple[str, ...]:
+        reference = {"reference": "model", "reference_model": ModelConfig(path=teacher)}
+        policy = LearnerConfig(model=ModelConfig(path=model), **reference)  # type: ignore[arg-type]
+        return rows(small_config(policy=policy))[1]
+
+    assert row(model) == ("policy learner", "1", "0", "952", "0.00")
+    assert row(str(tmp_path / "none")) == ("policy learner", "1", "0", "952", "unknown")
 
 
 def test_a_frozen_model_is_its_weights_alone(model: str):

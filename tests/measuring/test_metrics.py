@@ -16,7 +16,7 @@ from rlstep.measuring.metrics import (
     rollout_metrics,
 )
 from rlstep.types import Failure, Group, OutcomeScore, RolloutScore, Verdict, Votes
-from tests.builders import make_counts, make_group, make_prompt, make_rollout
+from tests.builders import make_counts, make_group, make_prompt, make_rollout, make_token_scores
 
 
 def test_auc_with_ties_worked_by_hand():
@@ -161,6 +161,15 @@ def test_rollout_metrics_worked_by_hand():
         "failures/timeout": 1,
     }
     assert metrics == {f"rollout/{k}": pytest.approx(v) for k, v in expected.items()}
+
+
+def test_token_scores_are_averaged_over_the_sampled_tokens():
+    talk = make_rollout("a", [[1], [2]], observed={0: [7]})
+    talk = talk.with_scores(teacher=make_token_scores([-1.0, 50.0, -2.0]))
+    other = make_rollout("b", [[3]]).with_scores(teacher=make_token_scores([0.75]))
+    failed = make_rollout("c", [[3]]).with_scores(teacher=Failure(reason="timeout"))
+    metrics = rollout_metrics([make_group(talk, other, failed)])
+    assert metrics["rollout/token_score/teacher"] == -0.75  # (-1 - 2 + 0.75) / 3
 
 
 def test_scores_of_whole_rollouts_are_averaged_without_the_failed():

@@ -15,6 +15,7 @@ from rlstep.tensors.batching import count
 from rlstep.tensors.labels import (
     CorrectOnly,
     EntropyRegularised,
+    EverySample,
     Hard,
     ProverProgress,
     RelativeProgress,
@@ -61,6 +62,23 @@ def test_correct_rollouts_whole_with_weight_one():
     assert [w.tolist() for w in samples.weights] == [[0, 0, 1, 1], [0, 0, 1]]
     assert [t.tolist() for t in samples.targets] == [[0, 0, 1, 1], [0, 0, 1]]
     assert count(samples).weight == 3.0
+
+
+def test_every_sample_is_kept_each_of_its_own_tokens_with_weight_one():
+    group = make_group(
+        make_rollout("a", [[11], [12]], outcome=1.0, parent="b", inherited=1),
+        make_rollout("b", [[13]], outcome=0.0),
+        make_rollout("c", [[14], [15]], observed={0: [7]}),
+        make_rollout("d", []),
+    )
+    samples = EverySample().samples([group])
+    assert [s.prompt_id for s in samples.sequences] == ["p"] * 3
+    assert [w.tolist() for w in samples.weights] == [[0, 0, 0, 1], [0, 0, 1], [0, 0, 1, 0, 1]]
+    assert all(
+        (s.loss_mask == (w > 0)).all()
+        for s, w in zip(samples.sequences, samples.weights, strict=True)
+    )
+    assert count(samples).weight == 4.0 and EverySample().sources == frozenset()
 
 
 def test_step_labels_worked_by_hand():

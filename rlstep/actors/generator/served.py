@@ -6,6 +6,8 @@ from typing import Any
 
 from rlstep.actors.learner.models import empty_model
 from rlstep.actors.weights.merged import check_conversion, joined_names
+from rlstep.learner_config import LearnerConfig, PoolingConfig
+from rlstep.scoring.step_models.prm_text import context_of
 
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 """Of the CPU engine's attention (vLLM 0.32)."""
@@ -60,6 +62,32 @@ def check_heads(path: str, *, on_cpu: bool) -> None:
         raise ValueError(
             f"model.path is {path!r}, whose attention heads have size {size}: on a CPU vLLM 0.32"
             f" serves {', '.join(map(str, CPU_HEAD_SIZES))}; the nearest valid value is {near}"
+        )
+
+
+def check_engine(config: LearnerConfig, engine: PoolingConfig, longest: int) -> None:
+    """Refuse a language model's engine that has no room for a whole rollout and the token that it
+    must write behind it (a head's engine has none to write, and what is too long is a Failure).
+
+    Args:
+        longest: most tokens of a rollout with its prompt, generator.context.
+
+    Raises:
+        ValueError: names the field, and the nearest valid value.
+    """
+    if config.head != "language_model":
+        return
+    path = config.model.path
+    if engine.context <= longest:
+        raise ValueError(
+            f"engine.context is {engine.context}, and a teacher reads whole rollouts of up to"
+            f" generator.context {longest} tokens, and writes one; the smallest valid value is"
+            f" {longest + 1}"
+        )
+    if (positions := context_of(path)) <= longest:
+        raise ValueError(
+            f"generator.context is {longest}, and model.path {path!r} has {positions} positions, of"
+            f" which its engine needs one more; the largest valid value is {positions - 1}"
         )
 
 

@@ -21,7 +21,7 @@ class FrozenRank(ModelRank):
             ValueError: the folder lacks weights, be it only the head's.
         """
         self.meet(host, port)
-        self.engine = self.load_frozen(complete=True)
+        self.engine = self.load_frozen(self.config.model, complete=True)
 
     def predict(self, token_ids: Sequence[TokenIds], log_ratios: bool = False) -> dict[int, Floats]:
         """This rank's part: float32 [L] by position in `token_ids`."""

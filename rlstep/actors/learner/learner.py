@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -19,9 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlstep.actors.learner.learner_rank import LearnerRank
+from rlstep.actors.learner.models import Wanted, model_inputs
 from rlstep.interfaces import Batch
 from rlstep.plugins import naming_plugins
-from rlstep.tensors.batching import collate, count, mini_batches
+from rlstep.tensors.batching import PackedBatch, collate, count, mini_batches
 from rlstep.types import Counts, Floats, Samples, TokenIds
 
 Sums: TypeAlias = defaultdict[str, float]
@@ -102,8 +104,8 @@ class LearnerWorker(LearnerRank):
         else:
             old, now = self._by_sequence(samples, self.engine) if wants_old else None, set()
         ref = old if own else None
-        if "ref_logprobs" in reads and self.config.reference == "initial":
-            with self.first_model() as model:
+        if "ref_logprobs" in reads and self.config.fixed_reference is not None:
+            with self.fixed_reference() as model:
                 ref = self._by_sequence(samples, model)
         return _Start(old=old, ref=ref, now=frozenset(now))
 
@@ -126,8 +128,8 @@ class LearnerWorker(LearnerRank):
         for part in self.parts(lengths):
             packed = self.pack(token_ids, part)
             positions = list(chain(*part))
-            entropies = "entropies" in self.loss.reads
-            predictions = self.forward(self.engine, packed, entropies, self.temperature)
+            with naming_plugins():
+                predictions = self.forward(self.engine, packed, self._wanted(packed))
             value = objective(predictions, positions) if positions else predictions.sum() * 0.0
             if not torch.isfinite(value):
                 value = predictions.sum() * math.nan  # so that the step sees it, on every rank
@@ -137,6 +139,17 @@ class LearnerWorker(LearnerRank):
             tally.padded += packed.token_ids.numel() if positions else 0
         self._step(metrics, tally)
 
+    def _wanted(self, batch: PackedBatch) -> Wanted:
+        """What the loss reads of a micro-batch's distributions. The reference's logits are there
+        for this one alone, so that no more than a micro-batch of them ever exists."""
+        wanted = Wanted(entropies="entropies" in self.loss.reads, temperature=self.temperature)
+        if "divergences" not in self.loss.reads:
+            return wanted
+        with self.fixed_reference() as model, torch.no_grad():
+            reference = model(**model_inputs(batch)).logits
+        distance = partial(self.loss.divergences, reference=reference, temperature=self.temperature)
+        return replace(wanted, divergences=distance)
+
     def _separable(
         self, batch: Batch, counts: Counts, now: frozenset[str], metrics: Sums
     ) -> Objective:
@@ -144,7 +157,7 @@ class LearnerWorker(LearnerRank):
 
         def objective(predictions: Tensor, positions: list[int]) -> Tensor:
             padding = batch.token_ids.shape[1] - predictions.shape[1]
-            several = predictions.ndim == 3  # logprobs and entropies, or a wider head's outputs
+            several = predictions.ndim == 3  # logprobs and columns, or a wider head's outputs
             predictions = F.pad(predictions, (0, 0, 0, padding) if several else (0, padding))
             logprobs = predictions[..., 0] if several else predictions
             part = batch.rows(torch.tensor(positions, device=self.device))

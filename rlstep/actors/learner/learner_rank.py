@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
@@ -32,7 +33,7 @@ from rlstep.actors.learner.deepspeed_config import (
 from rlstep.actors.learner.heads import make_head
 from rlstep.actors.learner.saved_weights import TAG
 from rlstep.actors.weights.merged import merged_weights
-from rlstep.config import LearnerConfig
+from rlstep.config import LearnerConfig, ModelConfig
 from rlstep.interfaces import Loss
 from rlstep.tensors.batching import PackedBatch, Rows, micro_batches, pack
 from rlstep.types import Floats, TokenIds
@@ -108,11 +109,12 @@ class ModelRank:
         # where another rank has died; gloo does neither.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
-    def load_frozen(self, *, complete: bool) -> Any:
+    def load_frozen(self, model_config: ModelConfig, *, complete: bool) -> Any:
         """A model that is only read, sharded at ZeRO-3; see `models.load_model`."""
         import deepspeed
 
-        model = models.load_model(self.config, self._seed, self._outputs, complete=complete)
+        config = replace(self.config, model=model_config)
+        model = models.load_model(config, self._seed, self._outputs, complete=complete)
         model = model.to(self.device).eval().requires_grad_(False)
         if self.config.packing:
             models.check_packing(model, self.pack)
@@ -130,11 +132,11 @@ class ModelRank:
         return pack(token_ids, rows).to(self.device)
 
     def forward(
-        self, model: Any, batch: PackedBatch, entropies: bool = False, temperature: float = 1.0
+        self, model: Any, batch: PackedBatch, wanted: models.Wanted = models.Wanted()
     ) -> Tensor:
-        """float32 [n, longest], with entropies [n, longest, 2], of a wider head [n, longest,
-        outputs] (see `interfaces.Loss`)."""
-        return models.predict_tokens(model, batch, self._head, entropies, temperature)
+        """float32 [n, longest], with further columns [n, longest, 1 + columns], of a wider head
+        [n, longest, outputs] (see `interfaces.Loss`)."""
+        return models.predict_tokens(model, batch, self._head, wanted)
 
     def parts(self, lengths: Sequence[int]) -> list[Rows]:
         """This rank's micro-batches."""
@@ -150,7 +152,8 @@ class ModelRank:
         lengths = [len(row) for row in token_ids]
         rows: dict[int, Tensor] = {}
         for part in self.parts(lengths):
-            values = self.forward(model, self.pack(token_ids, part), temperature=temperature)
+            batch, wanted = self.pack(token_ids, part), models.Wanted(temperature=temperature)
+            values = self.forward(model, batch, wanted)
             rows |= {p: row[: lengths[p]] for p, row in zip(chain(*part), values, strict=False)}
         return rows
 
@@ -161,8 +164,8 @@ class LearnerRank(ModelRank):
 
     Args:
         temperature: what a language model's logits are divided by in `train`, for the policy's own
-            logprobs, those of old policy and reference, and entropies. What is predicted elsewhere
-            (the parity probe, log-ratios) is of temperature 1.
+            logprobs, those of old policy and reference, entropies and divergences. What is
+            predicted elsewhere (the parity probe, log-ratios) is of temperature 1.
     """
 
     def __init__(
@@ -178,7 +181,7 @@ class LearnerRank(ModelRank):
         self.updates = 0
         self.skipped_in_a_row = 0
         self.frozen: nn.Module | None = None
-        """The first model, where it is the reference and no adapter can be switched off."""
+        """The fixed reference, where it is not the learner with its adapters switched off."""
 
     def join(self, host: str, port: int) -> None:
         """Meet the other ranks, load the model, start DeepSpeed."""
@@ -195,15 +198,9 @@ class LearnerRank(ModelRank):
             lr_scheduler=make_scheduler(self.config, optimizer),  # type: ignore[arg-type]
             config=deepspeed_config(self.config),
         )
-        if self._wants_frozen():
-            self.frozen = self.load_frozen(complete=False)
-
-    def _wants_frozen(self) -> bool:
-        return (
-            self.config.reference == "initial"
-            and "ref_logprobs" in self.loss.reads
-            and self.config.model.lora.rank == 0
-        )
+        fixed = self.config.fixed_reference
+        if fixed and fixed.lora.rank == 0 and self.loss.reads & {"ref_logprobs", "divergences"}:
+            self.frozen = self.load_frozen(fixed, complete=False)
 
     def close(self) -> None:
         import deepspeed
@@ -216,7 +213,7 @@ class LearnerRank(ModelRank):
         with `log_ratios` minus the first model's."""
         rows = self.own_rows(token_ids, self.engine)
         if log_ratios:
-            with self.first_model() as model:
+            with self.fixed_reference() as model:
                 first = self.own_rows(token_ids, model)
             rows = {position: row - first[position] for position, row in rows.items()}
         return {position: row.cpu().numpy() for position, row in rows.items()}
@@ -239,8 +236,9 @@ class LearnerRank(ModelRank):
         return found
 
     @contextmanager
-    def first_model(self) -> Iterator[Any]:
-        """What the model was before any update: the frozen copy, or the adapters switched off."""
+    def fixed_reference(self) -> Iterator[Any]:
+        """What the model was before any update, or the reference model: a frozen copy, or the
+        adapters switched off."""
         if self.frozen is not None:
             yield self.frozen
         else:

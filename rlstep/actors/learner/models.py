@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from rlstep.actors.learner.adapters import check_adapters, with_adapters
 from rlstep.actors.learner.heads import Head, label_token_ids, make_head
 from rlstep.actors.weights.merged import base_model, keep_conversion
 from rlstep.config import LearnerConfig, ModelConfig
-from rlstep.interfaces import Loss
+from rlstep.interfaces import COLUMNS, Loss
+from rlstep.scoring.step_models.prm_text import needs_same_ids
 from rlstep.tensors.batching import PackedBatch, Rows
 from rlstep.tensors.logprobs import token_logprobs, token_logprobs_and_entropies
 from rlstep.tensors.tokenizers import read_tokenizer
@@ -85,8 +87,8 @@ def check_learner(config: LearnerConfig, loss: Loss | None) -> None:
     Raises:
         ValueError: the model (see `check_model`; a frozen one needs no pad or end token), label
             tokens that its tokenizer splits, an attention that its architecture lacks or that
-            leaves a part out, targets of adapters (see `check_adapters`), or a loss that reads
-            what nobody computes.
+            leaves a part out, targets of adapters (see `check_adapters`), a loss that reads what
+            nobody computes, or a reference model that cannot be loaded or has other tokens.
     """
     if loss is None:
         _check_folder(config.model.path)
@@ -100,6 +102,20 @@ def check_learner(config: LearnerConfig, loss: Loss | None) -> None:
         check_adapters(model, config.model.lora)
     if loss is not None:
         _check_reads(config, loss)
+        _check_reference(config)
+
+
+def _check_reference(config: LearnerConfig) -> None:
+    """Refuse a reference model that would read the learner's ids as other tokens."""
+    if (reference := config.reference_model) is None:
+        return
+    name = "learner.reference_model"
+    try:
+        _check_folder(reference.path)
+        _check_attention(empty_model(reference.path, make_head(config)), reference)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    needs_same_ids(f"{name}.path", read_tokenizer(config.model.path), reference.path)
 
 
 def _check_attention(model: Any, settings: ModelConfig) -> None:
@@ -126,10 +142,17 @@ def _check_reads(config: LearnerConfig, loss: Loss) -> None:
             f"learner.reference is 'none', but {type(loss).__name__} reads ref_logprobs;"
             " the nearest valid value is 'iteration'"
         )
-    if "entropies" in loss.reads and not (loss.separable and config.head == "language_model"):
+    columns = [column for column in COLUMNS if column in loss.reads]
+    if columns and not (loss.separable and config.head == "language_model"):
         raise ValueError(
-            f"loss {type(loss).__name__} reads entropies: it must be separable and its"
-            " learner.head 'language_model'"
+            f"loss {type(loss).__name__} reads {' and '.join(columns)}: it must be separable and"
+            " its learner.head 'language_model'"
+        )
+    if "divergences" in loss.reads and config.fixed_reference is None:
+        raise ValueError(
+            f"learner.reference is {config.reference!r}, but {type(loss).__name__} reads"
+            " divergences, of which nothing is kept of an iteration's first policy; it must be"
+            " 'model', with the teacher as learner.reference_model, or 'initial'"
         )
     plain = loss.separable and not loss.reads and config.head == "token_classification"
     if loss.outputs > 1 and not plain:
@@ -269,36 +292,44 @@ def check_packing(model: nn.Module, lay_out: Callable[[Seq[TokenIds], Rows], Pac
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is wanted of a language model's forward beside one number a token (see `COLUMNS`)."""
+
+    entropies: bool = False
+    divergences: Callable[[Tensor], Tensor] | None = None
+    """Logits of the batch as the model reads it, [R, W, V], to divergences [R, W]."""
+    temperature: float = 1.0
+    """What a language model's logits are divided by; other heads have none."""
+
+
 def predict_tokens(
-    model: nn.Module,
-    batch: PackedBatch,
-    head: Head,
-    entropies: bool = False,
-    temperature: float = 1.0,
+    model: nn.Module, batch: PackedBatch, head: Head, wanted: Wanted = Wanted()
 ) -> Tensor:
     """One number a token: its logprob, or what the head says there (of a wider head, all that it
-    says); two with entropies.
+    says); with the columns that are wanted behind it.
 
     Args:
         model: may be the DeepSpeed engine.
         batch: n sequences, the longest of L tokens.
         head: what the model was loaded with.
-        entropies: whether a language model's entropies (see `interfaces.Loss`) are wanted as well.
-        temperature: what a language model's logits are divided by; other heads have none.
+        wanted: of a language model.
 
     Returns:
-        float32 [n, L], [n, L, 2] or, of a head with more than one, [n, L, outputs]; what stands in
-        the padding is finite and means nothing.
+        float32 [n, L], [n, L, 1 + columns] or, of a head with more than one, [n, L, outputs]; what
+        stands in the padding is finite and means nothing.
     """
     ids = batch.token_ids
     logits = model(**model_inputs(batch)).logits
-    if entropies:
-        numbers = torch.stack(token_logprobs_and_entropies(logits, ids, temperature), -1)
+    if wanted.entropies:
+        columns = list(token_logprobs_and_entropies(logits, ids, wanted.temperature))
     elif head.of_next:
-        numbers = token_logprobs(logits, ids, temperature)
+        columns = [token_logprobs(logits, ids, wanted.temperature)]
     else:
-        numbers = head.read(logits, ids)
-    numbers = batch.unpack(numbers)
+        columns = [head.read(logits, ids)]
+    if wanted.divergences is not None:
+        columns.append(wanted.divergences(logits))
+    numbers = batch.unpack(columns[0] if len(columns) == 1 else torch.stack(columns, -1))
     if head.of_next:  # what stands before a sequence's first token is another sequence
         numbers = torch.cat([torch.zeros_like(numbers[:, :1]), numbers[:, 1:]], 1)
     return numbers

@@ -1,4 +1,5 @@
-"""Predictions of a model that is never trained, by vLLM's pooling engine."""
+"""Predictions of a model that is never trained, by vLLM: a head's numbers from its pooling engine,
+a language model's logprobs of its prompt."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import ray
 
 from rlstep.actors.generator.generator import engine_environment, own_sockets
@@ -44,7 +46,28 @@ class PoolingWorker:
         Raises:
             ValueError: a row is longer than the engine's context.
         """
-        return list(await asyncio.gather(*(self._predict(row) for row in sequences)))
+        language = self._config.head == "language_model"
+        predict = self._logprobs if language else self._predict
+        return list(await asyncio.gather(*map(predict, sequences)))
+
+    async def _logprobs(self, token_ids: TokenIds) -> Floats:
+        """Of every token given those before it, at temperature 1; 0 for the first."""
+        from vllm import SamplingParams
+
+        self._asked += 1
+        prompt: Any = {"type": "token", "prompt_token_ids": token_ids.tolist()}
+        # An engine that generates must write something: one token, which nobody reads.
+        parameters = SamplingParams(
+            max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False
+        )
+        final = None
+        async for output in self._engine.generate(prompt, parameters, str(self._asked)):
+            final = output
+        assert final is not None and final.finished, "vLLM ended a request without an answer"
+        rows: Any = final.prompt_logprobs
+        assert len(rows) == len(token_ids), f"vLLM returned {len(rows)} logprobs"
+        found = [row[i].logprob for row, i in zip(rows[1:], token_ids[1:].tolist(), strict=True)]
+        return np.array([0.0, *found], dtype=np.float32)
 
     async def _predict(self, token_ids: TokenIds) -> Floats:
         from vllm import PoolingParams
@@ -154,6 +177,7 @@ class PoolingGroup:
 
 
 ARCHITECTURES = {
+    "language_model": "ForCausalLM",
     "two_token": "ForCausalLM",
     "token_classification": "ForTokenClassification",
     "two_label": "ForTokenClassification",
@@ -181,15 +205,10 @@ def check_architecture(config: LearnerConfig) -> None:
 
 def engine_arguments(config: LearnerConfig, engine: PoolingConfig) -> dict[str, Any]:
     """Keyword arguments of vLLM's engine."""
-    from vllm.config import PoolerConfig
-
     context = min(engine.context, context_of(config.model.path))
     arguments: dict[str, Any] = {
         "model": config.model.path,
-        "runner": "pooling",
-        "pooler_config": PoolerConfig(
-            task="token_classify", tok_pooling_type="ALL", use_activation=False
-        ),
+        **_runner(config),
         "trust_remote_code": False,
         "skip_tokenizer_init": True,
         "dtype": config.model.dtype,
@@ -223,3 +242,13 @@ def engine_arguments(config: LearnerConfig, engine: PoolingConfig) -> dict[str, 
     else:
         arguments["gpu_memory_utilization"] = engine.gpu_memory_utilization
     return arguments
+
+
+def _runner(config: LearnerConfig) -> dict[str, Any]:
+    """What the engine does with a sequence."""
+    if config.head == "language_model":
+        return {"runner": "generate", "logprobs_mode": "raw_logprobs"}
+    from vllm.config import PoolerConfig
+
+    pooler = PoolerConfig(task="token_classify", tok_pooling_type="ALL", use_activation=False)
+    return {"runner": "pooling", "pooler_config": pooler}

@@ -55,6 +55,24 @@ def needs_vocabulary(name: str, policy: Any, path: str) -> None:
         )
 
 
+def needs_same_ids(field: str, policy: Any, path: str) -> None:
+    """Refuse a teacher that would read the policy's ids as other tokens.
+
+    Raises:
+        ValueError: names the field, and the first token that the two do not share.
+    """
+    teacher = read_tokenizer(path).get_vocab()
+    own = sorted(policy.get_vocab().items(), key=lambda item: item[1])
+    for token, number in own:
+        if (there := teacher.get(token)) != number:
+            other = "none of its tokens" if there is None else f"{there} in it"
+            raise ValueError(
+                f"{field} is {path!r}, whose tokenizer has other ids than the policy's: {token!r}"
+                f" is {number} in the policy's and {other}; a teacher reads the policy's own"
+                " tokens, so it must have the same tokenizer"
+            )
+
+
 def one_token(name: str, tokenizer: Any, text: str) -> int:
     """The one token that a text is where it goes on after another.
 

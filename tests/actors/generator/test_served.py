@@ -14,10 +14,12 @@ from rlstep.actors.generator.served import (
     CPU_EXPERT_WIDTH,
     CPU_HEAD_SIZES,
     TIED_ONLY,
+    check_engine,
     check_heads,
     check_policy,
     head_size,
 )
+from rlstep.config import LearnerConfig, ModelConfig, PoolingConfig
 from tests.actors.families import FAMILIES, MIXTURES, make_family
 
 
@@ -99,3 +101,19 @@ def test_a_head_size_of_its_own_counts(tmp_path: Path, family: str) -> None:
 def test_latent_and_no_attention_say_nothing_of_heads() -> None:
     assert head_size(SimpleNamespace(kv_lora_rank=512, head_dim=24)) == 0
     assert head_size(SimpleNamespace(hidden_size=128)) == 0
+
+
+def test_a_teachers_engine_needs_room_for_a_token_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "llama", "max_position_embeddings": 129, "vocab_size": 8}'
+    )
+    teacher = LearnerConfig(model=ModelConfig(path=str(tmp_path)))
+    check_engine(teacher, PoolingConfig(context=129), 128)
+    with pytest.raises(
+        ValueError, match=r"engine\.context is 128, .* the smallest valid value is 129"
+    ):
+        check_engine(teacher, PoolingConfig(context=128), 128)
+    with pytest.raises(ValueError, match=r"generator\.context is 129, .* 129 positions, .* is 128"):
+        check_engine(teacher, PoolingConfig(context=4096), 129)
+    prm = LearnerConfig(model=ModelConfig(path=str(tmp_path)), head="two_token")
+    check_engine(prm, PoolingConfig(context=64), 128)  # what is too long there is a Failure

@@ -1,4 +1,4 @@
-"""Frozen PRMs on vLLM's pooling engine: the scores of the Hugging Face forward."""
+"""Frozen PRMs and teachers in vLLM: the scores of the Hugging Face forward."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from rlstep.config import LearnerConfig, ModelConfig, PoolingConfig
 from rlstep.scoring.step_models.frozen_prm import FrozenPrm
 from rlstep.scoring.step_models.math_shepherd import MathShepherdLayout
 from rlstep.scoring.step_models.qwen_math_prm import QwenMathPrmLayout
-from rlstep.types import Failure, Rollout, Score, StepScores, TokenIds
+from rlstep.scoring.step_models.teacher import Teacher
+from rlstep.types import Failure, Rollout, Score, StepScores, TokenIds, TokenScores
 from tests.actors.learner.prm_kit import (
     ROLLOUTS,
     apart,
@@ -29,7 +30,7 @@ from tests.actors.learner.prm_kit import (
     ragged,
     rows,
 )
-from tests.real_tokenizers import byte_level_tokenizer
+from tests.real_tokenizers import byte_level_tokenizer, sentencepiece_tokenizer
 from tests.solutions import qwen_like, solution
 
 ENGINE = PoolingConfig(context=128, kv_cache_mib=32)
@@ -51,7 +52,7 @@ class Forward:
 
 
 async def both_engines(
-    prm: FrozenPrm, policy: Any, rollouts: list[Rollout], engine: PoolingConfig = ENGINE
+    prm: FrozenPrm | Teacher, policy: Any, rollouts: list[Rollout], engine: PoolingConfig = ENGINE
 ) -> list[Score]:
     """vLLM's scores of the rollouts, once they and its predictions of random ids are found to be
     those of the Hugging Face forward."""
@@ -66,7 +67,7 @@ async def both_engines(
     finally:
         await group.close()
     for one, other in zip(mine, theirs, strict=True):
-        if isinstance(one, StepScores) and isinstance(other, StepScores):
+        if isinstance(one, StepScores | TokenScores) and isinstance(other, type(one)):
             assert apart([one.values], [other.values]) < 1e-4
         else:
             assert one == other
@@ -105,9 +106,21 @@ async def test_linear_heads_score_alike_on_both_engines(
     assert [type(score) for score in found] == [StepScores] * 3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("replicas", [1, 2])
+async def test_a_teacher_scores_alike_on_both_engines(ray_cluster, tmp_path: Path, replicas: int):
+    """By the logprobs of its prompt, the first and the last token included."""
+    teacher = Teacher(learner=config(math_shepherd(tmp_path), "language_model"))
+    engine = replace(ENGINE, replicas=replicas)
+    found = await both_engines(teacher, sentencepiece_tokenizer(), ROLLOUTS, engine)
+    values = [score.values for score in found if isinstance(score, TokenScores)]
+    assert len(values) == 3 and np.concatenate(values).std() > 0.1
+
+
 def test_a_folder_without_the_head_is_refused(tmp_path: Path):
     path = math_shepherd(tmp_path)
-    check_architecture(config(path, "two_token"))
+    for head in ("two_token", "language_model"):
+        check_architecture(config(path, head))
     for head in ("token_classification", "two_label", "process_reward"):
         with pytest.raises(ValueError, match=rf"head is '{head}', but .*a MistralForCausalLM, no"):
             check_architecture(config(path, head))
