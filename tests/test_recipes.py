@@ -13,9 +13,16 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(path for path in FOLDER.glob("*.py") if "\ndef config(" in path.read_text())
 
+POLICY = str(FOLDER / "policies" / "arithmetic")
+TEACHERS = {
+    "arithmetic_distillation": ["--policy.reference-model.path", POLICY],
+    "arithmetic_teacher_grpo": ["--step-models.0.learner.model.path", POLICY],
+}
+"""Recipes of a teacher that another run makes, and the option that names a folder for it."""
+
 # One interpreter for all: they load the same libraries.
 RESOLVE = """
-import contextlib, io, json, runpy, sys
+import contextlib, io, json, os, runpy, sys
 from rlstep.cli import main
 
 def outcome(call):
@@ -32,13 +39,15 @@ def script(path):
     sys.path.insert(0, path.rpartition("/")[0])  # as Python does
     runpy.run_path(path, run_name="__main__")
 
-results = {}
+results, teachers = {}, json.loads(os.environ["TEACHERS"])
 for path in sys.argv[1:]:
     verb = next((v for v in ("sft", "fit") if path.endswith(f"_{v}.py")), "train")
     sys.argv = ["rlstep", verb, path, "--dry-run"]
-    command = outcome(main)
-    sys.argv = [path, "--dry-run"]
-    results[path] = {"command": command}
+    results[path] = {"without": outcome(main)}
+    options = teachers.get(path.rpartition("/")[2].removesuffix(".py"), [])
+    sys.argv = ["rlstep", verb, path, "--dry-run", *options]
+    results[path]["command"] = outcome(main) if options else results[path]["without"]
+    sys.argv = [path, "--dry-run", *options]
     if len(results) == 1:
         results[path]["script"] = outcome(lambda: script(path))
 loaded = [name for name in ("ray", "vllm", "deepspeed") if name in sys.modules]
@@ -57,6 +66,7 @@ def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict:
         env={
             **os.environ,
             "COLUMNS": "120",
+            "TEACHERS": json.dumps(TEACHERS),
             "RLSTEP_RUN_DIR": str(tmp_path_factory.mktemp("runs")),  # none of these names is taken
             "HF_HOME": str(tmp_path_factory.mktemp("hub")),
         },
@@ -81,6 +91,13 @@ def test_dry_run(path: Path, way: str, resolved: dict):
     roles = ("learner",) if supervised else ("policy learner", "generator", "scorer")
     for part in ("Config(", "iterations=", *roles, "GiB each"):
         assert part in result["out"]
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_a_teacher_that_is_not_there_is_named(name: str, resolved: dict):
+    result = resolved["results"][str(FOLDER / f"{name}.py")]["without"]
+    assert result["status"] == 2
+    assert "path is 'runs/teacher/export', and there is no such folder" in result["err"]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
