@@ -2,7 +2,7 @@
 
     python tests/bench/losses.py [--batch 8] [--length 2048] [--vocabulary 32000] [--json FILE]
 
-Every loss that takes a language model's predictions has a process of its own: it builds the logits,
+Every loss that takes one language model's predictions has a process of its own: it builds logits,
 measures the peak of one forward and backward pass over what was resident before it, and then times
 the loss and torch's cross-entropy on the same logits in turn. Memory is compared with that of
 cross-entropy in a process of its own. Goal: at most 1.3 times its time and 1.5 times its memory.
@@ -205,8 +205,9 @@ def compare(names: list[str], arguments: list[str]) -> dict[str, dict[str, float
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    # The others' predictions are a scalar head's, and come from no vocabulary.
-    names = [c.__name__ for c in loss_classes() if not c.of_logits]
+    # The others' predictions are a scalar head's, and come from no vocabulary, or of two models'.
+    compared = [c for c in loss_classes() if not c.of_logits and "divergences" not in c().reads]
+    names = [c.__name__ for c in compared]
     parser = argparse.ArgumentParser(description="Losses over torch's cross-entropy")
     parser.add_argument("--batch", type=int, default=8, help="sequences, an even number")
     parser.add_argument("--length", type=int, default=2048, help="tokens of each")

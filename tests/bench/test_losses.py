@@ -37,6 +37,11 @@ def test_it_runs_as_a_script_and_writes_what_it_measured(tmp_path: Path):
     assert "Dpo" in done.stdout and "worst time_ratio" in done.stdout
 
 
+def test_a_loss_of_two_models_logits_is_not_compared():
+    names = parse([]).losses
+    assert {"Dpo", "Ppo", "CrossEntropy"} <= set(names) and "Distillation" not in names
+
+
 def test_an_odd_number_of_sequences_is_refused(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         parse(["--batch", "3"])
