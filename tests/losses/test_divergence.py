@@ -221,7 +221,7 @@ def test_padding_of_either_vocabulary_is_left_out(kind: Divergence, top_k: int):
 
 
 @every_kind
-@pytest.mark.parametrize("top_k", [0, 1])
+@pytest.mark.parametrize("top_k", [0, 1, 2])
 def test_tokens_that_nobody_can_draw_add_nothing(kind: Divergence, top_k: int):
     kind, never = replace(kind, top_k=top_k), torch.tensor([[[0.0, 0.0, 1.0, 1.0]]]).bool()
     one, other = (each.masked_fill(never, -torch.inf) for each in pair(2, 4))
