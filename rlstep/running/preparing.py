@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlstep.checks import json_able, parts
-from rlstep.config import Config
+from rlstep.config import Config, ModelConfig
 from rlstep.fit_config import FitConfig
 from rlstep.interfaces import JudgeModel, PromptSet, Tokenizer
 from rlstep.reporting.describe import describe_config
@@ -36,15 +36,16 @@ def check(config: Config, root: Path) -> tuple[Tokenizer, PromptSet]:
         ValueError: the configuration, the data or a model.
     """
     config.verifier.check(config.scorer.deadline_s)
-    check_no_run(config.policy.model.path, root)
+    for model in parts(config, ModelConfig):
+        check_no_run(model.path, root)
     check_models(config)
-    for model in parts(config, JudgeModel):
-        model.check()
+    for judge in parts(config, JudgeModel):
+        judge.check()
     tokenizer = load_tokenizer(config.policy.model.path)
     check_special(config, tokenizer)
     check_conversations(config, tokenizer)
-    for model in config.step_models:
-        model.reader(tokenizer)  # refuses what does not fit; the roles make their own
+    for step_model in config.step_models:
+        step_model.reader(tokenizer)  # refuses what does not fit; the roles make their own
     return tokenizer, load_prompts(config, tokenizer)
 
 

@@ -31,6 +31,7 @@ from rlstep.running.run import prepare
 from rlstep.scoring.judges.endpoint import Endpoint
 from rlstep.scoring.judges.outcome_judge import OutcomeJudge
 from rlstep.scoring.rewards.remote_scores import RemoteScores
+from rlstep.scoring.step_models.teacher import Teacher
 from rlstep.tasks.jsonl import Jsonl
 
 
@@ -116,6 +117,29 @@ def test_a_wrong_model(
     given = ["--policy.model.path", path.replace("{tmp}", str(tmp_path)), "--dry-run"]
     assert run_recipe(lambda: config, given) == 2
     assert message.replace("{tmp}", str(tmp_path)) in capsys.readouterr().err
+
+
+def test_a_run_is_no_teacher(config: Config, tmp_path: Path) -> None:
+    """Its export is; also of a step model."""
+    run = RunDirectory.create(Path(config.run_dir), "earlier")
+    run.config.write_text(json.dumps(describe_config(config)))
+    path = ModelConfig(path=str(run.path))
+    policy = replace(config.policy, reference="model", reference_model=path)
+    assert f"model.path {path.path!r} is no model but a run's" in wrong(
+        replace(config, policy=policy)
+    )
+    teacher = Teacher(learner=LearnerConfig(model=path))
+    assert "is no model but a run's" in wrong(replace(config, step_models=(teacher,)))
+
+
+def test_a_teacher_of_the_hub_is_not_asked_for(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    teacher = ModelConfig(path="owner/teacher")
+    policy = replace(config.policy, reference="model", reference_model=teacher)
+    said = found(replace(config, policy=policy))["models and data"]
+    assert said == "owner/teacher: not on this machine; from the hub, at the start"
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet", "jsonl.gz"])
