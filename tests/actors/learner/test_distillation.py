@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlstep.actors.learner.learner_group import LearnerGroup
 from rlstep.actors.learner.models import check_learner
 from rlstep.config import LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
 from rlstep.interfaces import Loss
@@ -113,6 +115,28 @@ def test_nothing_depends_on_micro_batches_packing_or_zero(tiny_model: str, teach
         assert again["grad_norm"] == pytest.approx(whole["grad_norm"], rel=1e-4)
         for name, value in expected.items():
             assert torch.allclose(value, got[name], rtol=0, atol=0.05 * RATE), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 3])
+async def test_two_ranks_are_one(ray_cluster, tiny_model: str, teacher: str, stage: int):
+    """Of two micro-batches a rank, and of none: all ranks ask the teacher alike."""
+    loss, samples = Distillation(divergence=ReverseKl(top_k=5)), label_samples()
+    few = replace(
+        samples,
+        **{name: getattr(samples, name)[:1] for name in ("sequences", "targets", "weights")},
+    )
+    with running(config(tiny_model, teacher), loss) as worker:
+        expected = [worker.train(each) for each in (samples, few)]
+    settings = config(tiny_model, teacher, world_size=2, zero_stage=stage)
+    group = await LearnerGroup.start(settings, loss, name="policy", seed=0, deadline_s=1200)
+    try:
+        found = [await group.train(each) for each in (samples, few)]
+    finally:
+        await group.close()
+    for mine, theirs in zip(expected, found, strict=True):
+        for name in ("divergence", "nll", "grad_norm"):
+            assert theirs[name] == pytest.approx(mine[name], rel=2e-3, abs=1e-5), name
 
 
 def test_a_student_comes_near_its_teacher(tiny_model: str, teacher: str):
