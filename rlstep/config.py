@@ -37,6 +37,26 @@ SCORE_HEADS = ("token_classification", "two_label", "two_token", "process_reward
 """Heads that give a token one number whose sigmoid is a score."""
 
 
+def check_of_head(loss: Loss, head: str, *, name: str = "loss", field: str) -> None:
+    """Refuse a loss of a scalar head's numbers for a policy's logprobs, and the other way round.
+
+    Args:
+        name: of the loss in the configuration.
+        field: of the head there.
+
+    Raises:
+        ValueError: naming the head and its valid value.
+    """
+    if loss.of_head is (head in SCORE_HEADS):
+        return
+    read = "a scalar head's numbers" if loss.of_head else "a policy's logprobs"
+    valid = "token_classification" if loss.of_head else "language_model"
+    raise ValueError(
+        f"{name} {type(loss).__name__} is of {read}, and {field} is {head!r}; the nearest valid"
+        f" value is {valid!r}"
+    )
+
+
 def needs_head(
     name: str,
     model: StepModel,
@@ -64,6 +84,9 @@ def needs_head(
             f"{name}.loss {type(model.loss).__name__} takes {model.loss.takes.__name__}, not"
             f" {takes.__name__}"
         )
+    if model.loss is not None:
+        field = f"{name}.learner.head"
+        check_of_head(model.loss, model.learner.head, name=f"{name}.loss", field=field)
     if model.loss is not None and model.loss.outputs != outputs:
         raise ValueError(
             f"{name}.loss {type(model.loss).__name__} is for a head of {model.loss.outputs}"
@@ -190,6 +213,7 @@ class Config:
                 f"loss {type(loss).__name__} takes {loss.takes.__name__}, but samples"
                 f" {type(samples).__name__} makes {samples.makes.__name__}"
             )
+        check_of_head(loss, self.policy.head, field="policy.head")
         made = [*self.rollouts.sources, *(x.source for x in (*self.labellers, *self.step_models))]
         if len({"outcome", *made}) <= len(made):
             raise ValueError(

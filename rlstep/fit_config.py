@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlstep.checks import at_least, check_types
-from rlstep.config import SCORE_HEADS
+from rlstep.config import SCORE_HEADS, check_of_head
 from rlstep.interfaces import Examples, Loss, Sink, StartModel
 from rlstep.learner_config import LearnerConfig
 from rlstep.reporting.sinks.usual import USUAL
@@ -62,6 +62,7 @@ class FitConfig:
                 f"loss {type(self.loss).__name__} takes {self.loss.takes.__name__}, but examples"
                 f" {type(self.examples).__name__} makes {self.examples.makes.__name__}"
             )
+        check_of_head(self.loss, self.learner.head, field="learner.head")
         if not self.learner.model.path and self.start is None:
             raise ValueError(
                 "learner.model.path is ''; name a folder or a hub id, or give start=, which writes"

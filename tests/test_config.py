@@ -193,6 +193,10 @@ def test_unknown_choices(policy: LearnerConfig, message: str):
             "loss Dpo takes PairSamples, but samples GroupAdvantages makes AdvantageSamples",
         ),
         (
+            {"samples": CorrectOnly(), "loss": StepLabelLoss()},
+            "loss StepLabelLoss is of a scalar head's numbers, and policy.head is 'language_model'",
+        ),
+        (
             {"samples": OutcomePairs(step_source="prm")},
             "samples OutcomePairs reads the scores ['prm'], which nothing in this run makes",
         ),
@@ -421,6 +425,10 @@ def test_a_strategy_may_bring_the_scores():
             "step_models (Prm).learner.head is 'language_model'; it must be 'token_classification'",
         ),
         ({"loss": Dpo()}, "step_models (Prm).loss Dpo takes PairSamples, not LabelSamples"),
+        (
+            {"loss": CrossEntropy()},
+            "step_models (Prm).loss CrossEntropy is of a policy's logprobs, and step_models (Prm)",
+        ),
         ({"every": 0}, "step_models (Prm).every is 0; the smallest valid value is 1"),
     ],
 )

@@ -119,6 +119,8 @@ class Loss(ABC):
     separable: ClassVar[bool] = False
     outputs: ClassVar[int] = 1
     """Numbers a token that it wants of a scalar head; the learner makes the head as wide."""
+    of_head: ClassVar[bool] = False
+    """Whether it is of a scalar head's numbers, and not of logprobs."""
     of_logits: ClassVar[bool] = False
     """Whether it fits the sigmoid of a scalar head, and not the head's number itself."""
     laws: ClassVar[frozenset[str]] = frozenset()

@@ -26,6 +26,7 @@ class BradleyTerry(Loss):
     """
 
     takes: ClassVar[type] = PairSamples
+    of_head: ClassVar[bool] = True
     laws: ClassVar[frozenset[str]] = frozenset(
         {"gradient_is_the_values", "only_the_last_token_counts", "zero_logits_give_ln2"}
     )

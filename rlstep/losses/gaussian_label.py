@@ -31,6 +31,7 @@ class GaussianLabelLoss(Loss):
     """
 
     takes: ClassVar[type] = LabelSamples
+    of_head: ClassVar[bool] = True
     of_logits: ClassVar[bool] = True
     separable: ClassVar[bool] = True
     outputs: ClassVar[int] = 2

@@ -23,6 +23,7 @@ class StepLabelLoss(Loss):
     """
 
     takes: ClassVar[type] = LabelSamples
+    of_head: ClassVar[bool] = True
     of_logits: ClassVar[bool] = True
     separable: ClassVar[bool] = True
     laws: ClassVar[frozenset[str]] = frozenset({"gradient_is_the_values", "zero_logits_give_ln2"})

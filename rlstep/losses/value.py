@@ -24,6 +24,7 @@ class ValueLoss(Loss):
     """
 
     takes: ClassVar[type] = LabelSamples
+    of_head: ClassVar[bool] = True
     separable: ClassVar[bool] = True
     laws: ClassVar[frozenset[str]] = frozenset({"gradient_is_the_values"})
 

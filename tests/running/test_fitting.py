@@ -236,6 +236,16 @@ def test_it_begins_with_a_model_that_it_writes_once(tmp_path: Path) -> None:
     [
         ({"examples": Solutions(updates=0)}, "examples Solutions has no batch"),
         ({"loss": Dpo()}, "loss Dpo takes PairSamples, but examples Solutions makes LabelSamples"),
+        (
+            {"loss": StepLabelLoss()},
+            "loss StepLabelLoss is of a scalar head's numbers, and learner.head is"
+            " 'language_model'; the nearest valid value is 'token_classification'",
+        ),
+        (
+            {"learner": LearnerConfig(model=ModelConfig(path="/x"), head="two_label")},
+            "loss CrossEntropy is of a policy's logprobs, and learner.head is 'two_label'; the"
+            " nearest valid value is 'language_model'",
+        ),
         ({"iterations": 0}, "iterations is 0; the smallest valid value is 1"),
         ({"updates_per_iteration": 0}, "updates_per_iteration is 0"),
         ({"run_dir": "runs"}, "run_dir is 'runs'; it must be absolute"),

@@ -72,7 +72,7 @@ def test_it_learns_the_labels_of_the_prm():
             ValueLoss(),
             r"ValueLoss is not for the logit of a probability, and this model",
         ),
-        (Prm, CrossEntropy(), r"CrossEntropy is not for the logit of a probability"),
+        (Prm, CrossEntropy(), r"CrossEntropy is of a policy's logprobs"),
         (Critic, StepLabelLoss(), r"StepLabelLoss is for the logit of a probability, and this"),
         (Critic, GaussianLabelLoss(), r"a head of 2 outputs; this model reads 1"),
     ],
