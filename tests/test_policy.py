@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from recipes.reasoning_gym_grpo import TASK as GYM
 from rlstep.environments.guess_number import GuessNumber
 from rlstep.interfaces import Task, Verifier
 from rlstep.scoring.answers.exact_answer import ExactAnswer
+from rlstep.scoring.answers.reasoning_gym_answer import ReasoningGymAnswer
 from rlstep.tasks.arithmetic import AnswerLine, Arithmetic
 from rlstep.tasks.guess_number import NEWLINE, GuessNumberTask
 from rlstep.tasks.logic import ANSWER_LINE, Logic
@@ -25,6 +28,7 @@ SHA256 = {
     "logic": "2efcee3dd6a7376d5bab25f87dd29f1ebe1eeb20caa83320c81f8b68d2e408b3",
     "guess_number": "01cc8fd60cd8b271c6af080364deb4b0d31d14ac165a13e52e7b2eb1fe5d7811",
     "arithmetic_tool": "e3c349813ca1aa63d2e66463c31164e4075545ddc23ca53b9145062399d0c012",
+    "reasoning_gym": "33286a4692039ce55b7b27e0d41f08341db7358de852dc82069aebd14d92a81f",
 }
 TASKS: dict[str, tuple[Any, Verifier]] = {
     "arithmetic": (
@@ -33,6 +37,7 @@ TASKS: dict[str, tuple[Any, Verifier]] = {
     ),
     "logic": (Logic(premises=3), ExactAnswer(pattern=ANSWER_LINE)),
     "arithmetic_tool": (Precedence(), AnswerLine()),
+    "reasoning_gym": (GYM, ReasoningGymAnswer()),
 }
 
 
@@ -64,7 +69,20 @@ def solutions(name: str, task: Task) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("arithmetic", 0.6), ("logic", 0.67), ("arithmetic_tool", 0.58)]
+    ("name", "expected"),
+    [
+        ("arithmetic", 0.6),
+        ("logic", 0.67),
+        ("arithmetic_tool", 0.58),
+        pytest.param(
+            "reasoning_gym",
+            0.51,
+            marks=pytest.mark.skipif(
+                find_spec("reasoning_gym") is None,
+                reason="the extra rlstep[reasoning-gym] is absent",
+            ),
+        ),
+    ],
 )
 def test_the_share_of_unseen_problems_that_it_solves_greedily(name: str, expected: float) -> None:
     task, verifier = TASKS[name]

@@ -1,4 +1,7 @@
-"""Every recipe resolves as an argument of `rlstep train`, and one of them run as a script."""
+"""Every recipe resolves as an argument of `rlstep train`, and one of them run as a script.
+
+Those of reasoning-gym are skipped, saying so, without the extra.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,16 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(path for path in FOLDER.glob("*.py") if "\ndef config(" in path.read_text())
+GYM = pytest.mark.skipif(
+    find_spec("reasoning_gym") is None, reason="the extra rlstep[reasoning-gym] is absent"
+)
 
 POLICY = str(FOLDER / "policies" / "arithmetic")
 TEACHERS = {
@@ -81,7 +88,13 @@ def test_recipes_are_found():
 
 @pytest.mark.parametrize(
     ("path", "way"),
-    [*((path, "command") for path in RECIPES), (RECIPES[0], "script")],
+    [
+        *(
+            pytest.param(path, "command", marks=GYM if "reasoning_gym" in path.stem else ())
+            for path in RECIPES
+        ),
+        (RECIPES[0], "script"),
+    ],
     ids=lambda value: getattr(value, "stem", value),
 )
 def test_dry_run(path: Path, way: str, resolved: dict):
