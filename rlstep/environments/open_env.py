@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, TypeVar
@@ -17,6 +19,8 @@ from rlstep.types import Action, Observation, Prompt
 
 _LARGEST = 1 << 20
 """Bytes of a message; a longer one ends the conversation as a failure."""
+_LEAVE_S = 2.0
+"""How long a server may take to end a session that is left, and to say so."""
 _T = TypeVar("_T")
 
 
@@ -33,11 +37,15 @@ class OpenEnv(Environment):
     is done. No package of the environment is needed here, and none of its code runs. The server
     must allow as many sessions as conversations are under way
     (`create_app(..., max_concurrent_envs=...)`, 1 if it does not say); one too many is refused by
-    it, and is a Failure.
+    it, and is a Failure. Its pings are answered however long the policy takes for a turn.
+
+    A step without a reward pays 0, and is counted ('unpaid'): that is also what such a server makes
+    of a reward that is no finite number.
 
     A reset is sent the prompt's meta `reset`, an object of what the environment's own `reset`
-    takes (`{"seed": 3}`, `{"split": "train", "index": 7}`): the policy has read the prompt by then,
-    and what the reset shows is not read again.
+    takes (`{"seed": 3}`, `{"split": "train", "index": 7}`; the server drops what it does not take,
+    and says nothing): the policy has read the prompt by then, and what the reset shows is not read
+    again.
     """
 
     url: str
@@ -45,7 +53,9 @@ class OpenEnv(Environment):
     action: str = ""
     """The field of the action that a turn's text is, without the spaces around it; '' if the turn
     is to be the whole action, a JSON object. What is none, or has not the fields of an action, is
-    told the policy as 'error: ...' and counted ('broken_actions'), and it may try again."""
+    told the policy as 'error: ...' and counted ('broken_actions'), and it may try again; an action
+    that a validator of the environment's own refuses ends the session (openenv 0.10), which is a
+    Failure."""
     text: str = ""
     """The field of the observation that the policy reads; '' gives it the whole observation, as
     JSON."""
@@ -88,9 +98,8 @@ class _Session(Episode):
 
     def __init__(self, environment: OpenEnv, arguments: dict[str, Any]) -> None:
         self._environment = environment
-        self._loop = asyncio.new_event_loop()
         try:
-            self._run(self._open(arguments))
+            _run(self._open(arguments))
         except BaseException:
             self.close()
             raise
@@ -98,22 +107,22 @@ class _Session(Episode):
     def observe(self, action: Action) -> Observation:
         asked = self._environment
         said = action.text.strip()
-        data: Any = {asked.action: said} if asked.action else _parsed(said)
-        if not isinstance(data, dict):
+        data = {asked.action: said} if asked.action else _parsed(said)
+        if data is None:
             return _broken("no JSON object")
         try:
-            seen = self._run(self._ask("step", data))
-        except OpenEnvError as error:
-            if str(error).startswith("VALIDATION_ERROR"):
-                return _broken(str(error).partition("\n")[0])
-            raise
-        reward, done = seen.get("reward"), seen.get("done", False)
-        reward = 0.0 if reward is None else reward
+            seen = _run(self._ask("step", data))
+        except _Refused as error:
+            return _broken(str(error))
+        paid, done = seen.get("reward"), seen.get("done", False)
+        # The wire has booleans for rewards, too. What else it may be is the pool's to refuse.
+        reward = float(paid or 0) if paid is None or isinstance(paid, bool) else paid
         return Observation(
             text=self._text(seen.get("observation", {})),
             reward=reward,
             done=done,
             success=reward >= asked.wins if done and asked.wins is not None else None,
+            counts={"unpaid": 1.0} if paid is None else {},
         )
 
     def _text(self, observation: dict[str, Any]) -> str:
@@ -126,49 +135,92 @@ class _Session(Episode):
         return shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
 
     def close(self) -> None:
-        if not self._loop.is_closed():
-            self._run(self._leave())
-            self._loop.close()
+        _run(self._leave())
 
     _http: aiohttp.ClientSession | None = None
     _socket: aiohttp.ClientWebSocketResponse | None = None
+    _next: asyncio.Task[aiohttp.WSMessage]
+    """What the server says next. That somebody waits for it is also what answers its pings; what
+    ended the session stays the answer to all that is asked later."""
 
     async def _open(self, arguments: dict[str, Any]) -> None:
         self._http = aiohttp.ClientSession()
-        address = f"{self._environment.url.rstrip('/')}/ws"
-        self._socket = await self._http.ws_connect(address, max_msg_size=_LARGEST)
-        await self._ask("reset", arguments)
+        self._socket = await self._http.ws_connect(
+            f"{self._environment.url.rstrip('/')}/ws",
+            max_msg_size=_LARGEST,
+            timeout=aiohttp.ClientWSTimeout(ws_close=_LEAVE_S),  # type: ignore[call-arg]  # attrs
+        )
+        self._next = asyncio.create_task(self._socket.receive())
+        try:
+            await self._ask("reset", arguments)
+        except _Refused as error:
+            raise OpenEnvError(f"VALIDATION_ERROR: {error}") from error
 
     async def _ask(self, kind: str, data: dict[str, Any]) -> dict[str, Any]:
+        """Raises: _Refused, OpenEnvError, ConnectionError."""
         assert self._socket is not None
-        await self._socket.send_json({"type": kind, "data": data})
-        message = await self._socket.receive()
+        with suppress(ConnectionError):  # it ended the session, and has said why
+            await self._socket.send_json({"type": kind, "data": data})
+        message = await self._next
         if message.type is not aiohttp.WSMsgType.TEXT:
             what = message.extra or message.data
             raise ConnectionError(f"the server ended the session after {kind!r}: {what}")
+        self._next = asyncio.create_task(self._socket.receive())
         answer = json.loads(message.data)
-        if answer["type"] == "error":
-            told = answer["data"]
-            raise OpenEnvError(f"{told.get('code')}: {told.get('message')}")
-        return answer["data"]
+        if answer["type"] != "error":
+            return answer["data"]
+        told = answer["data"]
+        if told.get("code") == "VALIDATION_ERROR":
+            raise _Refused(_reasons(told))
+        raise OpenEnvError(f"{told.get('code')}: {told.get('message')}")
 
     async def _leave(self) -> None:
         if self._socket is not None:
-            if not self._socket.closed:
+            with suppress(ConnectionError):  # it is over already
                 await self._socket.send_json({"type": "close"})
+            # Until it has let go of the session another one may be one too many.
+            await asyncio.wait({self._next}, timeout=_LEAVE_S)
             await self._socket.close()
+            await asyncio.wait({self._next})
         if self._http is not None:
             await self._http.close()
 
-    def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        return self._loop.run_until_complete(work)
+
+class _Refused(Exception):
+    """An action is none of the environment's; says why."""
 
 
-def _parsed(text: str) -> Any:
+_THREAD = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+
+
+def _run(work: Coroutine[Any, Any, _T]) -> _T:
+    """In the loop of all sessions of this process, which runs while nobody asks, too: a server ends
+    a session that leaves its pings unanswered."""
+    global _loop
+    with _THREAD:
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            threading.Thread(target=_loop.run_forever, name="openenv", daemon=True).start()
+    return asyncio.run_coroutine_threadsafe(work, _loop).result()
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    """A JSON object, unless there is something in it that is no JSON, or no text."""
     try:
-        return json.loads(text)
-    except ValueError:
+        found = json.loads(text)
+        json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         return None
+    return found if isinstance(found, dict) else None
+
+
+def _reasons(told: dict[str, Any]) -> str:
+    """What is wrong with an action, by its fields, in one line."""
+    faults = [
+        f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in told.get("errors", ())
+    ]
+    return "; ".join(faults or [str(told.get("message"))]).partition("\n")[0]
 
 
 def _broken(why: str) -> Observation:

@@ -1,10 +1,11 @@
-"""OpenEnv's messages, against a server of ours on loopback; the real package's in a slow test."""
+"""OpenEnv's messages, against a server of ours on loopback; test_open_env_real.py has the package's
+own, whose words these are."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,13 +13,14 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType, web
 
-from rlstep.environments.open_env import OpenEnv
+from rlstep.environments.open_env import OpenEnv, OpenEnvError
 from rlstep.scoring.processes.environment_pool import EnvironmentPool, _message
 from rlstep.scoring.processes.environment_worker import Episodes
 from rlstep.types import Action, Failure, History, Observation
 from tests.builders import make_prompt
 
 Told = list[tuple[str, Any]]
+Session = Callable[[web.Request], Awaitable[web.WebSocketResponse]]
 
 
 def counting(kind: str, data: dict[str, Any], state: dict[str, Any]) -> dict[str, Any] | str:
@@ -56,22 +58,34 @@ async def served(answer: Callable[..., Any] = counting) -> AsyncIterator[tuple[s
             if reply is None:
                 break
             if isinstance(reply, str):
-                data = {"code": reply, "message": "it does not fit\nat length"}
+                data: dict[str, Any] = {"code": reply, "message": "it does not fit\nat length"}
+                if reply == "VALIDATION_ERROR":
+                    data["errors"] = [
+                        {"type": "missing", "loc": ["add"], "msg": "Field required", "input": {}},
+                        {"type": "extra_forbidden", "loc": ["by", 0], "msg": "Not permitted"},
+                    ]
                 await socket.send_json({"type": "error", "data": data})
             else:
                 await socket.send_str(json.dumps({"type": "observation", "data": reply}))
         await socket.close()
         return socket
 
+    async with serving(session) as url:
+        yield url, told
+
+
+@asynccontextmanager
+async def serving(session: Session) -> AsyncIterator[str]:
+    """The address of a server whose every session is this."""
     app = web.Application()
     app.router.add_get("/ws", session)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     [(_, port)] = [s.getsockname() for s in site._server.sockets]  # type: ignore[union-attr]
     try:
-        yield f"http://127.0.0.1:{port}", told
+        yield f"http://127.0.0.1:{port}"
     finally:
         await runner.cleanup()
 
@@ -141,13 +155,111 @@ async def test_a_turn_can_be_the_whole_action_and_the_observation_be_read_whole(
         assert json.loads(seen.text) == {"total": 5, "said": "now 5"} and seen.success is None
 
 
-@pytest.mark.parametrize("said", ["2", "add 2", "[2]", '{"add": "two"}', '{"plus": 2}', ""])
-async def test_a_broken_action_is_told_the_policy_and_counted(said: str):
+NO_OBJECT, NO_ACTION = "no JSON object", "add: Field required; by.0: Not permitted"
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("2", NO_OBJECT),
+        ("add 2", NO_OBJECT),
+        ("[2]", NO_OBJECT),
+        ("", NO_OBJECT),
+        ("[" * 100_000, NO_OBJECT),
+        ('{"add": NaN}', NO_OBJECT),
+        (r'{"add": "\ud800"}', NO_OBJECT),
+        ('{"add": "two"}', NO_ACTION),
+        ('{"plus": 2}', NO_ACTION),
+    ],
+    ids=["number", "words", "list", "nothing", "deep", "nan", "surrogate", "type", "field"],
+)
+async def test_a_broken_action_is_told_the_policy_and_counted(said: str, why: str):
     async with talking(text="said") as (say, _):
         first, second = await say(said, '{"add": 2}')
-        assert first.text.startswith("error: ") and "\n" not in first.text
-        assert first.counts == {"broken_actions": 1.0} and not first.done
+        assert first == Observation(text=f"error: {why}", counts={"broken_actions": 1.0})
         assert second.text == "now 5"
+
+
+@pytest.mark.parametrize(
+    ("paid", "reward", "counts"),
+    [(True, 1.0, {}), (False, 0.0, {}), (2, 2.0, {}), (None, 0.0, {"unpaid": 1.0})],
+)
+async def test_a_reward_is_a_number_a_boolean_or_none(paid: Any, reward: float, counts: Any):
+    def answer(*_: Any) -> dict[str, Any]:
+        return {"observation": {"said": ""}, "reward": paid, "done": True}
+
+    async with talking(answer, action="add", text="said", wins=1.0) as (say, _):
+        [seen] = await say("1")
+        success = reward >= 1.0
+        assert seen == Observation(reward=reward, done=True, success=success, counts=counts)
+
+
+async def test_pings_are_answered_while_nobody_asks():
+    """A server ends a session that leaves them unanswered, and a turn may take long to sample."""
+    ponged, over = asyncio.Event(), asyncio.Event()
+
+    async def session(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(autoping=False)
+        await socket.prepare(request)
+        for _ in range(2):  # reset, and one step
+            await socket.receive()
+            data = {"observation": {"said": "yes"}}
+            await socket.send_json({"type": "observation", "data": data})
+        await socket.ping()
+        assert (await socket.receive()).type is WSMsgType.PONG
+        ponged.set()
+        await over.wait()
+        return socket
+
+    async with serving(session) as url:
+        episodes = Episodes(OpenEnv(url=url, action="add", text="said"))
+        said = await asyncio.to_thread(episodes.answer, _message(history("x", "1")))
+        assert said["text"] == "yes"
+        await asyncio.wait_for(ponged.wait(), 60.0)
+        over.set()
+        await asyncio.to_thread(episodes.answer, {"episode": "x", "leave": True})
+
+
+async def test_what_a_server_says_before_it_is_asked_is_why_it_refuses():
+    async def session(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        data = {"code": "CAPACITY_REACHED", "message": "1 of 1"}
+        await socket.send_json({"type": "error", "data": data})
+        await socket.close()
+        return socket
+
+    async with serving(session) as url:
+        with pytest.raises(OpenEnvError, match="CAPACITY_REACHED: 1 of 1"):
+            await asyncio.to_thread(OpenEnv(url=url).reset, make_prompt(), 0)
+
+
+async def test_a_session_is_left_once_the_server_has_let_go_of_it():
+    """Or the next conversation is one too many for a server that allows one."""
+    here: list[int] = []
+
+    async def session(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        assert not here
+        here.append(1)
+        async for message in socket:
+            if message.json()["type"] == "close":
+                break
+            await socket.send_json({"type": "observation", "data": {"observation": {}}})
+        told = asyncio.create_task(socket.receive())  # a closing frame is answered at once
+        for _ in range(1000):  # an environment's own close
+            await asyncio.sleep(0)
+        here.clear()
+        told.cancel()
+        await socket.close()
+        return socket
+
+    async with serving(session) as url:
+        for _ in range(10):
+            episode = await asyncio.to_thread(OpenEnv(url=url).reset, make_prompt(), 0)
+            await asyncio.to_thread(episode.close)
+            assert not here
 
 
 @pytest.mark.parametrize(
