@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from rlstep.checks import at_least
+from rlstep.checks import at_least, between
 
 PROBE_TOKENS = 8
 """Sampled from each replica after every weight sync, and compared with the learner's logprobs."""
@@ -47,6 +47,10 @@ class GeneratorConfig:
     """Longest wait without an answer; then the replica is taken as lost."""
     max_recoveries: int = 3
     """Replicas recreated in one run before it ends."""
+    door_port: int = 0
+    """Where other programs of the driver's machine may sample: a port of 127.0.0.1 with POST
+    /inference/v1/generate, for who knows the token in the environment variable RLSTEP_DOOR_TOKEN;
+    0: nowhere."""
 
     def __post_init__(self) -> None:
         for name in ("replicas", "tensor_parallel_size", "context", "concurrency", "threads"):
@@ -56,6 +60,7 @@ class GeneratorConfig:
         for name in ("kv_cache_mib", "max_recoveries", "parity_tolerance"):
             at_least(f"generator.{name}", getattr(self, name), 0)
         at_least("generator.deadline_s", self.deadline_s, 1.0)
+        between("generator.door_port", self.door_port, 0, 65535)
         if self.context < (least := self.probe_prompt + PROBE_TOKENS):
             raise ValueError(
                 f"generator.context is {self.context}, and the probe of every weight sync takes two"

@@ -553,6 +553,7 @@ def test_numbers_of_the_run(name: str, value: float, smallest: float):
         (GeneratorConfig, "generator", "kv_cache_mib", -1, 0),
         (GeneratorConfig, "generator", "parity_tolerance", NAN, 0),
         (GeneratorConfig, "generator", "deadline_s", 0, 1.0),
+        (GeneratorConfig, "generator", "door_port", -1, 0),
         (ScorerConfig, "scorer", "replicas", 0, 1),
         (ScorerConfig, "scorer", "processes", 0, 1),
         (ScorerConfig, "scorer", "deadline_s", 0, 0.01),

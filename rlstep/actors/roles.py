@@ -25,6 +25,7 @@ from rlstep.interfaces import AskContext, CallFormat, Loss, RolloutContext, Step
 from rlstep.plugins import ask_labellers
 from rlstep.reporting.stages import stage
 from rlstep.role_config import PROBE_TOKENS
+from rlstep.rollouts.generate_door import GenerateDoor, door_token
 from rlstep.scoring.judges.routing import RoutedScorer
 from rlstep.tensors.tokenizers import reading_tags
 from rlstep.thoughts import ThoughtTags
@@ -101,6 +102,22 @@ class RunRoles:
         self.sync = WeightSync(self.policy, self.generators, prompt, config.longest)
         with stage("first weight sync"):
             await self.sync.start(version)
+        await self._open_door()
+
+    async def _open_door(self) -> None:
+        """Let other programs sample, where the configuration says so."""
+        config = self._config.generator
+        if not config.door_port:
+            return
+        door = GenerateDoor(
+            self.generators,
+            door_token(config.door_port),
+            context=config.context,
+            seed=self._config.seed,
+            port=config.door_port,
+        )
+        with stage(f"door of the generators at {await door.open()}"):
+            self._started.append(door)
 
     async def _start_generators(self) -> None:
         with stage(f"generators ({self._config.generator.replicas})"):

@@ -36,6 +36,10 @@ def check(config: Config, root: Path) -> tuple[Tokenizer, PromptSet]:
         ValueError: the configuration, the data or a model.
     """
     config.verifier.check(config.scorer.deadline_s)
+    if port := config.generator.door_port:
+        from rlstep.rollouts.generate_door import check_door
+
+        check_door(port)
     for model in parts(config, ModelConfig):
         check_no_run(model.path, root)
     check_models(config)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import socket
+from dataclasses import replace
 from typing import Any
 
+import aiohttp
 import pytest
 
 from rlstep.actors.roles import RunRoles
+from rlstep.config import GeneratorConfig
 from rlstep.environments.tool_use import ToolUse
 from rlstep.measuring.monitors import Monitors
 from rlstep.rollouts.conversation import Conversation
 from rlstep.steps.turns import Turns
+from rlstep.testing.roles import TOKENIZER, FakeGenerator
 from rlstep.testing.small import small_config
 from rlstep.thoughts import ThoughtTags
 from rlstep.tools.calculator import Calculator
@@ -43,3 +48,29 @@ def test_strategies_decode_with_the_tags_of_calls() -> None:
     ids = tokenizer.encode("[TOOL_CALLS]f[ARGS]{}[O]", add_special_tokens=False)
     reader = roles.context(0).tokenizer
     assert reader.decode(ids, skip_special_tokens=True) == "[TOOL_CALLS]f[ARGS]{}"
+
+
+async def test_a_run_has_a_door_where_its_configuration_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RLSTEP_DOOR_TOKEN", "a secret of this test")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for door_port, there in ((0, False), (port, True)):
+        config = small_config(generator=replace(GeneratorConfig(context=128), door_port=door_port))
+        roles: Any = RunRoles(config, TOKENIZER)
+        roles.generators = FakeGenerator(lambda prefix, child, seed: "yes")
+        await roles._open_door()
+        assert len(roles._started) == there
+        if there:
+            url = f"http://127.0.0.1:{port}/inference/v1/generate"
+            headers = {"Authorization": "Bearer a secret of this test"}
+            async with (
+                aiohttp.ClientSession(headers=headers) as http,
+                http.post(url, json={"token_ids": [1]}) as answer,
+            ):
+                [choice] = (await answer.json())["choices"]
+            assert TOKENIZER.decode(choice["token_ids"][:-1]) == "yes"
+        await roles.close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), 5.0)
