@@ -31,7 +31,7 @@ from rlstep.types import (
     Sampling,
     Verdict,
 )
-from tests.environments.real_package import python_with, started
+from tests.real_package import python_with, started
 from tests.waiting import gone, wait_for
 
 pytestmark = pytest.mark.slow
