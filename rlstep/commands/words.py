@@ -142,7 +142,7 @@ def _said(box: str) -> str:
 def options(value: Any, name: str = "", hint: Any = None) -> Iterator[tuple[str, Any]]:
     """The options that tyro makes of a configuration, with their values.
 
-    What could hold plug-ins, and holds none, is no option.
+    What could hold plug-ins or settings of its own, and holds none, is no option.
     """
     inside: Iterable[tuple[str, Any]]
     if dataclasses.is_dataclass(value):
@@ -155,13 +155,20 @@ def options(value: Any, name: str = "", hint: Any = None) -> Iterator[tuple[str,
         inside = value.items()
     elif isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
         inside = [(str(index), entry) for index, entry in enumerate(value)]
-    elif value == () and get_args(hint)[0] not in (str, int, float):
+    elif _empty(value, hint):
         return
     else:
         yield f"--{name.replace('_', '-')}", value
         return
     for part, entry in inside:
         yield from options(entry, f"{name}.{part}")
+
+
+def _empty(value: Any, hint: Any) -> bool:
+    """Whether it could hold a part with options of its own, and holds none."""
+    if value is None:
+        return any(map(dataclasses.is_dataclass, get_args(hint)))
+    return value == () and get_args(hint)[0] not in (str, int, float)
 
 
 def _as_given(value: Any) -> str:

@@ -206,7 +206,8 @@ def test_options_are_those_of_the_parser(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(sys, "path", list(sys.path))
     found: set[str] = set()
-    for name in ("arithmetic_rewards", "gsm8k_hybrid"):
+    recipes = ("arithmetic_rewards", "gsm8k_hybrid", "arithmetic_full_step_dpo")
+    for name in (*recipes, "arithmetic_distillation"):
         config = load_recipe(str(RECIPES / f"{name}.py"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)

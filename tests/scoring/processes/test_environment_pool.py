@@ -29,14 +29,17 @@ def history(name: str, *words: str) -> History:
 
 
 class PatientProcess(environment_pool._Process):
-    """Late is what stands still: a busy machine makes nothing late."""
+    """Late is what has stood still for a while: a busy machine makes nothing late."""
+
+    _worked, _still = -1, 0
 
     def _late(self, call: Any) -> None:
         worked = state_and_ticks(self.pid)[1]
-        if worked == self.__dict__.get("_worked"):
-            return super()._late(call)
+        self._still = self._still + 1 if worked == self._worked else 0
         self._worked = worked
-        call.timer = asyncio.get_running_loop().call_later(1.0, self._late, call)
+        if self._still > 8:
+            return super()._late(call)
+        call.timer = asyncio.get_running_loop().call_later(0.5, self._late, call)
 
 
 class PatientPool(EnvironmentPool):
