@@ -45,12 +45,15 @@ from tests.bench.latent import Latent
 PROMPTS, SAMPLES, TURNS, TURN_TOKENS, PROMPT_TOKENS = 32, 8, 8, 64, 16
 SAYS = "1+2+3+4=5+6+7*8"
 CONFIG = GeneratorConfig(context=1024, concurrency=256, kv_cache_mib=512, threads=1)
+TOKENIZER = arithmetic_tokenizer()
+ENDS = tuple(TOKENIZER.encode("56789+-*=#", add_special_tokens=False))
+"""Any of these ends a turn, and none is said before it is long enough: half of all tokens, so that
+turns have the same length but for a few tokens, and are yet drawn."""
 SAMPLING = Sampling(
     max_tokens=TURNS * (TURN_TOKENS + 32),
     min_tokens=TURN_TOKENS - 1,
-    stop=tuple("0123456789+-*/=()\n "),
+    stop_token_ids=ENDS,
 )
-"""Whatever is said after that many tokens ends the turn."""
 TALK = Conversation(
     environment=Latent(says=SAYS),
     samples_per_prompt=SAMPLES,
@@ -216,7 +219,7 @@ async def engine(folder: str) -> AsyncIterator[Any]:
 
 
 async def measure(rounds: int) -> dict[str, Any]:
-    tokenizer = arithmetic_tokenizer()
+    tokenizer = TOKENIZER
     between = tokenizer.encode(SAYS + "\n", add_special_tokens=False)
     pairs, seconds = [], []
     found: dict[str, Any] = {"pairs": pairs}
