@@ -54,8 +54,9 @@ SAMPLING = Sampling(
     min_tokens=TURN_TOKENS - 1,
     stop_token_ids=ENDS,
 )
+AT_ONCE = Latent(says=SAYS)
 TALK = Conversation(
-    environment=Latent(says=SAYS),
+    environment=AT_ONCE,
     samples_per_prompt=SAMPLES,
     turns=TURNS,
     turn_tokens=TURN_TOKENS + 16,
@@ -81,7 +82,7 @@ class PoolScorer(FakeScorer):
         return await self.pool.observe(history)
 
     def leave(self, history: History) -> None:
-        self.left = asyncio.ensure_future(self.pool.leave(history))
+        self.leaving = asyncio.ensure_future(self.pool.leave(history))
 
 
 def write_model(folder: str, tokenizer: Any) -> None:
@@ -229,7 +230,7 @@ async def measure(rounds: int) -> dict[str, Any]:
             for number in range(rounds + 1):
                 seed = 10 * number
                 took, talks = await converse(
-                    group, tokenizer, TALK.environment, problems(seed, tokenizer), SAMPLES
+                    group, tokenizer, AT_ONCE, problems(seed, tokenizer), SAMPLES
                 )
                 row = {
                     "conversations": sampled(talks) / took,
@@ -240,9 +241,7 @@ async def measure(rounds: int) -> dict[str, Any]:
                     pairs.append(row)
                     seconds.append(took)
             found["at once"] = prefilled(talks)
-            alone, _ = await converse(
-                group, tokenizer, TALK.environment, problems(7, tokenizer, 1), 1
-            )
+            alone, _ = await converse(group, tokenizer, AT_ONCE, problems(7, tokenizer, 1), 1)
             for seed, (name, environment) in enumerate(SLOW.items(), 8):
                 took, talks = await converse(
                     group, tokenizer, environment, problems(seed, tokenizer), SAMPLES
