@@ -37,10 +37,10 @@ class Judgments(Examples):
     """Solutions of one update."""
     sloppy: float = 0.65
     """Probability that a step of a solution is a sloppy one (see `worked_solution`)."""
-    problems: int = 50_000
 
     def batches(self, tokenizer: Any, seed: int) -> Iterator[LabelSamples]:
-        problems = replace(TASK, train=self.problems, evaluation=0).load(tokenizer, 64).train
+        wanted = (self.updates + 1) * self.batch  # one batch more, and none comes twice
+        problems = replace(TASK, train=wanted, evaluation=0).load(tokenizer, 64).train
         rng = np.random.default_rng(seed)
         for chosen in drawn(problems, self.batch, self.updates):
             yield self._samples(chosen, rng, tokenizer)

@@ -394,7 +394,9 @@ def degenerate(takes: type, name: str, dtype: torch.dtype) -> Case:
 
 @every_loss
 @pytest.mark.parametrize("name", DEGENERATE)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)], ids=str
+)
 def test_degenerate_inputs_give_finite_numbers_and_no_wrong_zero(
     loss: Loss, name: str, dtype: torch.dtype
 ):

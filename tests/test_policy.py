@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def test_weights_are_those_that_were_shipped(name: str) -> None:
     assert sum(f.stat().st_size for f in folder.iterdir()) < 4 << 20
 
 
+@cache
 def solutions(name: str, task: Task) -> list[tuple[str, Any]]:
     """Greedy completions of held-out problems, with transformers alone."""
     from transformers import AutoModelForCausalLM, AutoTokenizer

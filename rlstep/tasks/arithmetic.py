@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -125,12 +126,6 @@ class Arithmetic(Task):
         return None
 
     def _prompts(self, split: str, number: int, tokenizer: Tokenizer) -> list[Prompt]:
-        texts: dict[str, None] = {}
-        for text in self._texts(np.random.default_rng([self.seed, zlib.crc32(split.encode())])):
-            if len(texts) == number:
-                break
-            if _split(text) == split:
-                texts[text] = None
         return [
             Prompt(
                 prompt_id=text.removesuffix("\n"),
@@ -139,10 +134,10 @@ class Arithmetic(Task):
                 answer=str(_values(text)[1][-1]),
                 meta={"operations": self.operations},
             )
-            for text in texts
+            for text in _drawn(self, split, number)
         ]
 
-    def _texts(self, rng: np.random.Generator) -> Iterator[str]:
+    def texts(self, rng: np.random.Generator) -> Iterator[str]:
         """Problems without end, of both splits, with repetitions.
 
         Raises:
@@ -175,6 +170,18 @@ class Arithmetic(Task):
             value = _apply(value, operator, operand)
             text += f"{operator}{operand}"
         return text + "\n"
+
+
+@lru_cache(maxsize=4)
+def _drawn(task: Arithmetic, split: str, number: int) -> tuple[str, ...]:
+    """A split's problems. A run asks for them twice: to check them, and to begin."""
+    texts: dict[str, None] = {}
+    for text in task.texts(np.random.default_rng([task.seed, zlib.crc32(split.encode())])):
+        if len(texts) == number:
+            break
+        if _split(text) == split:
+            texts[text] = None
+    return tuple(texts)
 
 
 def _split(text: str) -> str:

@@ -17,8 +17,9 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ray_cluster() -> Iterator[None]:
+    """Ends with the tests of actors: it takes a tenth of a core while nobody asks it."""
     import ray
 
     ray.init(
@@ -64,16 +65,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, str]:
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engines(ray_cluster: None, models: dict[bool, str]) -> Iterator[dict[bool, Any]]:
-    """A GeneratorGroup of either model, of two replicas where it is not tied; w5 is a tag."""
+    """A GeneratorGroup of one replica of either model; w5 is a tag."""
     import ray
 
     from rlstep.actors.generator.generator_group import GeneratorGroup
     from tests.actors.weights.sync_kit import generator_config
 
     groups = {
-        tied: GeneratorGroup(generator_config(replicas=1 if tied else 2), path, {}, tags=["w5"])
+        tied: GeneratorGroup(generator_config(), path, {}, tags=["w5"])
         for tied, path in models.items()
     }
 

@@ -32,10 +32,8 @@ def test_a_row_without_a_reference_is_named(tmp_path, answer):
 
 
 @pytest.mark.skipif(not DATA.exists(), reason=f"no GSM8K at {DATA}")
-@pytest.mark.parametrize(
-    "make",
-    [pytest.param(byte_level_tokenizer, marks=pytest.mark.slow), sentencepiece_tokenizer],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [byte_level_tokenizer, sentencepiece_tokenizer])
 def test_every_real_row(make):
     suffix = "Let's think step by step.\nStep 1:"
     task = Gsm8k(

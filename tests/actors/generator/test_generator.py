@@ -11,7 +11,7 @@ import pytest
 from rlstep.actors.generator.generator_group import GeneratorGroup
 from rlstep.actors.weights.vllm_plugin import BACKEND, register
 from rlstep.types import Failure
-from tests.actors.weights.sync_kit import PROBE, answers, completions, part_of, request
+from tests.actors.weights.sync_kit import PROBE, answers, both, completions, part_of, request
 
 Engines = dict[bool, GeneratorGroup]
 
@@ -20,7 +20,7 @@ Engines = dict[bool, GeneratorGroup]
 async def test_every_request_is_answered_once_with_tokens_logprobs_text_and_versions(
     engines: Engines, replicas: int
 ) -> None:
-    group = part_of(engines[False], replicas)
+    group = both(engines) if replicas == 2 else part_of(engines[False], 1)
     asked = [
         request(f"all{replicas}/{i}", [3 + i % 30, 5, 7], n=3, seed=100 * i) for i in range(30)
     ]
@@ -82,7 +82,7 @@ async def test_a_child_is_a_request_of_its_own_with_the_next_seed(engines: Engin
 
 
 async def test_requests_of_one_affinity_share_a_replicas_cache(engines: Engines) -> None:
-    group = part_of(engines[False], 2)
+    group = both(engines)
     prefix = np.random.default_rng(2).integers(3, 43, 70).astype(np.int32)
     asked = [replace(request(f"affine/{i}", prefix), affinity="p") for i in range(6)]
     assert len({zlib.crc32(item.request_id.encode()) % 2 for item in asked}) == 2

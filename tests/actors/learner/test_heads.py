@@ -165,7 +165,7 @@ def labels(read: Any) -> LabelSamples:
     return samples if read is None else to_model(samples, counted, read)
 
 
-@pytest.mark.parametrize("lora", [0, 4])
+@pytest.mark.parametrize("lora", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_two_token_head_learns_at_its_tags_and_is_a_warm_start(folders, tmp_path, lora):
     settings = config(
         folders["two_token"],

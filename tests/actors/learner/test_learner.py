@@ -45,6 +45,11 @@ NAMES = ["separable", "pairs"]
 RATE = 1e-3
 
 
+def slowly(*values: Any) -> Any:
+    """Parameters of which `make test-slow` takes its time."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def config(path: str, **changes: Any) -> LearnerConfig:
     values: dict[str, Any] = {
         "model": ModelConfig(path=path),
@@ -207,8 +212,15 @@ def test_scalar_head_starts_at_zero_and_learns(tiny_model, tmp_path):
 # --- the reference --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lora", [0, 4])
-@pytest.mark.parametrize("stage", [0, 3])
+@pytest.mark.parametrize(
+    ("stage", "lora"),
+    [
+        (0, 0),
+        (3, 4),
+        slowly(0, 4),
+        slowly(3, 0),
+    ],
+)
 def test_reference_initial_and_iteration(tiny_model, lora, stage):
     model = ModelConfig(path=tiny_model, lora=LoraConfig(rank=lora))
     settings = config(
@@ -282,7 +294,7 @@ def test_entropies_need_a_language_model(tiny_model):
 # --- what is not finite ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("stage", [0, slowly(1), slowly(2), 3])
 @pytest.mark.parametrize("poison", ["loss", "gradient"])
 def test_no_step_from_what_is_not_finite(tiny_model, poison, stage):
     settings = config(tiny_model, zero_stage=stage, skipped_updates_limit=3)
@@ -320,7 +332,7 @@ def test_no_step_from_an_infinite_pair_loss(tiny_model, stage):
 # --- files ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("stage", "lora"), [(0, 0), (2, 0), (3, 0), (0, 4)])
+@pytest.mark.parametrize(("stage", "lora"), [(0, 0), slowly(2, 0), (3, 0), (0, 4)])
 def test_save_and_restore_go_on_bit_by_bit(tiny_model, tmp_path, stage, lora):
     settings = config(
         tiny_model,
@@ -349,8 +361,19 @@ def test_restore_names_what_is_missing(tiny_model, tmp_path):
         worker.restore(str(tmp_path / "nothing"))
 
 
-@pytest.mark.parametrize(("stage", "lora"), [(0, 0), (3, 0), (0, 4), (3, 4)])
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(
+    ("stage", "lora", "tied"),
+    [
+        (0, 0, True),
+        (3, 4, True),
+        (3, 0, False),
+        slowly(0, 0, False),
+        slowly(0, 4, False),
+        slowly(0, 4, True),
+        slowly(3, 0, True),
+        slowly(3, 4, False),
+    ],
+)
 def test_export_loads_with_the_same_logprobs(request, tmp_path, stage, lora, tied):
     path = request.getfixturevalue("tied_model" if tied else "tiny_model")
     settings = config(

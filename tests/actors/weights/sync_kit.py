@@ -60,6 +60,13 @@ def part_of(group: GeneratorGroup, replicas: int) -> GeneratorGroup:
     return part
 
 
+def both(groups: dict[bool, GeneratorGroup]) -> GeneratorGroup:
+    """A group of two replicas; that their weights differ is seen by no test of who is asked."""
+    pair = part_of(groups[False], 1)
+    pair.actors = [*pair.actors, *groups[True].actors]
+    return pair
+
+
 async def answers(
     group: GeneratorGroup, requests: Sequence[Request]
 ) -> dict[str, tuple[Completion, ...] | Failure]:

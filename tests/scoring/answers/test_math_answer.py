@@ -181,8 +181,8 @@ def test_extraction_takes_any_text(text):
     "piece",
     ["\\boxed{", "####", "answer", "answer: ", "answer:\n", "A: ", "1,", "{", "}", " ", "$", "é"],
 )
-def test_extraction_gets_through_a_megabyte(piece):
-    MathAnswer().extract(piece * (1_000_000 // len(piece)))  # a quadratic rule would not end
+def test_extraction_gets_through_long_texts(piece):
+    MathAnswer().extract(piece * (200_000 // len(piece)))  # a quadratic rule would not end
 
 
 SYMMETRIC = [

@@ -48,10 +48,10 @@ async def test_comparisons_that_hang_are_ended_and_fail_alone():
     hanging = [(text, SYMBOLIC) for text in (STANDS_STILL, COMPUTES)]
     before = children()
     with PatientPool(SlowAnswer(), workers=2, deadline_s=2.0, memory_mb=1024) as pool:
-        outcomes = await pool.verify([right, hanging[0], right, hanging[1], right] * 2)
+        outcomes = await pool.verify([right, hanging[0], right, hanging[1], right])
     assert children() <= before
     for number, outcome in enumerate(outcomes):
-        if number % 5 in (1, 3):
+        if number in (1, 3):
             assert outcome == Failure(reason="timeout", detail="no verdict within 2.0 s")
         else:
             assert isinstance(outcome, OutcomeScore) and outcome.value == 1.0

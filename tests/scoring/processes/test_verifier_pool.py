@@ -26,7 +26,7 @@ from tests.scoring.processes.patient_pool import PatientPool
 from tests.waiting import gone, state_and_ticks, wait_for
 
 ROOT = Path(__file__).parents[3]
-DEADLINE_S = 1.0
+DEADLINE_S = 0.5
 """Of CPU time, in a `PatientPool`."""
 
 
@@ -55,9 +55,9 @@ async def test_no_items(pool):
 @pytest.mark.parametrize(
     ("trick", "reason", "detail"),
     [
-        ("loop", "timeout", "no verdict within 1.0 s"),
-        ("sum", "timeout", "no verdict within 1.0 s"),
-        ("stop", "timeout", "no verdict within 1.0 s"),
+        ("loop", "timeout", "no verdict within 0.5 s"),
+        ("sum", "timeout", "no verdict within 0.5 s"),
+        ("stop", "timeout", "no verdict within 0.5 s"),
         ("segfault", "crashed", "SIGSEGV"),
         ("exit", "crashed", "exit status 3"),
         ("sys.exit", "crashed", "exit status 4"),

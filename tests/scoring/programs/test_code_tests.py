@@ -310,8 +310,8 @@ async def judged(rows: list[dict]) -> list[str]:
 
 @needs_isolation
 async def test_some_of_humaneval():
-    # every 40th, and those whose tests call functions of the prompt
-    rows = [row for i, row in enumerate(human_eval()) if i % 40 == 0 or i in (32, 38, 50)]
+    # two, and one of those whose tests call functions of the prompt
+    rows = [human_eval()[i] for i in (0, 32, 120)]
     assert await judged(rows) == []
 
 

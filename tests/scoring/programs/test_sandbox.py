@@ -354,7 +354,13 @@ def f(x): raise Odd
 }
 
 
-@pytest.mark.parametrize("isolation", [None, Isolation.NONE], ids=["best", "none"])
+@pytest.mark.parametrize(
+    "isolation",
+    [
+        pytest.param(None, id="best"),
+        pytest.param(Isolation.NONE, id="none", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("program", FORGERIES.values(), ids=FORGERIES)
 def test_no_verdict_is_forged(program: str, isolation: Isolation | None):
     job = Job(
