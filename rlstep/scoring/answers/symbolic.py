@@ -27,6 +27,8 @@ def symbols_equal(one: str, other: str) -> bool:
         if not equations:
             return False
         first, second = ([equation] for equation in equations)
+    if (pairs := _without_letters(first[0], second[0])) is not None:
+        return any(all(_equal_sides(*sides) for sides in pair) for pair in pairs)
     try:
         if _verified(second, first) and _verified(first, second):
             return not any(_apart(a, b) for a, b in product(first, second))
@@ -145,6 +147,37 @@ def _as_equations(one: Any, other: Any) -> tuple[Any, ...] | None:
     if not any(denied):
         return None
     return tuple(Eq(v.lhs, v.rhs, evaluate=False) for v in both) if all(denied) else ()
+
+
+def _without_letters(one: Any, other: Any) -> list[Any] | None:
+    """Of two relations of which one holds for all letters or for none, the pairs of their sides: of
+    equations either way round, of two kinds of relations none. None for all else.
+
+    Math-Verify (0.9) takes any two of them for equal: 1 = 2, 7 = 7 and f(2) = 10.
+    """
+    from sympy import Eq
+    from sympy.core.relational import Relational
+    from sympy.logic.boolalg import BooleanAtom
+
+    if isinstance(one, BooleanAtom) or isinstance(
+        other, BooleanAtom
+    ):  # x = x, of which none is left
+        return []
+    if not (isinstance(one, Relational) and isinstance(other, Relational)):
+        return None
+    if all((value.lhs - value.rhs).doit().expand().free_symbols for value in (one, other)):
+        return None
+    if type(one) is type(other):
+        sides = [((one.lhs, other.lhs), (one.rhs, other.rhs))]
+        return (
+            [*sides, ((one.lhs, other.rhs), (one.rhs, other.lhs))] if isinstance(one, Eq) else sides
+        )
+    turned = type(one) is type(other.reversed)
+    return [((one.lhs, other.rhs), (one.rhs, other.lhs))] if turned else []
+
+
+def _equal_sides(one: Any, other: Any) -> bool:
+    return _verified([one], [other]) and not _apart(one, other)
 
 
 def _undefined(expression: Any) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+import re
+from itertools import combinations, permutations
 
 import pytest
 
@@ -53,6 +54,40 @@ def test_equality_of_typed_forms_is_transitive():
     for a, b, c in permutations(TYPED, 3):
         assert not ((a, b) in equal and (b, c) in equal) or (a, c) in equal, (a, b, c)
     assert len(equal) > len(TYPED)
+
+
+BARE = {
+    *("5", "10", "12", "18", "29", "90", "2", "1/10", "3:30", "B", "Option B", "2x", "6x", "2xy"),
+    *(r"\approx 29", r"x \approx 29", "0.78"),
+}
+"""Of the families: bare values, a ratio that may be a time, a letter whose value is not said."""
+
+
+def outside_the_law(form: str) -> bool:
+    """Whether a form says less than those that it is equal to (see `comparison`)."""
+    shown = re.sub(r"\\text|[{}().$]|\\[,;!]", "", form).strip()
+    named = re.fullmatch(r"[a-zA-Z]'*(\(.*\))? = .*", form)
+    bare_list = re.fullmatch(r"[^(\[{\\<]*[0-9](,| and| or|\\text\{ or \}).*", form)
+    return bool({form, shown} & BARE or named or bare_list or r"\approx" in form)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_equality_is_transitive_over_a_family(name: str) -> None:
+    forms = sorted({form for side in FAMILIES[name] for pair in side for form in pair})
+    alike: dict[str, set[str]] = {form: set() for form in forms}
+    for one, other in combinations(forms, 2):
+        if compare(one, other) is Verdict.CORRECT:
+            alike[one].add(other)
+            alike[other].add(one)
+    typed = [form for form in forms if not outside_the_law(form)]
+    broken = [
+        (one, middle, other)
+        for middle in typed
+        for one, other in combinations(sorted(alike[middle] & set(typed)), 2)
+        if other not in alike[one]
+    ]
+    assert broken == [] and len(typed) > 20
 
 
 @pytest.mark.parametrize(

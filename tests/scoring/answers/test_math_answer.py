@@ -185,6 +185,54 @@ def test_extraction_gets_through_long_texts(piece):
     MathAnswer().extract(piece * (200_000 // len(piece)))  # a quadratic rule would not end
 
 
+# relations that hold for all letters or for none; Math-Verify takes any two of them for equal
+SIDES_DIFFER = [
+    ("3 = 5.5", "1 = 2"),
+    ("7 = 7", "5 = 5"),
+    ("0 = 1", "0 = 2"),
+    ("2 + 2 = 4", "3 + 3 = 6"),
+    ("2 + 3 = 6", "3 + 4 = 9"),
+    (r"\sqrt{2} = 2", r"\sqrt{3} = 3"),
+    ("f(2) = 10", "7 = 7"),
+    ("f(0.5) = 10", r"3 \approx 5.5"),
+    ("f(0.5) = 10", r"\sqrt{2} \approx 1.41"),
+    ("g(3.7) = 2", r"4 \approx 9"),
+    ("10 = f(2)", "20 = f(2)"),
+    ("10 = f(2)", "10 = f(3)"),
+    ("10 = f(2)", "10 = g(2)"),
+    ("P(A) = 0.5", "P(B) = 0.7"),
+    ("x = x", "y = y"),
+    ("x = x + 1", "5 = 6"),
+    ("x + 1 = x + 2", "x + 1 = x + 3"),
+    ("1 = 2", "x + y = 1"),
+    ("3 < 5", "1 < 2"),
+    ("3 > 5", "1 > 2"),
+    (r"1 \le 2", "1 < 2"),
+    (r"2 \ge 1", r"5 \ge 1"),
+    (r"1 \ne 2", r"3 \ne 4"),
+    ("f(x) = 2x", "g(y) = 10"),
+]
+SIDES_AGREE = [
+    ("10 = f(2)", "f(2) = 10"),
+    ("1 = 2", "2 = 1"),
+    ("7 = 7", r"7 = \frac{14}{2}"),
+    ("2 < 3", "3 > 2"),
+    (r"1 \le 2", r"2 \ge 1"),
+    ("P(A) = 0.5", r"P(A) = \frac{1}{2}"),
+    ("x + y = 1", "y = 1 - x"),
+    ("x < 2", "2 > x"),
+]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [*((*pair, False) for pair in SIDES_DIFFER), *((*pair, True) for pair in SIDES_AGREE)],
+)
+def test_relations_without_letters_are_equal_where_their_sides_are(one, other, equal):
+    assert (compare(one, other) is CORRECT) == equal
+    assert (compare(other, one) is CORRECT) == equal
+
+
 SYMMETRIC = [
     # worked by hand; both ways round
     ("18", "18 dollars", CORRECT),
