@@ -45,7 +45,9 @@ def make_policy(folder: Path) -> str:
 
 
 @contextmanager
-def started(policy: str, runs: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def started(
+    policy: str, runs: Path, *arguments: str, verb: str = "train", recipe: Path = RECIPE
+) -> Iterator[subprocess.Popen[str]]:
     """`rlstep train` on the tiny recipe; ended with everything under it when the block is left."""
     # Not the wandb service that this process may have: it would keep a killed run's id in use.
     inherited = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
@@ -54,8 +56,8 @@ def started(policy: str, runs: Path, *arguments: str) -> Iterator[subprocess.Pop
             sys.executable,
             "-m",
             "rlstep.cli",
-            "train",
-            str(RECIPE),
+            verb,
+            str(recipe),
             "--run-dir",
             str(runs),
             *arguments,
@@ -96,6 +98,11 @@ def wait_for_iteration(process: subprocess.Popen[str], run: Path, iteration: int
     """Until the run has a checkpoint of that iteration."""
     wanted = run / "checkpoints" / f"iteration-{iteration:06d}"
     _watch(process, wanted.exists, str(wanted))
+
+
+def wait_for_a_checkpoint(process: subprocess.Popen[str], run: Path) -> None:
+    """Until the run has one, of whatever iteration."""
+    _watch(process, lambda: [*run.glob("checkpoints/iteration-*")] != [], f"checkpoint of {run}")
 
 
 def wait_for_lines(process: subprocess.Popen[str], file: Path, number: int) -> None:

@@ -159,21 +159,20 @@ def _without_letters(one: Any, other: Any) -> list[Any] | None:
     from sympy.core.relational import Relational
     from sympy.logic.boolalg import BooleanAtom
 
-    if isinstance(one, BooleanAtom) or isinstance(
-        other, BooleanAtom
-    ):  # x = x, of which none is left
-        return []
+    if isinstance(one, BooleanAtom) or isinstance(other, BooleanAtom):
+        return []  # of 'x = x' no side is left
     if not (isinstance(one, Relational) and isinstance(other, Relational)):
         return None
-    if all((value.lhs - value.rhs).doit().expand().free_symbols for value in (one, other)):
+    read: Any = (one, other)
+    if all((value.lhs - value.rhs).doit().expand().free_symbols for value in read):
         return None
+    straight = ((one.lhs, other.lhs), (one.rhs, other.rhs))
+    crossed = ((one.lhs, other.rhs), (one.rhs, other.lhs))
+    if isinstance(one, Eq) and isinstance(other, Eq):
+        return [straight, crossed]
     if type(one) is type(other):
-        sides = [((one.lhs, other.lhs), (one.rhs, other.rhs))]
-        return (
-            [*sides, ((one.lhs, other.rhs), (one.rhs, other.lhs))] if isinstance(one, Eq) else sides
-        )
-    turned = type(one) is type(other.reversed)
-    return [((one.lhs, other.rhs), (one.rhs, other.lhs))] if turned else []
+        return [straight]
+    return [crossed] if type(one) is type(other.reversed) else []
 
 
 def _equal_sides(one: Any, other: Any) -> bool:

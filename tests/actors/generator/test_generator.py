@@ -12,6 +12,7 @@ from rlstep.actors.generator.generator_group import GeneratorGroup
 from rlstep.actors.weights.vllm_plugin import BACKEND, register
 from rlstep.types import Failure
 from tests.actors.weights.sync_kit import PROBE, answers, both, completions, part_of, request
+from tests.rollouts.test_generate_door import opened
 
 Engines = dict[bool, GeneratorGroup]
 
@@ -145,6 +146,27 @@ async def test_a_prefix_over_the_context_is_a_failure_and_the_others_are_answere
     short, edge = found["long/8"], found[f"long/{context - 1}"]
     assert not isinstance(short, Failure) and not isinstance(edge, Failure)
     assert len(edge[0].token_ids) == 1 and edge[0].truncated
+
+
+async def test_a_door_answers_as_the_role_does(engines: Engines) -> None:
+    group = part_of(engines[True], 1)
+    context = group.config.context
+    asked = request("role", [3, 4, 7], seed=11, n=2, max_tokens=20)
+    ids = asked.prefix_ids.tolist()
+    async with opened(group, context) as ask:
+        sampling = {"seed": 11, "n": 2, "max_tokens": 20, "logprobs": 1}
+        status, answer = await ask({"token_ids": ids, "sampling_params": sampling})
+        over, refusal = await ask({"token_ids": [3] * context})
+    assert status == 200 and over == 400 and str(context) in refusal["error"]["message"]
+    version = str(await group.actors[0].weight_version.remote())
+    expected = await completions(group, asked)
+    for choice, completion in zip(answer["choices"], expected, strict=True):
+        assert choice["token_ids"] == completion.token_ids.tolist()
+        assert choice["finish_reason"] == completion.finish_reason
+        logprobs = [entry["logprob"] for entry in choice["logprobs"]["content"]]
+        assert np.allclose(logprobs, completion.logprobs, atol=1e-4)
+        end = len(completion.token_ids)
+        assert choice["weight_versions"] == [{"version": version, "start": 0, "end": end}]
 
 
 def test_the_plugin_registers_once_and_again() -> None:
