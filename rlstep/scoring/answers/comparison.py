@@ -188,6 +188,8 @@ def _beside(answer: str, other: str) -> str:
         if (shown := formal(exact)) and rounds_to(shown, decimals.strip()):
             return stripped(exact)
     answer = re.sub(r"\\approx(?![a-zA-Z])", "=", answer)
+    if _EQUALS.search(other):
+        answer = _by_name(answer)
     if (built := _BUILDER.fullmatch(answer)) and _RELATION.search(built[2]):
         answer = built[2].strip()
     answer = _MEMBER.sub("", answer, count=1)
@@ -196,6 +198,19 @@ def _beside(answer: str, other: str) -> str:
     if _EQUALS.search(answer) and not (_EQUALS.search(other) or r"\approx" in other):
         answer = _last_side(answer)
     return stripped(answer)
+
+
+def _by_name(answer: str) -> str:
+    """'x = 1, y = 2' of '(x, y) = (1, 2)'; all else as it is."""
+    sides = [listing(side.strip()) for side in _EQUALS.split(answer)]
+    if len(sides) != 2 or sides[0] is None or sides[1] is None:
+        return answer
+    (kind, names), (other, values) = sides
+    if not (kind == other == "()") or len(names) != len(values):
+        return answer
+    if not all(_VARIABLE.fullmatch(name) for name in names):
+        return answer
+    return ", ".join(f"{name} = {value}" for name, value in zip(names, values, strict=True))
 
 
 def _last_side(equation: str) -> str:

@@ -401,3 +401,26 @@ def test_a_pole_equals_nothing_and_other_errors_are_told(monkeypatch):
 def test_a_constraint_is_no_value_and_small_numbers_are_not_all_one(one, other):
     assert compare(one, other) is not Verdict.CORRECT
     assert compare(other, one) is not Verdict.CORRECT
+
+
+@pytest.mark.parametrize(
+    ("pair", "other", "equal"),
+    [
+        ("(x, y) = (1, 2)", "x = 1, y = 2", True),
+        ("(x, y) = (1, 2)", "y = 2, x = 1", True),
+        ("(x, y) = (1, 2)", "(y, x) = (2, 1)", True),
+        ("(x, y, z) = (1, 2, 3)", "x=1, y=2, z=3", True),
+        (r"(x, y) = (\frac12, 2)", "x = 0.5, y = 2", True),
+        ("(x_1, x_2) = (1, 2)", "x_1 = 1, x_2 = 2", True),
+        ("(x, y) = (1, 2)", "(1, 2)", True),
+        ("(x, y) = (1, 2)", "(2, 1)", False),
+        ("(x, y) = (1, 2)", "x = 2, y = 1", False),
+        ("(x, y) = (1, 2)", "(x, y) = (2, 1)", False),
+        ("(x, y) = (1, 2)", "(a, b) = (1, 2)", False),
+        ("(x, y) = (1, 2)", r"\{1, 2\}", False),
+        ("(x, y) = (1, 2)", "x = 1", False),
+    ],
+)
+def test_a_named_pair_is_the_values_by_name(pair, other, equal):
+    assert (compare(pair, other) is CORRECT) == equal
+    assert (compare(other, pair) is CORRECT) == equal
