@@ -202,8 +202,8 @@ def _beside(answer: str, other: str) -> str:
 
 def _by_name(answer: str) -> str:
     """'x = 1, y = 2' of '(x, y) = (1, 2)'; all else as it is."""
-    sides = [listing(side.strip()) for side in _EQUALS.split(answer)]
-    if len(sides) != 2 or sides[0] is None or sides[1] is None:
+    sides = [found for side in _EQUALS.split(answer) if (found := listing(side.strip()))]
+    if len(sides) != 2 or len(_EQUALS.findall(answer)) != 1:
         return answer
     (kind, names), (other, values) = sides
     if not (kind == other == "()") or len(names) != len(values):
