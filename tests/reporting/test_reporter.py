@@ -187,7 +187,9 @@ FAILURES: list[tuple[tuple[str, ...], int, tuple[int, int, int]]] = [
 ]
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize(
+    "place", [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(2, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("fails", "heard", "counts"), FAILURES)
 def test_a_sink_that_fails_ends_no_run_and_harms_no_other(
     directory: RunDirectory,

@@ -461,7 +461,7 @@ def test_lora_trains_only_the_adapters(tiny_model):
 # --- numbers and schedules ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stage", [0, 3])
+@pytest.mark.parametrize("stage", [slowly(0), 3])
 def test_bfloat16_trains(tiny_model, stage):
     model = ModelConfig(path=tiny_model, dtype="bfloat16")
     settings = config(
@@ -477,7 +477,7 @@ def test_bfloat16_trains(tiny_model, stage):
     assert losses[0] == pytest.approx(math.log(2.0), abs=0.02) and losses[-1] < 0.5
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stage", [slowly(1), slowly(2), 3])
 def test_offloaded_optimizer_takes_the_same_step(tiny_model, stage):
     plain = after(config(tiny_model, zero_stage=stage), *CASES[0])
     moved = after(config(tiny_model, zero_stage=stage, offload_optimizer=True), *CASES[0])
@@ -501,7 +501,7 @@ def test_schedule_values():
     assert [learning_rate_factor(cosine, u) for u in range(5)] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("stage", [0, 2, 3])
+@pytest.mark.parametrize("stage", [0, slowly(2), slowly(3)])
 def test_a_resumed_optimizer_has_the_settings_of_today(tiny_model, tmp_path, stage):
     """Its moments and its number of updates are the saved ones."""
     before = OptimizerConfig(learning_rate=1e-3, warmup_updates=4)

@@ -64,7 +64,7 @@ def read(model: Any, settings: LearnerConfig, *batches: PackedBatch) -> list[Ten
 
 CASES = [
     *[(family, "sdpa") for family in FAMILIES],
-    *[(family, "eager") for family in SETTINGS],
+    *[pytest.param(family, "eager", marks=pytest.mark.slow) for family in SETTINGS],
 ]
 
 

@@ -156,7 +156,10 @@ def test_a_prm_may_have_tokens_that_the_policy_lacks():
     assert byte_level_tokenizer().decode(anew.token_ids.tolist()) == "2+3?\n2+3=5\n good"
 
 
-@pytest.mark.parametrize("kind", [FrozenPrm, Prm, Critic, ImplicitPrm])
+@pytest.mark.parametrize(
+    "kind",
+    [Prm, *(pytest.param(k, marks=pytest.mark.slow) for k in (FrozenPrm, Critic, ImplicitPrm))],
+)
 def test_a_model_that_would_read_other_tokens_is_refused(tmp_path: Path, kind: Any):
     MISTRAL.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "mistral"}')
