@@ -137,7 +137,7 @@ class Arithmetic(Task):
             for text in _drawn(self, split, number)
         ]
 
-    def texts(self, rng: np.random.Generator) -> Iterator[str]:
+    def _texts(self, rng: np.random.Generator) -> Iterator[str]:
         """Problems without end, of both splits, with repetitions.
 
         Raises:
@@ -176,7 +176,7 @@ class Arithmetic(Task):
 def _drawn(task: Arithmetic, split: str, number: int) -> tuple[str, ...]:
     """A split's problems. A run asks for them twice: to check them, and to begin."""
     texts: dict[str, None] = {}
-    for text in task.texts(np.random.default_rng([task.seed, zlib.crc32(split.encode())])):
+    for text in task._texts(np.random.default_rng([task.seed, zlib.crc32(split.encode())])):
         if len(texts) == number:
             break
         if _split(text) == split:

@@ -8,8 +8,10 @@ Math-Verify's second parser, for bare expressions, is sympy's `parse_expr`, whic
 **Typed forms.** Among these equality is an equivalence, symmetric and transitive: exact numbers,
 numbers with a unit, expressions (`R` is not `r`), words and sequences of capitals
 (`HHT` is not `THH`), pairs and open intervals `(a, b)`, other intervals, sets `\{a, b\}`, matrices,
-equations. A pair is no set. An equation is another where it has the same solutions, a unit is
-another by conversion (`units`), a derivative is a variable of its own.
+equations. A pair is no set. An equation is another where it has the same solutions, and one that
+holds for all letters or for none (`f(2) = 10`, `1 = 2`) where its sides are the same; a pair that
+is named, `(x, y) = (1, 2)`, is `x = 1, y = 2`. A unit is another by conversion (`units`), a
+derivative is a variable of its own.
 
 **Bare values** say less, and stand outside that law: a bare number is equal to that number with
 any unit, name or base (`5` to `5 cm`, `x = 5` and `5_8`, while `5 cm` is not `5 m`), and as a
@@ -349,6 +351,9 @@ def _equal_scalars(one: str, other: str) -> bool:
         if first[1] != second[1] or not _equal(first[2], second[2]):
             return False
         return _equal(one[first.end() :].strip(), other[second.end() :].strip())
+    (name, value), (target_name, target) = _assigned(one), _assigned(other)
+    if name and name == target_name:
+        return _equal(value, target)
     one, other = (_MIXED.sub(r"\1(\2+\3)", answer) for answer in (one, other))
     if _ROW.fullmatch(one) or _ROW.fullmatch(other):  # of which the grammar takes the sum
         return False
@@ -356,6 +361,14 @@ def _equal_scalars(one: str, other: str) -> bool:
     if first is None or second is None or _constrains(one, other):
         return False
     return symbols_equal(first, second)
+
+
+def _assigned(answer: str) -> tuple[str, str]:
+    r"""('A', '\{1,2\}') of 'A = \{1,2\}', where the value is a set, interval, pair or matrix:
+    such a relation the grammar takes for false. Two empty texts of all else."""
+    name, _, value = (part.strip() for part in answer.partition("="))
+    several = listing(value) is not None or "matrix" in value or r"\cup" in value
+    return (name, value) if several and _VARIABLE.fullmatch(name) else ("", "")
 
 
 def _constrains(one: str, other: str) -> bool:

@@ -27,9 +27,9 @@ def symbols_equal(one: str, other: str) -> bool:
         if not equations:
             return False
         first, second = ([equation] for equation in equations)
-    if (pairs := _without_letters(first[0], second[0])) is not None:
-        return any(all(_equal_sides(*sides) for sides in pair) for pair in pairs)
     try:
+        if (pairs := _without_letters(first[0], second[0])) is not None:
+            return any(all(_equal_sides(*sides) for sides in pair) for pair in pairs)
         if _verified(second, first) and _verified(first, second):
             return not any(_apart(a, b) for a, b in product(first, second))
         return _same_function(first[0], second[0])

@@ -419,6 +419,17 @@ def test_a_constraint_is_no_value_and_small_numbers_are_not_all_one(one, other):
         ("(x, y) = (1, 2)", "(a, b) = (1, 2)", False),
         ("(x, y) = (1, 2)", r"\{1, 2\}", False),
         ("(x, y) = (1, 2)", "x = 1", False),
+        (r"A = \{1,2\}", r"A = \{2,1\}", True),
+        (r"A = \{1,2\}", r"A = \{1,3\}", False),
+        (r"A = \{1,2\}", r"B = \{1,2\}", False),
+        (r"S = [1,2)", r"S = [1.0,2)", True),
+        (r"S = [1,2)", r"S = [1,2]", False),
+        (
+            r"A = \begin{pmatrix}1\\2\end{pmatrix}",
+            r"A = \begin{pmatrix}1\\ \frac{4}{2}\end{pmatrix}",
+            True,
+        ),
+        (r"A = \begin{pmatrix}1\\2\end{pmatrix}", r"A = \begin{pmatrix}1\\3\end{pmatrix}", False),
     ],
 )
 def test_a_named_pair_is_the_values_by_name(pair, other, equal):
