@@ -105,7 +105,7 @@ def said(rng: np.random.Generator, made: Any) -> list[int]:
 
 
 # 6 templates, 2 tokenizers: 2,040 conversations in all where the slow tests run.
-@pytest.mark.parametrize("conversations", [20, pytest.param(170, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("conversations", [8, pytest.param(170, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["byte level", "sentencepiece"])
 @pytest.mark.parametrize("name", EXACT)
 def test_ids_of_a_turn_are_a_prefix_of_the_next_ones_and_read_as_the_template_says(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -91,6 +92,7 @@ def weighted(parts: dict[str, float], name: str, weights: dict[str, float]) -> R
     return rollout.with_scores(reward=WeightedSum(weights=weights).score(rollout))
 
 
+@cache
 def ordinary() -> list[Group]:
     """Two rewards that are one number on paper: a + b + c against their sum, for 729 weightings of
     tenths; and a + b + c less their sum against nothing."""

@@ -97,7 +97,7 @@ def test_sigma_is_larger_where_labels_are_noisy(tiny_model: str, tmp_path: Path)
     assert max(np.abs(again[i] - trained[i]).max() for i in again) < 1e-6
 
 
-@pytest.mark.parametrize("stage", [0, 3])
+@pytest.mark.parametrize("stage", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_update_of_two_outputs_does_not_depend_on_micro_batches(tiny_model: str, stage: int):
     optimizer = OptimizerConfig(learning_rate=1e-2, gradient_clip=0.0)
     found = []

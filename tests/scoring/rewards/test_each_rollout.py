@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import regex
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlstep.commands.catalog import plugins
@@ -66,6 +66,7 @@ def rollouts(draw: st.DrawFn) -> Rollout:
 
 
 @every
+@settings(max_examples=40)
 @given(batch=st.lists(rollouts(), max_size=4), data=st.data())
 async def test_scores_lie_in_the_range_and_depend_on_nothing_else(
     labeller: EachRollout, low: float, high: float, batch: list[Rollout], data: st.DataObject
