@@ -166,7 +166,8 @@ class Config:
     max_prompt_tokens: int = 512
     """Longer prompts are dropped when the task is loaded, and counted."""
     max_failed_scores: float = 0.5
-    """Largest share of one source's scores in a batch that may fail; above it the run ends."""
+    """Largest share of one source's scores, or of the rollouts (as an environment that raises fails
+    them), in a batch that may fail; above it the run ends."""
     max_policy_lag: int = 0
     """How many versions older than the policy a trained sample may be. 0 is synchronous."""
     checkpoint_every: int = 0

@@ -2,7 +2,8 @@
 
 What scores (verifiers, judges, labellers, step models and their layouts) leaves a Failure, whose
 detail names the error with the plug-in's file and line; it is counted, stands in that iteration's
-line, and too many of one source end the run (`check_failed_scores`). Everything else (splitters,
+line, and too many of one source end the run (`check_failed_scores`); so it is with an environment,
+whose Failure stands for the rollout. Everything else (splitters,
 rollout strategies, sample builders, losses, tasks) has nothing to put in the place of its answer,
 and ends the run with a `PlugInError` that names the same; before anything starts, what any of them
 raises is refused by name (`naming_refusals`). A role's own error stays what it is,
@@ -157,9 +158,10 @@ def _checked(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailedScores:
-    """The scores of one source in a batch, where some failed."""
+    """The scores of one source in a batch, where some failed; or its rollouts themselves."""
 
     source: str
+    """'rollouts' where there is nothing to score."""
     failed: int
     asked: int
     reasons: Counter[str]
@@ -173,9 +175,14 @@ class FailedScores:
 
 
 def failed_scores(groups: Iterable[Group]) -> list[FailedScores]:
-    """The sources of which at least one score failed, by name."""
-    asked: Counter[str] = Counter()
+    """The sources of which at least one score failed, by name, and so the rollouts. Those that were
+    dropped as stale are not among them: they were made."""
+    groups = list(groups)
+    asked: Counter[str] = Counter(rollouts=sum(len(group.rollouts) for group in groups))
     failures: dict[str, list[Failure]] = {}
+    for failure in (f for group in groups for f in group.failures if f.reason != "stale"):
+        asked["rollouts"] += 1
+        failures.setdefault("rollouts", []).append(failure)
     for rollout in (r for group in groups for r in group.rollouts):
         for source, score in rollout.scores.items():
             asked[source] += 1
@@ -194,10 +201,11 @@ def failed_scores(groups: Iterable[Group]) -> list[FailedScores]:
 
 
 def check_failed_scores(groups: Sequence[Group], allowed: float) -> None:
-    """End a run of which a source scores next to nothing.
+    """End a run of which a source scores next to nothing, or which has next to no rollouts.
 
     Args:
-        allowed: the largest share of a source's scores in a batch that may fail.
+        allowed: the largest share of a source's scores, and of the rollouts, in a batch that may
+            fail.
 
     Raises:
         PlugInError: names every such source with the first failure's plug-in, file and line.

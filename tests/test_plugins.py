@@ -160,6 +160,27 @@ def test_a_run_ends_above_the_allowed_share_of_one_source(failed: int, allowed: 
     assert "max_failed_scores" in str(e.value) and "fine" not in str(e.value)
 
 
+def test_so_it_does_above_the_allowed_share_of_rollouts():
+    bad = Failure(reason="crashed", detail="Game: ValueError: 99 (game.py, line 7, in observe)")
+    [made] = batch(0)
+    group = replace(made, failures=(bad,) * 4)
+    check_failed_scores([group], 0.5)
+    (found,) = failed_scores([group])
+    assert (found.source, found.failed, found.asked) == ("rollouts", 4, 8)
+    match = r"rollouts failed for 5 of 9 \(5 crashed\); first: Game: .*game.py, line 7"
+    with pytest.raises(PlugInError, match=match):
+        check_failed_scores([replace(made, failures=(bad,) * 5)], 0.5)
+    with pytest.raises(PlugInError, match="rollouts failed for 5 of 5"):
+        check_failed_scores([replace(made, rollouts=(), failures=(bad,) * 5)], 0.5)
+
+
+def test_stale_rollouts_were_made():
+    [made] = batch(0)
+    group = replace(made, rollouts=(), failures=(Failure(reason="stale"),) * 4)
+    assert failed_scores([group]) == []
+    check_failed_scores([group], 0.0)
+
+
 def test_nothing_asked_is_nothing_failed():
     assert failed_scores([]) == []
     check_failed_scores([], 0.0)

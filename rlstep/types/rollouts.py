@@ -82,21 +82,22 @@ class Rollout:
         )
 
     def step_text(self, index: int) -> str:
-        return self._text(self.steps[index].start, self.steps[index].end)
+        return self.text_of(self.steps[index].start, self.steps[index].end)
 
     def observation_text(self, index: int) -> str:
         """What was observed after a step (-1: before the first), delimiters included; '' where
         nothing was."""
-        return self._text(self.steps[index].end if index >= 0 else 0, self.before(index + 1))
+        return self.text_of(self.steps[index].end if index >= 0 else 0, self.before(index + 1))
 
     @property
     def last_text(self) -> str:
         """What the policy said after all that was observed: its last turn, where an answer stands.
         The whole text where nothing was."""
         observed = self.completion.observed
-        return self._text(observed[-1].end if observed else 0, len(self.completion.token_ids))
+        return self.text_of(observed[-1].end if observed else 0, len(self.completion.token_ids))
 
-    def _text(self, start: int, end: int) -> str:
+    def text_of(self, start: int, end: int) -> str:
+        """The text of the completion's tokens from start to before end."""
         ends = self.completion.ends
         return self.completion.text[ends[start - 1] if start else 0 : ends[end - 1] if end else 0]
 
