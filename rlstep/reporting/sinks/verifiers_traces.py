@@ -22,11 +22,12 @@ class VerifiersTraces(Sink):
     An episode has one trace. Its nodes are the prompt, what was sampled in one go, and what was
     observed after it; their tokens one after the other are the prompt's and the completion's.
     `logprobs` and `advantages` are of the sampled tokens, the latter as `samples` gives them: the
-    slot that verifiers leaves to who trains. They are None where the builder made nothing of a
-    rollout (a group without signal that is left out, say), which to verifiers is not a credit of 0.
-    Inherited tokens are sampled ones whose credit is 0. The outcome is the one reward; other scores
-    of a whole rollout are metrics. Messages that were observed are the user's: which other role
-    wrote them is not known.
+    slot that verifiers leaves to who trains. Both are in full, where its own writer keeps four
+    decimals. Advantages are None where the builder made nothing of a rollout (a group without
+    signal that is left out, say), which to verifiers is not a credit of 0. Inherited tokens are
+    sampled ones whose credit is 0. The outcome is the one reward; other scores of a whole rollout
+    are metrics. Messages that were observed are the user's: which other role wrote them is not
+    known.
 
     An iteration that a resumed run does again is written again.
     """
