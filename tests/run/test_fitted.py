@@ -26,10 +26,9 @@ def solutions() -> Iterator[tuple[str, list[str], list[str]]]:
     task = replace(TASK, train=PROBLEMS, evaluation=0)
     for problem in task.load(arithmetic_tokenizer(), 64).train:
         right = worked_solution(problem, rng, sloppy=0.0)
-        wrong = right
-        while wrong[-1] == right[-1]:
-            wrong = worked_solution(problem, rng, sloppy=0.65)
-        yield problem.text.removesuffix("\n"), right, wrong
+        drawn = [worked_solution(problem, rng, sloppy=0.65) for _ in range(4)]
+        if wrong := [steps for steps in drawn if steps[-1] != right[-1]]:
+            yield problem.text.removesuffix("\n"), right, wrong[0]
 
 
 def run(folder: Path, name: str, verb: str, monkeypatch: pytest.MonkeyPatch, **env: str) -> Path:
