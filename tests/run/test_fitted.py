@@ -71,7 +71,11 @@ def test_a_reward_model_of_preferences_scores_whole_rollouts(
 
 def test_a_critic_begins_with_what_was_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     rows = [
-        {"problem": problem, "steps": steps, "labels": [value] * len(steps)}
+        {
+            "problem": problem,
+            "steps": [s.removesuffix("\n") for s in steps],
+            "labels": [value] * len(steps),
+        }
         for problem, *both in solutions()
         for value, steps in zip((1.0, 0.0), both, strict=True)
     ]
