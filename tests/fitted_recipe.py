@@ -35,17 +35,17 @@ def fit(name: str, loss: Loss, examples: Examples) -> FitConfig:
     learner = replace(scalar_learner(), mini_batches=1)
     return FitConfig(
         name=name, learner=learner, loss=loss, examples=examples, updates_per_iteration=20,
-        iterations=4,
+        iterations=6,
     )  # fmt: skip
 
 
 def preferred() -> FitConfig:
-    examples = Preferences(path=DATA, template=TEMPLATE, batch=48, epochs=4)
+    examples = Preferences(path=DATA, template=TEMPLATE, batch=48, epochs=8)
     return fit("preferred", BradleyTerry(), examples)
 
 
 def valued() -> FitConfig:
-    judged = JudgedSteps(path=DATA, template=TEMPLATE, batch=48, epochs=4)
+    judged = JudgedSteps(path=DATA, template=TEMPLATE, batch=48, epochs=8)
     return fit("valued", ValueLoss(), StateValues(of=judged, level="step"))
 
 

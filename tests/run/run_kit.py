@@ -81,9 +81,9 @@ def started(
             process.stdout.close()
 
 
-def train(policy: str, runs: Path, *arguments: str) -> None:
+def train(policy: str, runs: Path, *arguments: str, recipe: Path = RECIPE) -> None:
     """Run to the end."""
-    with started(policy, runs, *arguments) as process:
+    with started(policy, runs, *arguments, recipe=recipe) as process:
         finish(process)
 
 

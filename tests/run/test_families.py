@@ -15,6 +15,7 @@ from tests.run import run_kit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+RECIPE = run_kit.ROOT / "tests" / "family_recipe.py"
 SERVED = Path(__file__).with_name("served_export.py")
 CASES: list[tuple[str, dict[str, object], tuple[str, ...]]] = [
     *[(family, {}, ()) for family in FAMILIES],  # as released, float32
@@ -40,19 +41,18 @@ BFLOAT16 = (
 )
 def test_two_iterations_and_the_export(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     family: str,
     model: dict[str, object],
     flags: tuple[str, ...],
 ) -> None:
     from rlstep.tasks.arithmetic import arithmetic_tokenizer
 
-    monkeypatch.setattr(run_kit, "RECIPE", run_kit.ROOT / "tests" / "family_recipe.py")
     path = make_family(tmp_path / "start", family, **model)  # type: ignore[arg-type]
     arithmetic_tokenizer().save_pretrained(path)
     dtype = str(model.get("dtype", "float32"))
     half = BFLOAT16 if dtype == "bfloat16" else ()
-    run_kit.train(path, tmp_path / "runs", *FLAGS.get(family, ()), *flags, *half)
+    options = (*FLAGS.get(family, ()), *flags, *half)
+    run_kit.train(path, tmp_path / "runs", *options, recipe=RECIPE)
     run = tmp_path / "runs" / "family"
     records = run_kit.records(run, "metrics.jsonl")
     parity = [r["sync/parity_error"] for r in records if "sync/parity_error" in r]
