@@ -2,12 +2,12 @@
 
 What scores (verifiers, judges, labellers, step models and their layouts) leaves a Failure, whose
 detail names the error with the plug-in's file and line; it is counted, stands in that iteration's
-line, and too many of one source end the run (`check_failed_scores`); so it is with an environment,
-whose Failure stands for the rollout. Everything else (splitters,
-rollout strategies, sample builders, losses, tasks) has nothing to put in the place of its answer,
-and ends the run with a `PlugInError` that names the same; before anything starts, what any of them
-raises is refused by name (`naming_refusals`). A role's own error stays what it is,
-also where a plug-in had asked that role.
+line, and too many of one source end the run (`check_failed_scores`). So it is with an environment,
+whose Failure stands for a whole rollout. Everything else (splitters, rollout strategies, sample
+builders, losses, tasks) has nothing to put in the place of its answer, and ends the run with a
+`PlugInError` that names the same; before anything starts, what any of them raises is refused by
+name (`naming_refusals`). A role's own error stays what it is, also where a plug-in had asked that
+role.
 """
 
 from __future__ import annotations
