@@ -123,4 +123,7 @@ def test_the_table_of_turns_worked_by_hand(tmp_path: Path) -> None:
     table = turn_credit.table(turn_credit.Study(out=str(tmp_path), seeds=2, last=2))
     assert table["turns"]["won"] == pytest.approx(0.7) and table["turns"]["tokens"] == 300
     assert table["trajectory"]["curve"] == pytest.approx([0.3, 0.5, 0.5])
+    assert table["trajectory"]["curve_standard_error"] == pytest.approx([0, 0.1, 0.1])
+    turn_credit.plot(table, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").stat().st_size > 0
     assert turn_credit.difference(table) == pytest.approx((0.2, 0.1))

@@ -5,7 +5,8 @@
 In `trajectory` a game's rewards are added up before the loss sees them, and every guess of the
 game is paid the sum; in `turns` a guess is paid what came from it on. Both are less the mean of the
 other games on the same prompt, and differ in nothing else: policy, problems, samples, updates.
-Every (arm, seed) is a run of its own; one that is complete in `--out` is not run again.
+Every (arm, seed) is a run of its own; one that is complete in `--out` is not run again. The curve
+is in `turn_credit.png` there.
 """
 
 import json
@@ -70,6 +71,7 @@ def table(study: Study) -> dict[str, dict[str, Any]]:
             "while_training_standard_error": standard_error(whole),
             "tokens": statistics.mean(tokens),
             "curve": curves.mean(axis=0).tolist(),
+            "curve_standard_error": [standard_error(column) for column in curves.T],
             "ends": ends.tolist(),
         }
     return rows
@@ -95,10 +97,29 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
         print(f"{arm:12} " + " ".join(f"{100 * share:3.0f}" for share in row["curve"]))
 
 
+def plot(rows: dict[str, dict[str, Any]], file: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for arm, row in rows.items():
+        means, errors = 100 * np.array(row["curve"]), 100 * np.array(row["curve_standard_error"])
+        iterations = np.arange(1, len(means) + 1)
+        [line] = axes.plot(iterations, means, label=arm)
+        axes.fill_between(
+            iterations, means - errors, means + errors, color=line.get_color(), alpha=0.2
+        )
+    axes.set(xlabel="iteration", ylabel="games won, % (± standard error)")
+    axes.legend(loc="lower right")
+    FigureCanvasAgg(figure).print_png(str(file))
+
+
 def main(study: Study) -> None:
     run_all(__file__, study.out, list(ARMS), study.seeds, study.iterations)
     rows = table(study)
     show(rows)
+    plot(rows, Path(study.out) / "turn_credit.png")
     if study.json:
         Path(study.json).write_text(json.dumps(rows, indent=2))
 
