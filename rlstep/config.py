@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlstep.checks import at_least, between, check_types
+from rlstep.curriculum.shuffled import Shuffled
 from rlstep.interfaces import (
+    Curriculum,
     Judge,
     Labeller,
     Loss,
@@ -138,6 +140,8 @@ class Config:
     """What cuts a completion into steps."""
     verifier: Verifier
     """What decides whether a completion is right."""
+    curriculum: Curriculum = Shuffled()
+    """Which problems an iteration samples from."""
     judges: tuple[Judge, ...] = ()
     """What decides in the verifier's place: of each prompt the first judge that takes it."""
     generator: GeneratorConfig = GeneratorConfig()
@@ -163,6 +167,9 @@ class Config:
     """Start no iteration after this many seconds of training; 0 sets no limit."""
     prompts_per_iteration: int = 64
     """Problems that are sampled from in one iteration; divisible by policy.mini_batches."""
+    further_prompts: int = 0
+    """Dynamic sampling (DAPO, arXiv:2503.14476): so many further problems an iteration may take the
+    places of those whose groups have no signal (all outcomes equal); 0 replaces none."""
     max_prompt_tokens: int = 512
     """Longer prompts are dropped when the task is loaded, and counted."""
     max_failed_scores: float = 0.5
@@ -188,7 +195,7 @@ class Config:
         check_types(self, "")
         for name in ("iterations", "max_policy_lag", "train_seconds", "seed"):
             at_least(name, getattr(self, name), 0)
-        for name in ("checkpoint_every", "export_every"):
+        for name in ("checkpoint_every", "export_every", "further_prompts"):
             at_least(name, getattr(self, name), 0)
         between("max_failed_scores", self.max_failed_scores, 0.0, 1.0)
         at_least("prompts_per_iteration", self.prompts_per_iteration, 1)
@@ -226,6 +233,7 @@ class Config:
         readers: list[tuple[str, object, frozenset[str]]] = [
             ("samples", samples, samples.sources),
             ("rollouts", self.rollouts, self.rollouts.reads),
+            ("curriculum", self.curriculum, self.curriculum.reads),
         ]
         readers += [(f"step_models.{i}", m, m.reads) for i, m in enumerate(self.step_models)]
         for name, reader, sources in readers:

@@ -27,6 +27,7 @@ from rlstep.plugins import (
 )
 from rlstep.rollouts.independent import Independent
 from rlstep.running.loop import _idle, train
+from rlstep.running.selection import Selection
 from rlstep.scoring.judges.routing import RoutedScorer
 from rlstep.scoring.programs.code_tests import CodeTests
 from rlstep.testing.roles import FakeGenerator, FakeRoles, FakeScorer
@@ -226,7 +227,9 @@ async def looped(scorer: FakeScorer | None = None, **fields: Any) -> list[int]:
     done = []
     with naming_plugins():
         prompts = small_prompts(6)
-        async with aclosing(train(config, roles, prompts, lambda *_: None, 0)) as iterations:
+        async with aclosing(
+            train(config, roles, Selection(config, prompts), lambda *_: None, 0)
+        ) as iterations:
             async for iteration in iterations:
                 done.append(iteration)
     return done

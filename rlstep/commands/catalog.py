@@ -18,6 +18,7 @@ from rlstep.plugins import PLUG_POINTS as PLUG_POINTS
 ROOMS = (
     "tasks",
     "examples",
+    "curriculum",
     "steps",
     "rollouts",
     "environments",

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from rlstep.interfaces.rollouts import RolloutContext
-from rlstep.types import OutcomeScore, Rollout
+from rlstep.types import OutcomeScore, Prompt, Rollout
 
 Item: TypeAlias = tuple[str, str] | tuple[str, str, Mapping[str, Any]]
 """Text, reference answer and, where `verify` asks for more, that by name."""
@@ -64,6 +64,14 @@ class Verifier(ABC):
 
         Raises:
             ValueError: what is missing, or the field and its nearest valid value.
+        """
+
+    def check_prompt(self, prompt: Prompt) -> None:  # noqa: B027  # most take any
+        """Refuse a problem that it cannot decide over: asked when the task is loaded, for every
+        prompt that no judge takes.
+
+        Raises:
+            ValueError: the prompt lacks what its verdict is based on; names the field.
         """
 
     @abstractmethod

@@ -155,7 +155,7 @@ def rollout_metrics(
         if measured.standard_error is not None:
             metrics["accuracy_standard_error"] = measured.standard_error
     if groups:
-        metrics["without_signal"] = float(np.mean([not _has_signal(group) for group in groups]))
+        metrics["without_signal"] = float(np.mean([not has_signal(group) for group in groups]))
     if rollouts:
         metrics |= _length_metrics(rollouts)
     lags = [version - r.oldest_version for r in rollouts if r.steps] if version is not None else []
@@ -171,7 +171,7 @@ def _outcome_values(rollouts: Iterable[Rollout]) -> list[float]:
     return [rollout.outcome.value for rollout in rollouts if rollout.outcome is not None]
 
 
-def _has_signal(group: Group) -> bool:
+def has_signal(group: Group) -> bool:
     """Whether its rollouts differ in outcome, by more than rounding."""
     return not tied(_outcome_values(group.rollouts))
 

@@ -6,6 +6,8 @@
               metrics.jsonl    one line an iteration
               rollouts.jsonl   one line a rollout, to be read by people
               evaluations.jsonl  one line a completion of an evaluation, as in rollouts.jsonl
+              measurements.jsonl  what each iteration showed of its prompts, where a curriculum
+                               chooses by it
               probe.jsonl      the frozen rollouts that measure the PRM
               checkpoints/     see rlstep/running/checkpoint.py
               export/          the trained model, at the run's end
@@ -138,6 +140,10 @@ class RunDirectory:
         return JsonLines(self.path / "evaluations.jsonl")
 
     @property
+    def measurements(self) -> JsonLines:
+        return JsonLines(self.path / "measurements.jsonl")
+
+    @property
     def probe(self) -> Path:
         return self.path / "probe.jsonl"
 
@@ -169,12 +175,13 @@ class RunDirectory:
         return self.path / "report.html"
 
     def truncate_after(self, iteration: int) -> None:
-        """Cut back metrics, rollouts and evaluations to what there was at an iteration's end.
+        """Cut back metrics, rollouts, measurements and evaluations to what an iteration's end had.
 
         Called when a run resumes from that iteration's checkpoint; the rest happens again.
         """
         self.metrics.truncate_after(iteration)
         self.rollouts.truncate_after(iteration)
+        self.measurements.truncate_after(iteration)
         # An evaluation follows the checkpoint: one that was not measured happens again.
         self.evaluations.truncate_after(iteration - (not self.evaluated(iteration)))
 

@@ -14,8 +14,9 @@ from rlstep.interfaces import Roles, RolloutContext
 from rlstep.measuring.metrics import Record, rollout_metrics
 from rlstep.measuring.monitors import watch
 from rlstep.plugins import check_failed_scores
-from rlstep.running.stream import batch_of_prompts, stream
-from rlstep.types import Failure, Group, Prompt, Rollout
+from rlstep.running.selection import Selection
+from rlstep.running.stream import stream
+from rlstep.types import Failure, Group, Rollout
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ Report = Callable[[Record, Sequence[Group]], None]
 
 
 async def train(
-    config: Config, roles: Roles, prompts: Sequence[Prompt], report: Report, first: int
+    config: Config, roles: Roles, selection: Selection, report: Report, first: int
 ) -> AsyncGenerator[int, None]:
     """Yield the number of iterations done, after each: trained, synced and reported.
 
@@ -31,15 +32,14 @@ async def train(
     but, at a lag, the collection of the next batches.
 
     Args:
-        prompts: what to sample from.
+        selection: what to sample from; knows what was measured before.
         report: takes the iteration's metrics (its number, from 1, under 'iteration') and groups.
         first: iterations that were done before (0 for a new run).
     """
     size, lag = config.prompts_per_iteration, config.max_policy_lag
 
     def collect(iteration: int) -> AsyncIterator[Group]:
-        chosen = batch_of_prompts(prompts, iteration, size, config.seed)
-        return config.rollouts.collect(chosen, roles.context(iteration))
+        return selection.collect(iteration, roles.context(iteration))
 
     started, idle = time.monotonic(), 0
     async with aclosing(stream(collect, range(first, config.iterations), size, lag)) as batches:
@@ -50,9 +50,10 @@ async def train(
             rollouts = await score(groups, roles, roles.context(iteration))
             metrics["time/score"] = time.monotonic() - begun
             scored = regroup(groups, rollouts)
-            check_failed_scores(scored, config.max_failed_scores)
+            check_failed_scores([*scored, *selection.replaced], config.max_failed_scores)
             samples = config.samples.samples(scored)
             metrics |= rollout_metrics(scored, roles.version) | watch(scored, config.monitors)
+            metrics |= selection.measure(iteration, scored)
             begun = time.monotonic()
             metrics |= await roles.train(samples, rollouts, iteration)
             metrics["time/train"] = time.monotonic() - begun

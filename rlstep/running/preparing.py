@@ -13,11 +13,13 @@ from rlstep.fit_config import FitConfig
 from rlstep.interfaces import JudgeModel, PromptSet, Tokenizer
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.files import read_json
+from rlstep.reporting.measurements import MeasurementLog
 from rlstep.reporting.probe import read_probe
 from rlstep.reporting.run_directory import RunDirectory, check_no_run, default_root
 from rlstep.reporting.sinks.files import Files
 from rlstep.running.checkpoint import Checkpoint, Checkpoints
 from rlstep.running.resuming import check_resume, check_unfinished
+from rlstep.running.selection import draw_of
 from rlstep.scoring.judges.routing import check_routes
 from rlstep.scoring.processes.confined import spec_of
 from rlstep.tensors.tokenizers import read_tokenizer
@@ -88,6 +90,8 @@ def resume_point(
     if saved:
         ended = read_json(directory.summary) if directory.summary.exists() else {}
         check_unfinished(config, saved.state, complete=bool(ended.get("complete")))
+    if saved and config.curriculum.reads:
+        MeasurementLog(directory.measurements).check(saved.state.iteration)
     return saved
 
 
@@ -177,9 +181,10 @@ def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
             f"prompts_per_iteration is {config.prompts_per_iteration}, but the task has only"
             f" {len(prompts.train)} training problems; the nearest valid value is that{left_out}"
         )
+    config.curriculum.check(prompts.train, draw_of(config))
     environment = config.rollouts.conversing and config.rollouts.conversing.environment
     if environment is None or not environment.decides:
-        check_routes(prompts, config.judges)
+        check_routes(prompts, config.judges, config.verifier)
     if environment is not None:
         _check_rows(prompts, type(environment).__name__)
     if "row" in config.verifier.asks:

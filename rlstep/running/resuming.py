@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rlstep.fit_config import FitConfig
     from rlstep.running.checkpoint import RunState
 
-_RUN = ("task", "seed", "prompts_per_iteration", "max_prompt_tokens")
+_RUN = ("task", "curriculum", "seed", "prompts_per_iteration", "max_prompt_tokens")
 """The order of the problems."""
 _LEARNER = (
     "model.path",

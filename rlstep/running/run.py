@@ -19,6 +19,7 @@ from rlstep.measuring.metrics import rollout_metrics
 from rlstep.measuring.monitors import alarms, tell
 from rlstep.plugins import check_failed_scores, naming_plugins, naming_refusals
 from rlstep.reporting.disk import DiskFull
+from rlstep.reporting.measurements import MeasurementLog
 from rlstep.reporting.probe import read_probe, write_probe
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.rows import rollout_rows
@@ -30,6 +31,7 @@ from rlstep.running.cluster import start_ray
 from rlstep.running.exports import export_iteration
 from rlstep.running.loop import train
 from rlstep.running.preparing import check, check_sinks, resolve_run_dir, resume_point
+from rlstep.running.selection import Selection
 from rlstep.types import Prompt, Rollout, Sampling
 
 if TYPE_CHECKING:
@@ -158,7 +160,10 @@ class Run:
 
     async def _iterate(self, state: RunState, started: float) -> None:
         config, report = self.config, self.reporter.iteration
-        done = train(config, self.roles, self.prompts.train, report, state.iteration)
+        selection = Selection(
+            config, self.prompts.train, MeasurementLog(self.directory.measurements)
+        )
+        done = train(config, self.roles, selection, report, state.iteration)
         async with aclosing(done):
             async for iteration in done:
                 self.seconds = time.monotonic() - started

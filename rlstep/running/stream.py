@@ -1,34 +1,12 @@
-"""Where the loop's batches come from: which prompts, and how many are admitted at a time."""
+"""Where the loop's batches come from: how many are admitted at a time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from itertools import islice
-from math import ceil
 
-import numpy as np
-
-from rlstep.types import Group, Prompt
-
-
-def batch_of_prompts(
-    prompts: Sequence[Prompt], iteration: int, size: int, seed: int
-) -> list[Prompt]:
-    """The prompts of one iteration: consecutive parts of permutations, a new one an epoch.
-
-    A short last part of an epoch is filled up from the start of the same permutation, so that no
-    batch holds a prompt twice: ids and seeds are named after the prompt.
-
-    It depends on the iteration alone, so the data cursor of a checkpoint is the iteration number.
-
-    Args:
-        size: at most the number of prompts.
-    """
-    assert size <= len(prompts)
-    epoch, part = divmod(iteration, ceil(len(prompts) / size))
-    order = np.random.default_rng([seed, epoch]).permutation(len(prompts))
-    return [prompts[order[i % len(prompts)]] for i in range(part * size, (part + 1) * size)]
+from rlstep.types import Group
 
 
 async def stream(
@@ -50,13 +28,17 @@ async def stream(
         iterations: which to yield.
         batch_size: groups of one iteration.
         max_policy_lag: how many batches are collected ahead.
+
+    Raises:
+        RuntimeError: an iteration came to another number of groups, for which a later batch would
+            be waited for without end.
     """
     finished: asyncio.Queue[Group | Exception] = asyncio.Queue()
     admitted: list[asyncio.Task[None]] = []
 
     async def run(iteration: int) -> None:
         try:
-            async for group in collect(iteration):
+            async for group in _whole(collect(iteration), iteration, batch_size):
                 finished.put_nowait(group)
         except Exception as error:  # handed to the consumer, which raises it
             finished.put_nowait(error)
@@ -82,3 +64,15 @@ async def stream(
         for task in admitted:
             task.cancel()
         await asyncio.gather(*admitted, return_exceptions=True)
+
+
+async def _whole(
+    groups: AsyncIterator[Group], iteration: int, number: int
+) -> AsyncGenerator[Group, None]:
+    """The groups of an iteration, which raises at its end where they are not so many."""
+    seen = 0
+    async for group in groups:
+        seen += 1
+        yield group
+    if seen != number:
+        raise RuntimeError(f"iteration {iteration} came to {seen} groups, and has {number} prompts")

@@ -249,8 +249,10 @@ def test_cutting_a_run_back(tmp_path: Path):
     for iteration in (1, 2, 3):
         directory.metrics.append({"iteration": iteration})
         directory.rollouts.append({"iteration": iteration}, {"iteration": iteration})
+        directory.measurements.append({"iteration": iteration})
     directory.truncate_after(2)
     assert [row["iteration"] for row in directory.metrics] == [1, 2]
+    assert [row["iteration"] for row in directory.measurements] == [1, 2]
     assert [row["iteration"] for row in directory.rollouts] == [1, 1, 2, 2]
 
 

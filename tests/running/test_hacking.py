@@ -14,6 +14,7 @@ import pytest
 
 from rlstep.measuring.monitors import Monitors
 from rlstep.running.loop import train
+from rlstep.running.selection import Selection
 from rlstep.testing.roles import FakeGenerator, FakeRoles, FakeScorer
 from rlstep.testing.small import small_config, small_prompts
 from rlstep.types import Rollout
@@ -38,7 +39,9 @@ async def test_a_simulated_hack_raises_alarms(caplog: pytest.LogCaptureFixture):
     metrics: list[dict[str, Any]] = []
     with caplog.at_level(logging.WARNING):
         report = lambda record, groups: metrics.append(dict(record))  # noqa: E731
-        done = [i async for i in train(config, roles, small_prompts(8), report, 0)]
+        done = [
+            i async for i in train(config, roles, Selection(config, small_prompts(8)), report, 0)
+        ]
 
     assert done == [1, 2, 3, 4]  # no alarm stops a run
     # Version 0: two steps of which none repeats; one answer of two is wrong though called good,

@@ -17,6 +17,7 @@ from rlstep.losses.grpo import Grpo
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.running.loop import drop_stale, regroup, train
+from rlstep.running.selection import Selection
 from rlstep.scoring.rewards.soft_overlong import SoftOverlong
 from rlstep.scoring.rewards.weighted_sum import WeightedSum
 from rlstep.scoring.step_models.prm import Prm
@@ -51,7 +52,8 @@ async def run(
     config: Config, roles: FakeRoles, prompts: int = 6, first: int = 0
 ) -> tuple[Reports, list[int]]:
     reports = Reports()
-    done = train(config, roles, small_prompts(prompts), reports, first)
+    selection = Selection(config, small_prompts(prompts))
+    done = train(config, roles, selection, reports, first)
     return reports, [iteration async for iteration in done]
 
 
@@ -253,7 +255,9 @@ async def test_lag_2_generates_later_batches_while_an_earlier_one_is_trained():
             return await super().verify(rollouts)
 
     roles.scorer = Watched()
-    async with aclosing(train(config, roles, small_prompts(8), reports, 0)) as done:
+    async with aclosing(
+        train(config, roles, Selection(config, small_prompts(8)), reports, 0)
+    ) as done:
         first = asyncio.ensure_future(anext(done))
         await roles.training.wait()
         await last_of_2.wait()  # a group of batch 2 was generated
@@ -275,7 +279,9 @@ async def test_no_sample_over_the_bound_is_trained():
     generator = StartedEarly(first_child_is_right, gates={slow: gate})
     roles = FakeRoles(config, generator)
     reports = Reports()
-    async with aclosing(train(config, roles, small_prompts(8), reports, 0)) as done:
+    async with aclosing(
+        train(config, roles, Selection(config, small_prompts(8)), reports, 0)
+    ) as done:
         async for iteration in done:
             if iteration == 2:
                 gate.set()
@@ -304,7 +310,7 @@ class StartedEarly(FakeGenerator):
 
 
 def _batch_0(config: Config) -> list[Any]:
-    from rlstep.running.stream import batch_of_prompts
+    from rlstep.curriculum.shuffled import batch_of_prompts
 
     return batch_of_prompts(small_prompts(8), 0, config.prompts_per_iteration, config.seed)
 
@@ -316,7 +322,9 @@ async def test_leaving_the_loop_leaves_no_task():
     config = small_config(max_policy_lag=1)
     gates = {f"1/{name}": asyncio.Event() for name in "abcdef"}  # batch 1 never finishes
     roles = FakeRoles(config, FakeGenerator(first_child_is_right, gates=gates))
-    async with aclosing(train(config, roles, small_prompts(6), Reports(), 0)) as done:
+    async with aclosing(
+        train(config, roles, Selection(config, small_prompts(6)), Reports(), 0)
+    ) as done:
         assert await anext(done) == 1
     assert asyncio.all_tasks() == {asyncio.current_task()}
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlstep.running.stream import batch_of_prompts, stream
+from rlstep.curriculum.shuffled import batch_of_prompts
+from rlstep.running.stream import stream
 from rlstep.testing.small import small_prompt
 from rlstep.types import Group
 
@@ -178,6 +179,16 @@ async def test_an_error_in_collect_reaches_the_consumer():
 
     batches = stream(collect, range(3), 1, 1)
     with pytest.raises(RuntimeError, match="generator 0 is lost"):
+        async for _ in batches:
+            pass
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize("size", [1, 3])
+async def test_fewer_or_more_groups_than_prompts_are_not_waited_for(size: int, lag: int):
+    batches = stream(Collector(size), range(3), 2, lag)
+    with pytest.raises(RuntimeError, match=rf"iteration . came to {size} groups, and has 2 prompt"):
         async for _ in batches:
             pass
     assert asyncio.all_tasks() == {asyncio.current_task()}

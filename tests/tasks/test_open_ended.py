@@ -10,6 +10,7 @@ import pytest
 from rlstep.scoring.judges.outcome_judge import OutcomeJudge
 from rlstep.scoring.judges.reference_judge import ReferenceJudge
 from rlstep.scoring.judges.routing import check_routes
+from rlstep.tasks.arithmetic import AnswerLine
 from rlstep.tasks.jsonl import Jsonl
 from rlstep.tasks.open_ended import OpenEnded
 from tests.real_tokenizers import byte_level_tokenizer
@@ -36,8 +37,8 @@ def test_answers_may_be_missing(tmp_path: Path):
     assert [p.meta["scorer"] for p in prompts.train][-2:] == ["reference", "nobody"]
     judges = [OutcomeJudge(model=saying()), ReferenceJudge(model=saying())]
     with pytest.raises(ValueError, match="has no reference answer, and none of the 2 judges"):
-        check_routes(prompts, judges)
-    check_routes(load(tmp_path, ROWS[:-1]), judges)
+        check_routes(prompts, judges, AnswerLine())
+    check_routes(load(tmp_path, ROWS[:-1]), judges, AnswerLine())
     with pytest.raises(ValueError, match="field 'answer'"):  # elsewhere an answer is a must
         load(tmp_path, ROWS, Jsonl)
 

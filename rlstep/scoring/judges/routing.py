@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from rlstep.checks import named
-from rlstep.interfaces import Ask, AskContext, Judge, JudgeModel, PromptSet, ScoreRole
+from rlstep.interfaces import Ask, AskContext, Judge, JudgeModel, PromptSet, ScoreRole, Verifier
 from rlstep.plugins import crashed, of_a_role
 from rlstep.types import Failure, History, Observation, Prompt, Rollout, Score
 
@@ -107,8 +107,11 @@ class RoutedScorer:
         return [r.with_scores(outcome=o) for r, o in zip(rollouts, outcomes, strict=True)]
 
 
-def check_routes(prompts: PromptSet, judges: Sequence[Judge]) -> None:
+def check_routes(prompts: PromptSet, judges: Sequence[Judge], verifier: Verifier) -> None:
     """Refuse problems over which nobody can decide.
+
+    Args:
+        verifier: of what no judge takes.
 
     Raises:
         ValueError: naming the prompt and what it lacks.
@@ -123,3 +126,5 @@ def check_routes(prompts: PromptSet, judges: Sequence[Judge]) -> None:
                 f" {len(judges)} judges takes it (its meta has {sorted(prompt.meta)}); give it an"
                 " answer, or give the run a judge whose route matches it"
             )
+        else:
+            verifier.check_prompt(prompt)

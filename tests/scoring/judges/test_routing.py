@@ -17,6 +17,7 @@ from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.scoring.judges.outcome_judge import OutcomeJudge
 from rlstep.scoring.judges.reference_judge import ReferenceJudge
 from rlstep.scoring.judges.routing import Route, RoutedScorer, check_routes
+from rlstep.tasks.arithmetic import AnswerLine
 from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_context
 from rlstep.testing.small import small_prompt
 from rlstep.types import Failure, OutcomeScore, Prompt, Rollout, Sampling, Verdict
@@ -162,12 +163,12 @@ def test_a_problem_without_an_answer_needs_a_judge():
     judges = [ReferenceJudge(model=saying())]
     open_ended = small_prompt("essay", answer="")
     compared = replace(open_ended, meta={"scorer": "reference", "reference": "A story."})
-    check_routes(prompt_set(small_prompt("sum"), compared), judges)
+    check_routes(prompt_set(small_prompt("sum"), compared), judges, AnswerLine())
     message = r"prompt 'essay' has no reference answer, and none of the 1 judges takes it"
     with pytest.raises(ValueError, match=message):
-        check_routes(prompt_set(small_prompt("sum"), open_ended), judges)
+        check_routes(prompt_set(small_prompt("sum"), open_ended), judges, AnswerLine())
     with pytest.raises(ValueError, match=r"none of the 0 judges takes it \(its meta has \[\]\)"):
-        check_routes(prompt_set(small_prompt("sum"), evaluation=[open_ended]), [])
+        check_routes(prompt_set(small_prompt("sum"), evaluation=[open_ended]), [], AnswerLine())
 
 
 def test_a_judge_refuses_what_it_cannot_judge():
@@ -178,4 +179,4 @@ def test_a_judge_refuses_what_it_cannot_judge():
     ):
         prompt = replace(small_prompt("x", answer=""), meta=meta)
         with pytest.raises(ValueError, match=message):
-            check_routes(prompt_set(prompt), judges)
+            check_routes(prompt_set(prompt), judges, AnswerLine())
