@@ -71,7 +71,8 @@ class Arithmetic(Task):
     """Random chains of operations. A step oracle, too (see interfaces.StepOracle).
 
     The text of a problem decides whether it is for training or for evaluation, so no seed or size
-    moves one across. The text without its newline is also the prompt_id.
+    moves one across. The text without its newline is also the prompt_id, operations less one the
+    level.
     """
 
     operations: int = 5
@@ -132,7 +133,7 @@ class Arithmetic(Task):
                 token_ids=np.array(tokenizer.encode(text, add_special_tokens=False), np.int32),
                 text=text,
                 answer=str(_values(text)[1][-1]),
-                meta={"operations": self.operations},
+                meta={"operations": self.operations, "level": self.operations - 1},
             )
             for text in _drawn(self, split, number)
         ]

@@ -225,7 +225,7 @@ class Logic(Task):
     term, one of these by two others, and so on. The question is the conclusion, its contradictory,
     or one of the two when a premise or the question itself has been turned round ('All a are b' to
     'All b are a'), so that neither follows; a third of the problems each. The prompt_id is the text
-    in one line.
+    in one line; the level is premises less two.
     """
 
     premises: int = 4
@@ -289,7 +289,7 @@ class Logic(Task):
                 token_ids=np.array(tokenizer.encode(text, add_special_tokens=False), np.int32),
                 text=text,
                 answer=answer,
-                meta={"premises": self.premises},
+                meta={"premises": self.premises, "level": self.premises - 2},
             )
             for text, answer in answers.items()
         ]

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlstep.config import Config, LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
+from rlstep.curriculum.level_dial import LevelDial
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.reporting.describe import describe_config
+from rlstep.reporting.run_directory import RunDirectory
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
-from rlstep.running.checkpoint import RunState
+from rlstep.running.checkpoint import Checkpoints, RunState
+from rlstep.running.preparing import resume_point
 from rlstep.running.resuming import check_resume, check_unfinished
 from rlstep.scoring.step_models.prm import Prm
 from rlstep.tasks.arithmetic import Arithmetic
@@ -41,6 +45,31 @@ def prm(**fields: Any) -> dict[str, Any]:
 def resume(config: Config, started: Config = CONFIG) -> None:
     written = json.loads(json.dumps(describe_config(started)))  # as config.json has it
     check_resume(written, describe_config(config))
+
+
+def test_another_curriculum_is_refused() -> None:
+    dial = small_config(curriculum=LevelDial(promote_at=0.5))
+    resume(replace(dial, further_prompts=3), dial)
+    with pytest.raises(ValueError, match=r"curriculum\.promote_at is 0\.7, and was 0\.5"):
+        resume(small_config(curriculum=LevelDial(promote_at=0.7)), dial)
+    with pytest.raises(
+        ValueError, match=r"curriculum\.class is '.*Shuffled', and was '.*LevelDial"
+    ):
+        resume(small_config(), dial)
+
+
+async def test_a_run_whose_measurements_are_lost_does_not_go_on(tmp_path: Path) -> None:
+    directory = RunDirectory.create(tmp_path, "small")
+    for number in (1, 2):
+        directory.measurements.append({"iteration": number, "prompts": []})
+    async with Checkpoints(directory.checkpoints).writing(RunState(iteration=2)) as folder:
+        (folder / "policy.bin").write_bytes(b"w")
+    dial = small_config(curriculum=LevelDial())
+    assert resume_point(dial, directory, None) is not None
+    directory.measurements.truncate_after(1)
+    with pytest.raises(ValueError, match=r"measurements\.jsonl has nothing of iteration 2, and"):
+        resume_point(dial, directory, None)
+    assert resume_point(small_config(), directory, None) is not None  # it looks at none
 
 
 @pytest.mark.parametrize(
