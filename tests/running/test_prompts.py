@@ -12,14 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlstep.curriculum.level_dial import LevelDial
+from rlstep.curriculum.pre_ppo import PrePpo
 from rlstep.interfaces import PromptSet, Task, Tokenizer, Verifier
 from rlstep.running.preparing import check_special, load_prompts
+from rlstep.scoring.answers.by_task import ByTask, VerifierOf
 from rlstep.tasks.arithmetic import AnswerLine, Arithmetic, arithmetic_tokenizer
 from rlstep.tasks.jsonl import Jsonl
 from rlstep.tasks.logic import Logic, logic_tokenizer
 from rlstep.testing.small import small_config, small_prompts
 from rlstep.types import OutcomeScore, Verdict
 from tests.real_tokenizers import byte_level_tokenizer, with_special
+
+ARITHMETIC = ByTask(verifiers=(VerifierOf(task="arithmetic", verifier=AnswerLine()),))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +124,29 @@ def test_too_few_problems_say_what_was_dropped(tmp_path: Path) -> None:
     task = Jsonl(path=str(path))
     with pytest.raises(ValueError, match=r"only 1 training .* dropped \{'no_answer': 1\}"):
         load_prompts(small_config(task=task), arithmetic_tokenizer())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"further_prompts": 7}, r"the task's 8 .* largest valid further_prompts is 6"),
+        ({"curriculum": PrePpo()}, r"curriculum\.domain is 'task', and prompt .* has no such"),
+        ({"curriculum": PrePpo(domain="operations", share=0.01)}, r"curriculum\.share is 0\.01"),
+        ({"curriculum": LevelDial(start=2)}, r"start is 2, .* levels \[1\]; .* value is 1"),
+        ({"verifier": ARITHMETIC}, r"ByTask has none for prompt .* has task None"),
+    ],
+)
+def test_what_cannot_be_chosen_from_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_prompts(small_config(**fields), arithmetic_tokenizer())
+
+
+def test_a_curriculum_over_a_task_without_levels_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(f'{{"prompt": "{n}", "answer": "1"}}\n' for n in range(4)))
+    config = small_config(task=Jsonl(path=str(path)), curriculum=LevelDial())
+    with pytest.raises(ValueError, match=r"LevelDial goes by levels, and prompt .* has level None"):
+        load_prompts(config, arithmetic_tokenizer())
 
 
 @pytest.mark.parametrize("stop", ["<|stop|>", "\n<|stop|>"])
