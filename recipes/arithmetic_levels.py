@@ -1,9 +1,8 @@
 """GRPO on arithmetic of rising length: a dial that measured accuracy turns, and DAPO's sampling.
 
 The problems have 4, 6, 8 and 10 operations; the policy was trained on 8. An iteration samples one
-level's problems until 85 % of its rollouts are right, and every group without signal is replaced by
-a further problem of that level, up to 64. Without the dial: `--curriculum` cannot be chosen on the
-command line, so it is `shuffled()` here that the line of README was compared with.
+length until 85 % of its rollouts are right. Every group without signal is replaced by that of a
+further problem of the same length, up to 64 of them.
 """
 
 from dataclasses import replace
@@ -34,7 +33,7 @@ def config() -> Config:
                 for n in LENGTHS
             )
         ),
-        curriculum=LevelDial(start=0, promote_at=0.85, iterations=1),
+        curriculum=LevelDial(promote_at=0.85, iterations=1),
         further_prompts=64,
         samples=GroupAdvantages(),
         loss=Grpo(mean=TokenMean(), kl=Kl(coefficient=0.0)),

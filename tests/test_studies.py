@@ -10,10 +10,19 @@ import numpy as np
 import pytest
 
 from recipes.studies import credit_assignment as study
-from recipes.studies import study_base, turn_credit
+from recipes.studies import pre_ppo, study_base, turn_credit
 from rlstep.advantages.assemble import AdvantageBuilder
+from rlstep.config import GeneratorConfig
+from rlstep.curriculum.shuffled import Shuffled
+from rlstep.interfaces import Measurement
+from rlstep.running.preparing import load_prompts
+from rlstep.testing.roles import TOKENIZER
 from rlstep.types import RolloutScore
 from tests.builders import make_group, make_rollout
+from tests.curriculum.kit import draw
+
+LONG = GeneratorConfig(context=512)
+"""For prompts in bytes."""
 
 
 @pytest.mark.parametrize("arm", study.ARMS)
@@ -127,3 +136,70 @@ def test_the_table_of_turns_worked_by_hand(tmp_path: Path) -> None:
     turn_credit.plot(table, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 0
     assert turn_credit.difference(table) == pytest.approx((0.2, 0.1))
+
+
+# --- the hardest or any --------------------------------------------------------------------------
+
+
+def test_the_arms_of_pre_ppo_are_valid_runs_that_differ_in_the_curriculum_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs = {}
+    for arm in pre_ppo.ARMS:
+        monkeypatch.setenv("STUDY_ARM", arm)
+        runs[arm] = pre_ppo.config()
+        assert replace(runs[arm], curriculum=runs["pre_ppo"].curriculum) == runs["pre_ppo"]
+        load_prompts(replace(runs[arm], max_prompt_tokens=256, generator=LONG), TOKENIZER)
+    assert len({type(run.curriculum) for run in runs.values()}) == 3
+
+
+def test_both_selections_keep_as_many_after_the_same_start() -> None:
+    prompts = pre_ppo.MIXED.load(TOKENIZER, 999).train
+    assert [sum(p.meta["task"] == d for p in prompts) for d in pre_ppo.DOMAINS] == [192, 192]
+    ranks = {p.prompt_id: i for i, p in enumerate(prompts)}
+    seen = [
+        Measurement(iteration=0, prompt_id=name, samples=8, correct=i % 9,
+                    scores={"outcome": i % 9 / 8})
+        for name, i in ranks.items()
+    ]  # fmt: skip
+    kept: dict[str, set[str]] = {}
+    for arm in ("pre_ppo", "random"):
+        chosen = [
+            [
+                p.prompt_id
+                for p in pre_ppo.ARMS[arm].choose(prompts, draw(i, 64, 0, 0, seen)).prompts
+            ]
+            for i in range(8)
+        ]
+        assert {name for batch in chosen[:6] for name in batch} == set(ranks)
+        assert chosen[:6] == [
+            [p.prompt_id for p in Shuffled().choose(prompts, draw(i, 64)).prompts] for i in range(6)
+        ]
+        kept[arm] = {*chosen[6], *chosen[7]}
+        assert len(kept[arm]) == 128
+    assert max(ranks[name] % 9 for name in kept["pre_ppo"]) <= 3  # of nine rates the lowest third
+    assert max(ranks[name] % 9 for name in kept["random"]) == 8
+
+
+def test_the_table_of_selections_worked_by_hand(tmp_path: Path) -> None:
+    """Of 4 problems pre_ppo ends with 3 and 4 right, random with 2 and 2: 1/4 and 1/2 over it, mean
+    0.375, standard error 0.125. What stands before the last iteration does not count."""
+    right = {"pre_ppo-0": 3, "pre_ppo-1": 4, "random-0": 2, "random-1": 2, "all-0": 2, "all-1": 3}
+    for name, number in right.items():
+        (tmp_path / name).mkdir()
+        rows = [{"iteration": 0, "prompt_id": "logic/2/x", "verdict": "wrong"}] + [
+            {"iteration": 9, "prompt_id": f"{domain}/2/x", "verdict": verdict}
+            for domain, verdict in zip(
+                ["arithmetic", "arithmetic", "logic", "logic"],
+                ["correct"] * number + ["wrong"] * (4 - number),
+                strict=True,
+            )
+        ]
+        (tmp_path / name / "evaluations.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    rows = pre_ppo.table(pre_ppo.Study(out=str(tmp_path), seeds=2))
+    assert rows["pre_ppo"]["accuracy"] == pytest.approx(0.875)
+    assert rows["pre_ppo"]["over_random"] == pytest.approx(0.375)
+    assert rows["pre_ppo"]["over_random_standard_error"] == pytest.approx(0.125)
+    assert (rows["pre_ppo"]["arithmetic"], rows["pre_ppo"]["logic"]) == (1.0, 0.75)
+    assert rows["random"]["over_random"] == 0.0
+    pre_ppo.show(rows)
