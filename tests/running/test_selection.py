@@ -9,7 +9,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -19,15 +20,18 @@ from rlstep.config import Config
 from rlstep.curriculum.level_dial import LevelDial
 from rlstep.curriculum.pass_rate_window import PassRateWindow
 from rlstep.curriculum.pre_ppo import PrePpo
-from rlstep.interfaces import Choice, Curriculum, Draw, RolloutContext
+from rlstep.interfaces import Choice, Curriculum, Draw, PromptSet, RolloutContext
 from rlstep.plugins import PlugInError
 from rlstep.reporting.files import JsonLines
 from rlstep.reporting.measurements import MeasurementLog
+from rlstep.reporting.run_directory import RunDirectory
 from rlstep.rollouts.independent import Independent
+from rlstep.running.checkpoint import Checkpoints, RunState
 from rlstep.running.loop import train
 from rlstep.running.replacing import with_signal
+from rlstep.running.run import Run
 from rlstep.running.selection import Selection
-from rlstep.testing.roles import FakeGenerator, FakeRoles, FakeScorer
+from rlstep.testing.roles import TOKENIZER, FakeGenerator, FakeRoles, FakeScorer
 from rlstep.testing.small import small_config, small_prompt, small_prompts
 from rlstep.types import Group, Prompt, Sampling
 from tests.builders import make_group, make_rollout
@@ -110,6 +114,38 @@ async def test_a_run_that_goes_on_chooses_the_same_prompts(
     # It does choose by what it measured: without the log it goes another way.
     blind = await Asked(config, prompts).until(9, first=4)
     assert blind.of(4) != straight.of(4)
+
+
+async def test_the_run_logs_in_its_directory_and_goes_on_from_there(tmp_path: Path) -> None:
+    """Cut back as `Reporter` cuts back a directory that a run goes on in."""
+    curriculum = LevelDial(promote_at=0.5, iterations=1)
+    config = small_config(curriculum=curriculum, iterations=6)
+    prompts = PromptSet(train=levelled(8), evaluation=[])
+
+    async def iterate(directory: RunDirectory, iterations: int, first: int = 0) -> list[str]:
+        roles: Any = FakeRoles(config, FakeGenerator(written), FakeScorer())
+        roles.scorer.versions = {}
+        run = Run(
+            replace(config, iterations=iterations), TOKENIZER, prompts, directory,
+            Checkpoints(directory.checkpoints), None,
+        )  # fmt: skip
+        run.roles, run.reporter = roles, cast(Any, SimpleNamespace(iteration=lambda *_: None))
+        await run._iterate(RunState(iteration=first), 0.0)
+        return [request.request_id for request in roles.generator.asked]
+
+    whole, cut = (RunDirectory.create(tmp_path, name) for name in ("whole", "cut"))
+    straight = await iterate(whole, 6)
+    assert await iterate(cut, 4) == straight[:8]
+    cut.truncate_after(3)
+    assert await iterate(cut, 6, first=3) == straight[6:]
+    assert cut.measurements.path.read_bytes() == whole.measurements.path.read_bytes()
+
+
+async def test_a_run_of_all_in_turn_logs_nothing(tmp_path: Path) -> None:
+    config, file = small_config(), JsonLines(tmp_path / "log")
+    run = await Asked(config, small_prompts(4)).until(3, MeasurementLog(file))
+    assert len(run.metrics) == 3 and not file.path.exists()
+    assert not [name for name in run.metrics[0] if name.startswith(("curriculum/", "replaced/"))]
 
 
 async def test_what_is_measured_late_is_not_chosen_by() -> None:
