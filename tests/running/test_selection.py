@@ -148,8 +148,9 @@ async def test_a_run_of_all_in_turn_logs_nothing(tmp_path: Path) -> None:
     assert not [name for name in run.metrics[0] if name.startswith(("curriculum/", "replaced/"))]
 
 
-async def test_what_is_measured_late_is_not_chosen_by() -> None:
-    """At lag 1 iteration i knows of those up to i - 2."""
+async def test_what_is_measured_late_is_not_chosen_by(tmp_path: Path) -> None:
+    """At lag 1 iteration i knows of those up to i - 2, also where the log has one more when a run
+    goes on."""
 
     @dataclass(frozen=True, kw_only=True)
     class Newest(Curriculum):
@@ -163,9 +164,11 @@ async def test_what_is_measured_late_is_not_chosen_by() -> None:
 
     for lag in (0, 1, 2):
         config = small_config(curriculum=Newest(), iterations=5, max_policy_lag=lag)
-        run = await Asked(config, small_prompts(4)).until(5)
-        found = [metrics["curriculum/newest"] for metrics in run.metrics]
-        assert found == [max(-1, i - 1 - lag) for i in range(5)]
+        log = MeasurementLog(JsonLines(tmp_path / f"log-{lag}"))
+        for first, last in ((0, 3), (3, 5)):
+            run = await Asked(config, small_prompts(4)).until(last, log, first)
+            found = [metrics["curriculum/newest"] for metrics in run.metrics]
+            assert found == [max(-1, i - 1 - lag) for i in range(first, last)]
 
 
 # --- dynamic sampling ----------------------------------------------------------------------------
