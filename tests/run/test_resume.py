@@ -15,6 +15,7 @@ import pytest
 
 from rlstep.cli import look
 from tests.run.run_kit import (
+    ROOT,
     descendants,
     finish,
     make_policy,
@@ -26,6 +27,7 @@ from tests.run.run_kit import (
 )
 from tests.waiting import gone, wait_for
 
+CURRICULUM = ROOT / "tests" / "curriculum_recipe.py"
 ZERO3 = ("--policy.zero-stage", "3", "--policy.world-size", "2")
 
 LINGERING = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
@@ -121,6 +123,24 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     rollouts = recorded("rollouts.jsonl")
     assert [r["rollout_id"] for r in rollouts[0]] == [r["rollout_id"] for r in rollouts[1]]
     assert [r["steps"] for r in rollouts[0]] == [r["steps"] for r in rollouts[1]]
+
+
+@pytest.mark.slow
+def test_a_curriculum_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
+    """The same prompts, chosen by the same measurements, and the same ones in others' places."""
+    policy = make_policy(tmp_path / "policy")
+    whole, cut = tmp_path / "whole" / "tiny", tmp_path / "cut" / "tiny"
+    train(policy, whole.parent, "--iterations", "5", recipe=CURRICULUM)
+    train(policy, cut.parent, "--iterations", "3", recipe=CURRICULUM)
+    train(policy, cut.parent, "--iterations", "5", "--resume", "True", recipe=CURRICULUM)
+    logs = [(run / "measurements.jsonl").read_text() for run in (whole, cut)]
+    assert logs[0] == logs[1] and len(logs[0].splitlines()) == 5
+    ids = [[r["rollout_id"] for r in records(run, "rollouts.jsonl")] for run in (whole, cut)]
+    assert ids[0] == ids[1]
+    replaced = [
+        r["replaced/groups"] for r in records(whole, "metrics.jsonl") if "rollout/groups" in r
+    ]
+    assert len(replaced) == 5 and sum(replaced) > 0
 
 
 @pytest.mark.slow
