@@ -32,12 +32,22 @@ usage: rlstep train RECIPE [--dry-run] [--FIELD VALUE ...]
        rlstep show RUN [--iteration N] [--prompt ID]      rollouts, steps coloured by score
        rlstep export RUN [--iteration N] [--out FOLDER]   a checkpoint as a Hugging Face folder
        rlstep report RUN              the run as one HTML page, in its directory
+       rlstep runs list               every run: when, by which recipe, how well, how it stands
+       rlstep runs show RUN           what a run is made of, with hashes; see also diff and lineage
+       rlstep runs diff RUN RUN       the fields in which two runs differ
+       rlstep runs lineage RUN|MODEL  which policy, data and PRM a model came from
 
 RECIPE is a Python file with a function `config()` that returns an rlstep Config, or for sft and fit
 a FitConfig; RUN is a run's name or its folder.
 """
 
-_COMMANDS = {"list": "catalog", "show": "show", "report": "report", "export": "export"}
+_COMMANDS = {
+    "list": "catalog",
+    "show": "show",
+    "report": "report",
+    "export": "export",
+    "runs": "runs",
+}
 """What is no run: its module in rlstep/commands."""
 _RUNS = ("train", "eval", "sft", "fit")
 
@@ -60,7 +70,8 @@ def main() -> None:
     else:
         path, *rest = words
         prog = f"rlstep {verb} {path}"
-        sys.exit(run_recipe(lambda: read_recipe(path), rest, prog=prog, verb=verb))
+        name = Path(path).stem
+        sys.exit(run_recipe(lambda: read_recipe(path), rest, prog=prog, verb=verb, name=name))
     print(f"rlstep: {problem}", file=sys.stderr)
     sys.exit(2)
 
@@ -153,6 +164,7 @@ def run_recipe(
     *,
     prog: str | None = None,
     verb: str = "",
+    name: str = "",
 ) -> int:
     """Apply overrides, then plan (`--dry-run`), evaluate or train. Returns an exit status.
 
@@ -160,6 +172,7 @@ def run_recipe(
 
     Args:
         verb: of the command line; '' does what the recipe is for.
+        name: of the recipe's file, or else that of the function's.
     """
     rest = list(sys.argv[1:] if arguments is None else arguments)
     from rlstep.plugins import PlugInError
@@ -172,7 +185,7 @@ def run_recipe(
         from rlstep.reporting.stages import stage
 
         with stage("configuration, model and data checked"):
-            run = _prepared(config, written)
+            run = _prepared(config, written, name or _file_of(recipe))
     except (ValueError, PlugInError) as error:
         print(f"rlstep: {error}", file=sys.stderr)
         return 2
@@ -184,14 +197,20 @@ def run_recipe(
     return 0 if summary["complete"] else 130
 
 
-def _prepared(config: Config | FitConfig, written: Config | FitConfig) -> Run | Fitting:
+def _file_of(recipe: Callable[[], Config | FitConfig]) -> str:
+    """The name of the file that a recipe's function stands in, '' where it is no function."""
+    code = getattr(recipe, "__code__", None)
+    return Path(code.co_filename).stem if code else ""
+
+
+def _prepared(config: Config | FitConfig, written: Config | FitConfig, name: str) -> Run | Fitting:
     if isinstance(config, Config):
         from rlstep.running.run import prepare
 
-        return prepare(config, written)
+        return prepare(config, written, name)
     from rlstep.running.fitting import prepare_fit
 
-    return prepare_fit(config, written)
+    return prepare_fit(config, written, name)
 
 
 def plan_recipe(

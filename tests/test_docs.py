@@ -108,7 +108,7 @@ LOOKING = sorted(
     {
         command
         for text in TEXTS.values()
-        for command in re.findall(r"`(rlstep (?:show|report|list) [^`\n]+)`", text)
+        for command in re.findall(r"`(rlstep (?:show|report|list|runs) [^`\n]+)`", text)
     }
 )
 
@@ -123,7 +123,8 @@ def test_commands_that_start_nothing_work(
     """With every option that the page says they have."""
     monkeypatch.setenv("RLSTEP_RUN_DIR", str(tmp_path))
     run = record_run(tmp_path, evaluated=True)
-    values = {"RUN": run.name, "NAME": run.name, "N": "3", "ID": "held-1", "ROOM": "losses"}
+    values = dict.fromkeys(("RUN", "RUN_OR_MODEL", "NAME"), run.name)
+    values |= {"N": "3", "ID": "held-1", "ROOM": "losses"}
     _, verb, *words = shlex.split(re.sub(r"[\[\]]|\.\.\.", "", command))
     assert look(verb, [values.get(word, word) for word in words]) == 0, capsys.readouterr().err
 

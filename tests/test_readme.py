@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from rlstep.cli import load_recipe
+from rlstep.cli import _COMMANDS, _RUNS, load_recipe
+from rlstep.commands.runs import VERBS
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.reporting.sinks.files import Files
@@ -59,6 +60,12 @@ def rollout_of(text: str, prompt: Prompt) -> Rollout:
     completion = fake_completion(text)
     steps = (Step(start=0, end=len(completion.token_ids)),)
     return replace(make_rollout("r", [], prompt=prompt), completion=completion, steps=steps)
+
+
+def test_every_verb_stands_in_the_table_of_commands() -> None:
+    table = README.partition("## Commands")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`rlstep (\w+)", table)) == {*_COMMANDS, *_RUNS}
+    assert all(f"`rlstep runs {verb}" in table for verb in VERBS)
 
 
 def test_every_block_of_code_is_run() -> None:

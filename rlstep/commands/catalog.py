@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-import re
 from collections.abc import Iterator, Sequence
 
 from rlstep.commands.words import Words, nearest
 from rlstep.plugins import PLUG_POINTS as PLUG_POINTS
+from rlstep.reporting.origins import arxiv_ids as arxiv_ids
+from rlstep.reporting.origins import summary as summary
 
 ROOMS = (
     "tasks",
@@ -35,8 +36,6 @@ ROOMS = (
 
 _PLACES = {"labels": "rlstep.tensors.labels", "sinks": "rlstep.reporting.sinks"}
 """Where a room that is a single module, or stands in another, is found."""
-
-_ARXIV = re.compile(r"\b\d{4}\.\d{5}(?!\d)")
 
 
 def main(words: Sequence[str]) -> None:
@@ -63,16 +62,6 @@ def plugins(room: str) -> list[type]:
         and not name.startswith("_")
     )
     return sorted(found, key=lambda entry: entry.__name__)
-
-
-def summary(plugin: type) -> str:
-    """The first line of its docstring."""
-    return (plugin.__doc__ or "").strip().partition("\n")[0]
-
-
-def arxiv_ids(plugin: type) -> list[str]:
-    """The arXiv ids in its docstring, in the order in which they are named."""
-    return list(dict.fromkeys(_ARXIV.findall(plugin.__doc__ or "")))
 
 
 def catalog(rooms: Sequence[str] = ROOMS) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rlstep.commands.show import arguments, root
 from rlstep.config import LearnerConfig, LoraConfig, ModelConfig
+from rlstep.reporting.card import sign
 from rlstep.reporting.run_directory import RunDirectory, find_run
 from rlstep.running.checkpoint import Checkpoint, Checkpoints
 from rlstep.running.exports import check_free, writing
@@ -50,6 +51,7 @@ def export(run: RunDirectory, checkpoint: Checkpoint, target: Path) -> Path:
     with writing(target, size) as folder:
         try:
             export_saved(policy, saved, folder)
+            sign(folder, run, checkpoint.state.iteration, checkpoint.state.versions)
         except FileNotFoundError as error:
             if saved.exists():
                 raise

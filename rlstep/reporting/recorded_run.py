@@ -153,6 +153,9 @@ def _json(path: Path) -> Any:
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path}: {error}; it is no JSON") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: it is no JSON object")
+    return found

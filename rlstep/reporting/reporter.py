@@ -15,6 +15,7 @@ from rlstep.plugins import described
 from rlstep.reporting.describe import describe_config, describe_versions
 from rlstep.reporting.disk import as_disk_full
 from rlstep.reporting.files import write_json
+from rlstep.reporting.origins import now, read_versions
 from rlstep.reporting.redact import redact
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.reporting.summary import summarize
@@ -86,7 +87,9 @@ class Reporter:
         write_json(directory.config, self._start.config)
         if self._recipe is not None:
             write_json(directory.recipe, self._recipe)
-        write_json(directory.versions, describe_versions())
+        # Of a resumed run, what it came from stands.
+        earlier = {} if self._start.resumed is None else read_versions(directory)
+        write_json(directory.versions, {"started": now(), **earlier, **describe_versions()})
         for sink in self._sinks:
             with self._surviving("at the start", sink):
                 self._open.append((sink, _opened(sink, self._start)))

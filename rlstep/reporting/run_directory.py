@@ -2,7 +2,7 @@
 
 <root>/<name>/config.json      the resolved configuration, without secrets
               recipe.json      the recipe's own, before the command line changed it
-              versions.json    Python, packages, git commit
+              versions.json    Python, packages, git commit; models and data by hash, see origins.py
               metrics.jsonl    one line an iteration
               rollouts.jsonl   one line a rollout, to be read by people
               evaluations.jsonl  one line a completion of an evaluation, as in rollouts.jsonl
@@ -10,6 +10,7 @@
                                chooses by it
               probe.jsonl      the frozen rollouts that measure the PRM
               checkpoints/     see rlstep/running/checkpoint.py
+              models.jsonl     one line an export: its weights by hash, see card.py
               export/          the trained model, at the run's end
               exports/         the model of earlier iterations: by cadence, or by `rlstep export`
               summary.json     the run in a few numbers
@@ -146,6 +147,10 @@ class RunDirectory:
     @property
     def probe(self) -> Path:
         return self.path / "probe.jsonl"
+
+    @property
+    def models(self) -> JsonLines:
+        return JsonLines(self.path / "models.jsonl")
 
     @property
     def checkpoints(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import shutil
@@ -10,10 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlstep.reporting.card import sign
 from rlstep.reporting.disk import DiskFull, as_disk_full
+from rlstep.reporting.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from rlstep.actors.roles import RunRoles
+    from rlstep.running.checkpoint import RunState
 
 logger = logging.getLogger(__name__)
 
@@ -49,16 +53,19 @@ def check_free(target: Path) -> None:
         raise ValueError(f"{target} exists, and is not written over; name another with --out")
 
 
-async def export_iteration(roles: RunRoles, target: Path) -> None:
-    """The policy as it is. One that an earlier run of this iteration left is replaced, as its
-    metrics are; a full disk is named, and the run goes on.
+async def export_iteration(roles: RunRoles, directory: RunDirectory, state: RunState) -> None:
+    """The policy as it is, with its card. One that an earlier run of this iteration left is
+    replaced, as its metrics are; a full disk is named, and the run goes on.
 
     Args:
-        target: the folder of this iteration.
+        directory: of the run.
+        state: where it stands.
     """
+    target = directory.export_of(state.iteration)
     try:
         shutil.rmtree(target, ignore_errors=True)
         with writing(target) as folder:
             await roles.policy.export(str(folder))
+            await asyncio.to_thread(sign, folder, directory, state.iteration, state.versions)
     except DiskFull as error:
         logger.error("%s; the run goes on without this export", error)

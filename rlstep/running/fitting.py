@@ -19,9 +19,12 @@ from rlstep.fit_config import FitConfig
 from rlstep.interfaces import Tokenizer
 from rlstep.measuring.fitted import fit_metrics
 from rlstep.plugins import naming_plugins, naming_refusals
+from rlstep.reporting.card import sign
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.disk import DiskFull
 from rlstep.reporting.files import read_json
+from rlstep.reporting.hashing import SamplesHash, hash_samples
+from rlstep.reporting.origins import data_of, methods, note, note_models
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory, check_no_run, check_root
 from rlstep.reporting.stages import stage
@@ -40,11 +43,14 @@ _MODEL = "model"
 logger = logging.getLogger(__name__)
 
 
-def prepare_fit(config: FitConfig, recipe: Config | FitConfig | None = None) -> Fitting:
+def prepare_fit(
+    config: FitConfig, recipe: Config | FitConfig | None = None, recipe_name: str = ""
+) -> Fitting:
     """Everything that can be refused before a process starts, the run's directory last.
 
     Args:
         recipe: what the recipe returned, before anything was overridden; kept for comparison.
+        recipe_name: of its file.
 
     Raises:
         ValueError: the configuration, the examples, the model, the run's name or its checkpoints.
@@ -66,7 +72,7 @@ def prepare_fit(config: FitConfig, recipe: Config | FitConfig | None = None) -> 
         saved = resume_point(config, directory) if config.resume else None
         held = stack.pop_all()
     tokenizer = load_tokenizer(began.learner.model.path)
-    return Fitting(began, tokenizer, directory, saved, recipe, held)
+    return Fitting(began, tokenizer, directory, saved, recipe, recipe_name, held)
 
 
 def check(config: FitConfig, root: Path) -> str:
@@ -132,6 +138,8 @@ class Fitting:
     """Where to go on from."""
     recipe: Config | FitConfig | None = None
     """What the recipe returned, before anything was overridden."""
+    recipe_name: str = ""
+    """Of the recipe's file, '' where a program made the configuration."""
     held: ExitStack = field(default_factory=ExitStack)
     """Keeps the run's directory for this process until the run has ended."""
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
@@ -159,11 +167,16 @@ class Fitting:
                 recipe=self.recipe,
             )
             self.reporter = stack.enter_context(reporter)
+            data, made_by = data_of(config.examples), methods(config)
+            note(self.directory, recipe=self.recipe_name or None, methods=made_by, data=data)
             self.learner = await self._start_learner(stack)
+            with stage("hashes of the models"):
+                await asyncio.to_thread(note_models, self.directory, config)
             self.held_out = config.examples.held_out(self.tokenizer)
             complete = await self._train(state)
+            note(self.directory, data=self._data())
             if complete:
-                await self.learner.export(str(self.directory.export))
+                await self._export()
             summary = {
                 "complete": complete,
                 "batches": self.batches,
@@ -202,8 +215,10 @@ class Fitting:
         self.batches = int(state.counters.get("batches", 0))
         self.seconds = float(state.counters.get("train_seconds", 0))
         self.measured: dict[str, float] = {}
-        batches = config.examples.batches(self.tokenizer, config.seed)
-        batches = itertools.islice(batches, self.batches, None)
+        self.drawn = SamplesHash()
+        batches = self.drawn.passing(config.examples.batches(self.tokenizer, config.seed))
+        for _ in itertools.islice(batches, self.batches):
+            continue  # seen before the training was resumed
         saved_at = state.iteration
         if state.iteration == 0 or _due(state.iteration, config.evaluation_every):
             await self._measure(state.iteration)
@@ -220,6 +235,7 @@ class Fitting:
                 saved_at = await self._save(state) or saved_at
             if _due(iteration, config.evaluation_every):
                 await self._measure(iteration)
+        self.iteration = state.iteration
         complete = not self.stopped.is_set()
         if complete:
             await self._measure(state.iteration)
@@ -258,6 +274,23 @@ class Fitting:
         self.measured = fit_metrics(self.held_out, predictions, scores=self.config.scores)
         took = {"time/evaluation": time.monotonic() - started}
         self.reporter.iteration({"iteration": iteration, **self.measured, **took})
+
+    def _data(self) -> dict[str, Any]:
+        """The entry of the examples, with the hash of every batch that was trained on."""
+        trained = {"sha256": self.drawn.hexdigest(), "batches": self.drawn.batches}
+        found = {**data_of(self.config.examples), "train": trained}
+        if self.held_out is not None:
+            sequences = len(self.held_out.sequences)
+            held_out = {"sha256": hash_samples(self.held_out), "sequences": sequences}
+            found["held_out"] = held_out
+        return found
+
+    async def _export(self) -> None:
+        await self.learner.export(str(self.directory.export))
+        updates = {"updates": self.batches}
+        await asyncio.to_thread(
+            sign, self.directory.export, self.directory, self.iteration, updates
+        )
 
     async def _save(self, state: RunState) -> int:
         """Returns the iteration that is saved, 0 where the disk is full."""

@@ -14,6 +14,7 @@ from rlstep.interfaces import JudgeModel, PromptSet, Tokenizer
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.files import read_json
 from rlstep.reporting.measurements import MeasurementLog
+from rlstep.reporting.origins import check_same_data
 from rlstep.reporting.probe import read_probe
 from rlstep.reporting.run_directory import RunDirectory, check_no_run, default_root
 from rlstep.reporting.sinks.files import Files
@@ -84,6 +85,8 @@ def resume_point(
     """
     if prompts is not None and directory.probe.exists():
         read_probe(directory.probe, prompts.evaluation)  # refuses another task's
+    if prompts is not None:
+        check_same_data(directory, prompts)
     saved = Checkpoints(directory.checkpoints).latest_valid()
     if saved and directory.config.exists():
         check_resume(read_json(directory.config), describe_config(config))

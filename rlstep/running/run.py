@@ -18,8 +18,10 @@ from rlstep.measuring.evaluation import evaluate_prm, tells_apart
 from rlstep.measuring.metrics import rollout_metrics
 from rlstep.measuring.monitors import alarms, tell
 from rlstep.plugins import check_failed_scores, naming_plugins, naming_refusals
+from rlstep.reporting.card import sign
 from rlstep.reporting.disk import DiskFull
 from rlstep.reporting.measurements import MeasurementLog
+from rlstep.reporting.origins import data_of, methods, note, note_models
 from rlstep.reporting.probe import read_probe, write_probe
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.rows import rollout_rows
@@ -40,11 +42,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def prepare(config: Config, recipe: Config | FitConfig | None = None) -> Run:
+def prepare(config: Config, recipe: Config | FitConfig | None = None, recipe_name: str = "") -> Run:
     """Everything that can be refused before a process starts, the run's directory last.
 
     Args:
         recipe: what the recipe returned, before anything was overridden; kept for comparison.
+        recipe_name: of its file.
 
     Raises:
         ValueError: the configuration, the data, a model, the run's name or its checkpoints.
@@ -61,7 +64,8 @@ def prepare(config: Config, recipe: Config | FitConfig | None = None) -> Run:
         stack.enter_context(directory.hold())
         saved = resume_point(config, directory, prompts) if config.resume else None
         checkpoints, held = Checkpoints(directory.checkpoints), stack.pop_all()
-    return Run(config, tokenizer, prompts, directory, checkpoints, saved, recipe, held)
+    parts = (config, tokenizer, prompts, directory, checkpoints, saved, recipe, recipe_name)
+    return Run(*parts, held)
 
 
 @dataclass
@@ -77,6 +81,8 @@ class Run:
     """Where to go on from."""
     recipe: Config | FitConfig | None = None
     """What the recipe returned, before anything was overridden."""
+    recipe_name: str = ""
+    """Of the recipe's file, '' where a program made the configuration."""
     held: ExitStack = field(default_factory=ExitStack)
     """Keeps the run's directory for this process until the run has ended."""
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
@@ -109,7 +115,11 @@ class Run:
                 recipe=self.recipe,
             )
             self.reporter = stack.enter_context(reporter)
+            data, made_by = data_of(task, self.prompts), methods(self.config)
+            note(self.directory, recipe=self.recipe_name or None, methods=made_by, data=data)
             self.roles = await self._start_roles(stack, saved, state)
+            with stage("hashes of the models"):
+                await asyncio.to_thread(note_models, self.directory, self.config)
             state = await self._train(state)
             return await self._finish(state)
 
@@ -170,7 +180,7 @@ class Run:
                 self.state = self._state(iteration)
                 # Before the checkpoint: a run that goes on from there has it.
                 if _due(iteration, config.export_every) and iteration < config.iterations:
-                    await export_iteration(self.roles, self.directory.export_of(iteration))
+                    await export_iteration(self.roles, self.directory, self.state)
                 if _due(iteration, config.checkpoint_every):
                     await self._save()
                 if 0.0 < config.train_seconds <= self.seconds or self.stopped.is_set():
@@ -258,7 +268,9 @@ class Run:
         if complete and state.iteration:
             complete = await self._until_stopped(self._evaluate(state.iteration))
         if complete and state.iteration:
-            await self.roles.policy.export(str(self.directory.export))
+            export = self.directory.export
+            await self.roles.policy.export(str(export))
+            await asyncio.to_thread(sign, export, self.directory, state.iteration, state.versions)
         summary = {
             "complete": complete,
             "train_seconds": round(self.seconds, 1),

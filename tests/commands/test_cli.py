@@ -506,13 +506,19 @@ def test_a_recipe_run_as_a_script(model: Path, capsys: pytest.CaptureFixture[str
     assert "iterations is -7; the smallest valid value is 0" in capsys.readouterr().err
 
 
-def test_a_run_knows_what_its_recipe_said(monkeypatch: pytest.MonkeyPatch):
+def test_a_run_knows_what_its_recipe_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     given: list[Config] = []
+    names: list[str] = []
 
-    def refuse(config: Config, recipe: Config) -> None:
+    def refuse(config: Config, recipe: Config, name: str) -> None:
         given.extend([config, recipe])
+        names.append(name)
         raise ValueError("enough")
 
     monkeypatch.setattr("rlstep.running.run.prepare", refuse)
     assert run_recipe(lambda: small_config(iterations=7), ["--iterations", "9"]) == 2
     assert [config.iterations for config in given] == [9, 7]
+    file = tmp_path / "mine.py"
+    file.write_text("from rlstep.testing.small import small_config as config\n")
+    assert command(monkeypatch, "train", str(file)) == 2
+    assert names == ["test_cli", "mine"]

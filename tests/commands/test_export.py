@@ -14,6 +14,7 @@ from rlstep.cli import look
 from rlstep.config import Config, LearnerConfig, LoraConfig, ModelConfig
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.disk import DiskFull
+from rlstep.reporting.hashing import hash_weights
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.running.checkpoint import Checkpoints, RunState
 from rlstep.running.exports import writing
@@ -42,7 +43,8 @@ async def make_run(
     run = RunDirectory.create(root, name)
     run.config.write_text(json.dumps(describe_config(config)))
     for iteration in iterations:
-        async with Checkpoints(run.checkpoints).writing(RunState(iteration=iteration)) as folder:
+        state = RunState(iteration=iteration, versions={"policy": iteration + 1})
+        async with Checkpoints(run.checkpoints).writing(state) as folder:
             if weights:
                 model = load_model(config.policy, 0)
                 with torch.no_grad():
@@ -80,6 +82,11 @@ async def test_any_checkpoint_is_exported(
     assert embedding(run.export_of(7)) == 7.0
     assert export(tmp_path, str(run.path), "--iteration", "3", "--out", f"{tmp_path}/x/y") == 0
     assert embedding(tmp_path / "x" / "y") == 3.0
+    assert [line["iteration"] for line in run.models] == [7, 3]
+    said = json.loads((tmp_path / "x" / "y" / "lineage.json").read_text())
+    assert (said["run"], said["iteration"], said["versions"]) == ("first", 3, {"policy": 4})
+    assert said["sha256"] == hash_weights(tmp_path / "x" / "y")
+    assert (tmp_path / "x" / "y" / "README.md").read_text().startswith("---\nlibrary_name: ")
     assert not list(run.path.glob("**/.writing-*"))
 
 

@@ -21,12 +21,14 @@ from rlstep.losses.bradley_terry import BradleyTerry
 from rlstep.losses.cross_entropy import CrossEntropy
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.step_label import StepLabelLoss
+from rlstep.reporting.hashing import SamplesHash, hash_weights
 from rlstep.reporting.sinks.files import Files
 from rlstep.running import fitting
 from rlstep.running.fitting import prepare_fit
 from rlstep.tasks.arithmetic import Arithmetic, arithmetic_tokenizer, sft_samples
 from rlstep.tensors.templates import PromptTemplate
 from rlstep.types import LabelSamples, Samples
+from tests.reporting.made_models import weights
 from tests.run.run_kit import make_policy
 
 TASK = Arithmetic(operations=2, train=16, evaluation=4)
@@ -84,6 +86,7 @@ class Learner:
 
     async def export(self, directory: str) -> None:
         (Path(directory) / "seen.txt").write_text(str(self.seen))
+        weights(Path(directory), self.seen.to_bytes(3, "little"))
 
     async def close(self) -> None: ...
 
@@ -149,7 +152,16 @@ def test_a_training_leaves_metrics_a_checkpoint_an_export_and_a_summary(
     assert all(r["eval/nll"] == 0.5 for r in rows if "eval/nll" in r)
     assert (summary["complete"], summary["batches"], summary["failed"]) == (True, 12, False)
     assert summary["updates"] == 12 and summary["eval/nll_end"] == 0.5
-    assert (tmp_path / "fitted" / "export" / "seen.txt").exists()
+    export = tmp_path / "fitted" / "export"
+    assert (export / "seen.txt").exists()
+    said = json.loads((export / "lineage.json").read_text())
+    examples = list(Solutions().batches(arithmetic_tokenizer(), 0))[:12]
+    drawn = SamplesHash()
+    assert len(list(drawn.passing(examples))) == 12
+    assert said["data"]["train"] == {"sha256": drawn.hexdigest(), "batches": 12}
+    assert said["data"]["held_out"]["sequences"] == 4
+    assert said["parents"]["learner"]["sha256"] == hash_weights(Path(policy))
+    assert "| negative log-likelihood, end | nll 0.500" in (export / "README.md").read_text()
     assert (tmp_path / "fitted" / "checkpoints" / "iteration-000004" / "manifest.json").exists()
 
 
@@ -191,6 +203,13 @@ def test_stopped_and_resumed_is_the_same_as_uninterrupted(
         for _, rows in (whole, again)
     ]
     assert exact[0] == exact[1]
+    said = [
+        json.loads((tmp_path / name / "fitted" / "export" / "lineage.json").read_text())
+        for name in ("whole", "cut")
+    ]
+    for part in ("sha256", "data", "parents", "methods", "versions"):
+        assert said[0][part] == said[1][part]
+    assert said[0]["data"]["train"]["batches"] == 12 and said[0]["versions"] == {"updates": 12}
 
 
 def test_what_was_not_measured_before_a_kill_is_measured_after_it(
