@@ -56,6 +56,7 @@ from rlstep.pairs.first_error import FirstErrorPairs
 from rlstep.pairs.judgments import JudgmentPairs
 from rlstep.pairs.longest_correct import LongestCorrectPairs
 from rlstep.pairs.outcome import OutcomePairs
+from rlstep.pairs.ranked import RankedPairs
 from rlstep.pairs.refined import RefinedPairs
 from rlstep.pairs.sibling_steps import SiblingStepPairs
 from rlstep.pairs.tree import TreePairs
@@ -145,6 +146,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
         "loss": DpoNll(alpha=1e-3, alpha_weighs="nll"),
     },
     "best_worst": {"samples": BestWorstPairs(), "loss": Dpo(), **with_prm()},
+    "ranked": {"samples": RankedPairs(source="outcome"), "loss": ScoreOffsetDpo()},
     "longest_correct": {"samples": LongestCorrectPairs(), "loss": Dpo()},
     "refined": {"samples": RefinedPairs(), "loss": Dpo(), **RECTIFY, **with_prm()},
     # By exact scores: a PRM that has just begun to learn orders siblings by its noise, and the
