@@ -123,6 +123,10 @@ class LearnerConfig:
     """CPU threads of each rank (ignored on GPUs)."""
     skipped_updates_limit: int = 5
     """So many updates in a row without a finite loss and gradient end the run."""
+    statistics_every: int = 0
+    """Batches of samples (of a policy: iterations) between two looks at how its weights are spread
+    and moved since, and where the batch's logprobs went; 0 never looks. A look costs one forward of
+    the batch, or two, and a copy of the trained weights is kept in the host's memory."""
 
     def __post_init__(self) -> None:
         at_least("learner.skipped_updates_limit", self.skipped_updates_limit, 1)
@@ -132,6 +136,7 @@ class LearnerConfig:
         at_least("learner.token_budget", self.token_budget, 1)
         at_least("learner.mini_batches", self.mini_batches, 1)
         at_least("learner.epochs", self.epochs, 1)
+        at_least("learner.statistics_every", self.statistics_every, 0)
         at_least("learner.threads", self.threads, 1)
         self._check_reference()
         if self.head == "two_token" and self.label_tokens[0] == self.label_tokens[1]:

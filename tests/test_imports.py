@@ -13,7 +13,10 @@ import rlstep
 
 CLUSTER = ("ray", "vllm", "deepspeed")
 HEAVY = (*CLUSTER, "transformers", "datasets", "wandb", "matplotlib")
-WITH_TORCH = ("rlstep.tensors.batching", "rlstep.tensors.logprobs", "rlstep.losses")
+WITH_TORCH = (
+    *("rlstep.tensors.batching", "rlstep.tensors.logprobs", "rlstep.losses"),
+    "rlstep.analysis.weight_spread",
+)
 ENTRY_POINTS = ("rlstep.cli", "rlstep.commands", "rlstep.running.run")
 OUTER = (*ENTRY_POINTS, "rlstep.actors", "rlstep.running.checkpoint", "rlstep.testing")
 

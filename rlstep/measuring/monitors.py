@@ -2,7 +2,8 @@
 
 A policy that is trained against a score finds the score's weaknesses. It shows where the score and
 the verifier part, where score goes with length, where steps are repeated, and where answers can no
-longer be read. An alarm is a warning in the log and a metric; it never stops a run.
+longer be read. A learner that looks at itself by cadence has two figures more. An alarm is a
+warning in the log and a metric; it never stops a run.
 """
 
 from __future__ import annotations
@@ -47,10 +48,23 @@ class Thresholds:
     drift: float = 0.5
     """Mean move of the PRM's scores on the frozen probe since it first told steps apart. A PRM that
     is still learning moves as well (by 0.24 in the main job)."""
+    unmoved: float = 0.95
+    """Share of the policy's weights that are exactly what they were when its learner last looked
+    (`policy.statistics_every`): bfloat16 loses small updates. A single update of a healthy learner
+    at 1e-6 moves a few hundredths of them, so a look should be over ten iterations or so."""
+    chosen_fell: float = 0.9
+    """Share of pairs whose chosen side is less likely after the iteration's updates than before."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             between(f"monitors.thresholds.{field.name}", getattr(self, field.name), 0.0, 1.0)
+
+
+_ADVICE = {
+    "unmoved": ": the learner is dead, its updates are lost in the numbers that its weights are"
+    " held in; a larger policy.optimizer.learning_rate moves them, or policy.model.dtype 'float32'"
+}
+"""What an alarm's name and figure do not say for themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +142,21 @@ def tell(checked: Sequence[Alarm]) -> dict[str, float]:
     for alarm in checked:
         if alarm.raised:
             logger.warning(
-                "alarm: %s is %.3f, above its threshold %.3g (monitors.thresholds.%s)",
+                "alarm: %s is %.3f, above its threshold %.3g (monitors.thresholds.%s)%s",
                 *(alarm.name, alarm.figure, alarm.threshold, alarm.name),
+                _ADVICE.get(alarm.name, ""),
             )
     return {f"alarm/{alarm.name}": float(alarm.raised) for alarm in checked}
+
+
+LEARNT = {"unmoved": "weights/unmoved", "chosen_fell": "displacement/chosen_fell"}
+"""Figures that the policy's learner makes, by the names of their thresholds."""
+
+
+def watch_learner(metrics: Mapping[str, float], thresholds: Thresholds) -> dict[str, float]:
+    """The alarms of what a learner says of itself, in the iterations in which it does."""
+    found = {name: metrics[metric] for name, metric in LEARNT.items() if metric in metrics}
+    return tell(alarms(found, thresholds))
 
 
 def watch(groups: Sequence[Group], monitors: Monitors) -> dict[str, float]:

@@ -13,6 +13,8 @@ ALARMS = {
     "repeated_steps": "steps that read like an earlier step of the same completion",
     "unparsable": "answers that could not be read",
     "drift": "mean move of the PRM's scores on the frozen probe",
+    "unmoved": "weights of the policy that are exactly what they were at the last look",
+    "chosen_fell": "pairs whose chosen side became less likely",
 }
 """What each figure of `monitors.thresholds` is the share, or size, of."""
 
@@ -51,6 +53,7 @@ def sections(step_models: Sequence[str]) -> tuple[Section, ...]:
         Section(name="Failures and signal", panels=_signal()),
         Section(name="Time by role", panels=_time(step_models)),
         Section(name="Monitors", panels=_monitors()),
+        Section(name="Learner, by cadence", panels=_learner()),
     )
 
 
@@ -165,6 +168,54 @@ def _monitors() -> tuple[Panel, ...]:
             lines={
                 "monitor/repeated_steps": "repeated steps",
                 "monitor/unparsable": "answers not read",
+            },
+            unit="%",
+        ),
+    )
+
+
+def _learner() -> tuple[Panel, ...]:
+    """What `policy.statistics_every` asks for."""
+    return (
+        Panel(
+            title="Pairs whose chosen side became less likely",
+            lines={"displacement/chosen_fell": "over the iteration's updates"},
+            unit="%",
+        ),
+        Panel(
+            title="Change of a side's logprob",
+            lines={
+                "displacement/chosen_change": "chosen, nats",
+                "displacement/rejected_change": "rejected, nats",
+            },
+        ),
+        Panel(
+            title="Entropy of the differential information",
+            lines={"information/entropy_share": "of log n"},
+            unit="%",
+        ),
+        Panel(
+            title="Weights exactly as at the last look",
+            lines={"weights/unmoved": "matrices of the layers"},
+            unit="%",
+        ),
+        Panel(
+            title="Standard deviations of the layers",
+            lines={"weights/std": "weights", "weights/change_std": "change since the last look"},
+            log=True,
+        ),
+        Panel(
+            title="Excess kurtosis of the layers",
+            lines={
+                "weights/kurtosis": "weights",
+                "weights/change_kurtosis": "change since the last look",
+            },
+        ),
+        Panel(
+            title="Entries beyond three standard deviations",
+            lines={
+                "weights/outliers": "weights",
+                "weights/change_outliers": "change since the last look",
             },
             unit="%",
         ),

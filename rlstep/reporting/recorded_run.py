@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlstep.measuring.metrics import Record
+from rlstep.measuring.monitors import LEARNT
 from rlstep.reporting.panels import ALARMS
 from rlstep.reporting.reading import Row
 from rlstep.reporting.run_directory import RunDirectory
@@ -101,8 +102,9 @@ class RecordedRun:
         thresholds = self.config.get("monitors", {}).get("thresholds", {})
         found = []
         for name, about in ALARMS.items():
-            # The drift is measured by the evaluation of the PRM.
-            figure = self.column(f"monitor/{name}") or self.column(f"prm/{name}")
+            # The drift is measured by the evaluation of the PRM, others by the policy's learner.
+            metrics = (f"monitor/{name}", f"prm/{name}", LEARNT.get(name, ""))
+            figure = next((values for each in metrics if (values := self.column(each))), [])
             raised = [int(r["iteration"]) for r in self.metrics if float(r.get(f"alarm/{name}", 0))]
             alarm = AlarmHistory(
                 name=name,

@@ -245,13 +245,13 @@ class Fitting:
 
     async def _iterate(self, iteration: int, batches: Iterator[Samples]) -> int:
         """Train on the next batches. Returns how many there were."""
-        started, sums, weight = time.monotonic(), defaultdict[str, float](float), 0.0
-        done = 0
+        started, done = time.monotonic(), 0
+        sums, weights = defaultdict[str, float](float), defaultdict[str, float](float)
         for samples in itertools.islice(batches, self.config.updates_per_iteration):
             metrics = await self.learner.train(samples)
             done, updates = done + 1, metrics["updates"]
-            weight += updates
             for name, value in metrics.items():
+                weights[name] += updates  # not every batch has every metric
                 sums[name] += value if name in _SUMMED else value * updates
         if not done:
             return 0
@@ -259,7 +259,9 @@ class Fitting:
         self.batches += done
         self.seconds += took
         record = {
-            f"train/{name}": value if name in _SUMMED else value / (weight or 1.0)
+            name if "/" in name else f"train/{name}": (
+                value if name in _SUMMED else value / (weights[name] or 1.0)
+            )
             for name, value in sums.items()
         }
         self.reporter.iteration({"iteration": iteration, **record, "time/iteration": took})

@@ -12,7 +12,7 @@ from dataclasses import replace
 from rlstep.config import Config
 from rlstep.interfaces import Roles, RolloutContext
 from rlstep.measuring.metrics import Record, rollout_metrics
-from rlstep.measuring.monitors import watch
+from rlstep.measuring.monitors import watch, watch_learner
 from rlstep.plugins import check_failed_scores
 from rlstep.running.selection import Selection
 from rlstep.running.stream import stream
@@ -56,6 +56,7 @@ async def train(
             metrics |= selection.measure(iteration, scored)
             begun = time.monotonic()
             metrics |= await roles.train(samples, rollouts, iteration)
+            metrics |= watch_learner(metrics, config.monitors.thresholds)
             metrics["time/train"] = time.monotonic() - begun
             idle = _idle(idle, metrics)
             metrics["time/iteration"] = time.monotonic() - started

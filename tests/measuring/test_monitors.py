@@ -10,6 +10,7 @@ import pytest
 
 from rlstep.measuring.monitors import (
     FEWEST_CHAINS,
+    LEARNT,
     Alarm,
     Monitors,
     Thresholds,
@@ -17,6 +18,7 @@ from rlstep.measuring.monitors import (
     figures,
     tell,
     watch,
+    watch_learner,
 )
 from rlstep.thoughts import ThoughtTags
 from rlstep.types import Failure, Group, OutcomeScore, Rollout, RolloutScore, Verdict
@@ -187,10 +189,25 @@ def test_an_alarm_is_strictly_above_its_threshold():
 
 
 def test_every_threshold_has_its_figure():
-    """What the figures of a batch have no name for is the drift, which evaluation measures."""
+    """What the figures of a batch have no name for is the drift, which evaluation measures, and
+    what the policy's learner does."""
     group = make_group(*(rollout(str(i), i % 2, 0.5) for i in range(FEWEST_CHAINS)))
     names = {field.name for field in fields(Thresholds)}
-    assert names - figures([group], Monitors()).keys() == {"drift"}
+    assert names - figures([group], Monitors()).keys() == {"drift", *LEARNT}
+
+
+def test_a_learner_that_does_not_move_is_dead(caplog: pytest.LogCaptureFixture):
+    nothing = {"train/loss": 1.0}
+    assert watch_learner(nothing, Thresholds()) == {}
+    healthy = {"weights/unmoved": 0.95, "displacement/chosen_fell": 0.9}
+    assert watch_learner(healthy, Thresholds()) == {
+        "alarm/unmoved": 0.0,
+        "alarm/chosen_fell": 0.0,
+    }
+    assert not caplog.records
+    assert watch_learner({"weights/unmoved": 0.998}, Thresholds()) == {"alarm/unmoved": 1.0}
+    assert "alarm: unmoved is 0.998, above its threshold 0.95" in caplog.text
+    assert "the learner is dead" in caplog.text
 
 
 def test_an_alarm_is_told_once_and_as_a_metric(caplog: pytest.LogCaptureFixture):

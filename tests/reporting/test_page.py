@@ -39,6 +39,7 @@ METRICS: Mapping[str, float] = {
     **{"time/collect": 4.0, "time/score": 1.0, "time/train": 3.0, "time/iteration": 10.0},
     **{"monitor/false_good": 0.6, "alarm/false_good": 1.0, "monitor/step_score/0": 0.5},
     **{"monitor/step_score/1": 0.4, "monitor/unparsable": 0.0, "alarm/unparsable": 0.0},
+    **{"weights/unmoved": 0.5, "alarm/unmoved": 0.0},
 }
 EVALUATED: Mapping[str, float] = {
     **{"eval/accuracy": 0.25, "eval/problems": 8, "time/evaluation": 1.5, "eval/failures": 0},
@@ -97,6 +98,7 @@ def plain(html: str) -> str:
         "alarms false_good failures 6",
         "false_good chains that the scores call good and the verifier not correct 0.600 0.5 1 to 3",
         "drift mean move of the PRM&#39;s scores on the frozen probe 0.100 0.5 none",
+        "exactly what they were at the last look 0.500 0.95 none",
         "Failures by reason timeout 6",
         "generators and verifiers: sampling 12.0 40 %",
         "step models and labellers: scoring 3.0 10 %",

@@ -72,7 +72,8 @@ class Learner:
         self.trained += 1
         self.during(self.trained)
         fixed = {"skipped_updates": 0.0, "seconds": 0.5, "padding": 0.25}
-        return {"loss": float(self.trained), "updates": 1.0, "tokens": 10.0, **fixed}
+        seldom = {} if self.trained % 2 else {"weights/std": float(self.trained)}
+        return {"loss": float(self.trained), "updates": 1.0, "tokens": 10.0, **fixed, **seldom}
 
     async def predict(self, rows: Sequence[Any]) -> list[Any]:
         return [np.full(len(row), -0.5, np.float32) for row in rows]
@@ -148,6 +149,8 @@ def test_a_training_leaves_metrics_a_checkpoint_an_export_and_a_summary(
     assert losses == {1: 2.0, 2: 5.0, 3: 8.0, 4: 11.0}  # the mean of each three
     first = next(r for r in rows if r["iteration"] == 1)
     assert (first["train/updates"], first["train/tokens"], first["train/padding"]) == (3, 30, 0.25)
+    looks = [r["weights/std"] for r in rows if "weights/std" in r]
+    assert looks == [2.0, 5.0, 8.0, 11.0]  # of batches 2; 4 and 6; 8; 10 and 12
     assert [r["iteration"] for r in rows if "eval/nll" in r] == [0, 2, 4]
     assert all(r["eval/nll"] == 0.5 for r in rows if "eval/nll" in r)
     assert (summary["complete"], summary["batches"], summary["failed"]) == (True, 12, False)

@@ -57,6 +57,21 @@ async def test_a_simulated_hack_raises_alarms(caplog: pytest.LogCaptureFixture):
     assert sum("alarm: repeated_steps" in record.getMessage() for record in caplog.records) == 3
 
 
+async def test_what_the_learner_says_of_itself_raises_alarms(caplog: pytest.LogCaptureFixture):
+    class Looking(FakeRoles):
+        async def train(self, samples: Any, rollouts: Any, iteration: int) -> dict[str, float]:
+            made = await super().train(samples, rollouts, iteration)
+            return made | ({"weights/unmoved": 0.99} if iteration == 1 else {})
+
+    config = small_config(iterations=2)
+    roles = Looking(config, FakeGenerator(lambda prefix, child, seed: "2+3=5\n#5"))
+    metrics: list[dict[str, Any]] = []
+    report = lambda record, groups: metrics.append(dict(record))  # noqa: E731
+    assert [i async for i in train(config, roles, small_prompts(8), report, 0)] == [1, 2]
+    assert [m.get("alarm/unmoved") for m in metrics] == [None, 1.0]
+    assert "the learner is dead" in caplog.text
+
+
 @pytest.mark.slow
 def test_a_policy_trained_on_a_planted_weakness_is_caught(tmp_path: Path):
     """The shipped policy under the real stack: see tests/running/hacking_recipe.py."""

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from rlstep.actors.learner.learner_rank import LearnerRank
 from rlstep.actors.learner.models import Wanted, model_inputs
+from rlstep.actors.learner.watch import WeightWatch, logprob_figures
 from rlstep.interfaces import Batch
 from rlstep.plugins import naming_plugins
 from rlstep.tensors.batching import PackedBatch, collate, count, mini_batches
@@ -76,6 +77,9 @@ class _Start:
 class LearnerWorker(LearnerRank):
     """One rank that trains. `train` is collective: all ranks are handed the same samples."""
 
+    watch: WeightWatch | None = None
+    """Made before the first update, where it is asked for."""
+
     def train(self, samples: Samples) -> dict[str, float]:
         """`epochs` passes of at most `mini_batches` updates over the samples.
 
@@ -86,13 +90,45 @@ class LearnerWorker(LearnerRank):
             RuntimeError: `skipped_updates_limit` updates in a row had no finite loss and gradient.
         """
         begin = time.perf_counter()
-        tally = _Tally()
+        tally, due = _Tally(), self._watched()
+        found: dict[str, float] = {}
         if samples.sequences:
             passes = mini_batches(samples, self.config.mini_batches) * self.config.epochs
             start = self._start(samples, updates=len(passes))
+            look = self._logprobs_before(samples, start) if due else None
             for number, mini_batch in enumerate(passes):
                 self._update(mini_batch, start, number == 0, tally)
-        return tally.share(self.rank, time.perf_counter() - begin)
+            found = look() if look else {}
+        if due and self.watch is not None:
+            found |= self.watch.look(self.device)
+        share = tally.share(self.rank, time.perf_counter() - begin)
+        return share | found if self.rank == 0 else share
+
+    def _watched(self) -> bool:
+        """Counts a batch, and says whether it is looked at."""
+        self.batches += 1
+        every = self.config.statistics_every
+        if every and self.watch is None:
+            self.watch = WeightWatch(self.engine.module)
+        return every > 0 and self.batches % every == 0
+
+    def _logprobs_before(
+        self, samples: Samples, start: _Start
+    ) -> Callable[[], dict[str, float]] | None:
+        """What to ask after the updates for where the samples' logprobs went; None of a head that
+        has none. These forwards are beside the training, which they do not change."""
+        if not self._head.of_next:
+            return None
+        keys = [id(s) for s in samples.sequences]
+        before = start.old or self._by_sequence(samples, self.engine)
+        ref = start.ref or before
+
+        def after() -> dict[str, float]:
+            now = self._by_sequence(samples, self.engine)
+            rows = ([found[key] for key in keys] for found in (before, now, ref))
+            return logprob_figures(samples, *rows)
+
+        return after
 
     def _start(self, samples: Samples, updates: int) -> _Start:
         """The predictions that the loss reads, from before the first update on the samples."""

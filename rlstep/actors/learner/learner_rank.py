@@ -179,6 +179,8 @@ class LearnerRank(ModelRank):
         self.loss = loss
         self.temperature = temperature
         self.updates = 0
+        self.batches = 0
+        """How often it was asked to train."""
         self.skipped_in_a_row = 0
         self.frozen: nn.Module | None = None
         """The fixed reference, where it is not the learner with its adapters switched off."""
@@ -261,6 +263,7 @@ class LearnerRank(ModelRank):
         state, counters."""
         state = {
             "updates": self.updates,
+            "batches": self.batches,
             "skipped_in_a_row": self.skipped_in_a_row,
             "random_state": torch.get_rng_state(),
         }
@@ -283,6 +286,7 @@ class LearnerRank(ModelRank):
         state: Any = self.engine.load_checkpoint(directory, tag=TAG)[1]
         set_optimizer(self.engine.optimizer, self.engine.lr_scheduler, configured)
         self.updates = state["updates"]
+        self.batches = state.get("batches", 0)  # earlier checkpoints lack it
         self.skipped_in_a_row = state["skipped_in_a_row"]
         torch.set_rng_state(state["random_state"])
 
