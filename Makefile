@@ -52,6 +52,7 @@ bench: setup
 	PYTHONPATH=. $(BIN)/python tests/bench/sinks.py
 	$(BIN)/python tests/bench/sync.py
 	$(BIN)/python tests/bench/statistics_cost.py
+	PYTHONPATH=. $(BIN)/python tests/bench/log_partition.py
 
 # Needs `uv` (any recent one), which is not part of the environment.
 lock:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
+import numpy as np
+
 from rlstep.learner_config import LearnerConfig, PoolingConfig
 from rlstep.types import Failure, Floats, Ints, Rollout, Samples, Score, TokenIds
 
@@ -59,6 +61,16 @@ class LabelView(ABC):
                 with each step; 0 where none was drawn.
             k: int32 [K + 1], how many of them were correct.
         """
+
+    def labels_of_visits(self, n: Ints, k: Ints) -> tuple[Floats, Floats]:
+        """The same where prefixes were continued on several visits: of all continuations together,
+        save where a view looks at their order.
+
+        Args:
+            n: int32 [V, K + 1], of each visit, in order; 0 where there were fewer.
+            k: int32 [V, K + 1].
+        """
+        return self.labels(n.sum(0, dtype=np.int32), k.sum(0, dtype=np.int32))
 
 
 class StepModel(ABC):

@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,6 +76,20 @@ def with_counts(rollout: Rollout, tallies: Mapping[int, Tally]) -> Rollout:
         truncated=truncated,
     )
     return rollout.with_scores(monte_carlo=scores)
+
+
+def with_visits(rollout: Rollout, visits: Mapping[int, Seq[Tally]]) -> Rollout:
+    """The same of prefixes that were continued on several visits: the counts of all of them, and
+    where any had more than one also those of each."""
+    counted = with_counts(rollout, {step: sum(seen, Tally()) for step, seen in visits.items()})
+    scores, most = counted.step_scores("monte_carlo"), max(map(len, visits.values()), default=0)
+    if most < 2 or scores is None:
+        return counted
+    counts = np.zeros((2, most, len(rollout.steps)), dtype=np.int32)
+    for step, seen in visits.items():
+        for number, tally in enumerate(seen):
+            counts[:, number, step] = tally.n, tally.k
+    return counted.with_scores(monte_carlo=replace(scores, visits=counts))
 
 
 def prefix_seed(prefix_ids: TokenIds, context: RolloutContext) -> int:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from rlstep.checks import at_least, between, positive
 from rlstep.interfaces import Conversing, RolloutContext, RolloutStrategy
-from rlstep.rollouts.continuations import Continuations, Tally, with_counts
+from rlstep.rollouts.continuations import Continuations, Tally, with_visits
 from rlstep.rollouts.first_error_search import first_low
 from rlstep.rollouts.independent import Independent
 from rlstep.types import Group, Prompt, Rollout, Sampling
@@ -50,12 +50,21 @@ class TreePolicy:
 class _Prefix:
     """A node: a prefix, and how its continuations fared."""
 
-    tally: Tally
-    visits: int = 0
+    visits: list[Tally]
+    """What the continuations of each visit said."""
+    origin: tuple[Rollout, int] | None = None
+    """The rollout that it is counted at, and how many of its steps it holds; the root has none."""
+    chosen: int = 0
+    """How often a wrong continuation of it was looked at."""
+
+    @property
+    def tally(self) -> Tally:
+        return sum(self.visits, Tally())
 
     @property
     def rate(self) -> float:
-        return self.tally.k / self.tally.n if self.tally.n else 0.0
+        tally = self.tally
+        return tally.k / tally.n if tally.n else 0.0
 
 
 @dataclass
@@ -68,30 +77,32 @@ class _Tree:
     """By token ids."""
     pool: list[tuple[_Prefix, Rollout]] = field(default_factory=list)
     """Prefixes that sometimes succeed, each with a wrong continuation that was not looked at."""
-    labels: dict[str, dict[int, Tally]] = field(default_factory=dict)
+    labels: dict[str, dict[int, list[Tally]]] = field(default_factory=dict)
     """By rollout_id and step; each prefix stands at one rollout only."""
     searched: dict[str, Rollout] = field(default_factory=dict)
 
     def add(self, prefix: _Prefix, continuations: Sequence[Rollout]) -> None:
         """Wrong continuations are looked at where the prefix is neither hopeless nor perfect."""
-        if 0 < prefix.tally.k < prefix.tally.n:
+        tally = prefix.tally
+        if 0 < tally.k < tally.n:
             tallies = ((rollout, Tally.of(rollout)) for rollout in continuations)
             self.pool += [(prefix, r) for r, tally in tallies if tally.n and not tally.k]
 
-    def take(self, policy: TreePolicy) -> Rollout:
-        """The pool's best wrong rollout by Q + U, the oldest of equals; it leaves the pool."""
-        total = sum(prefix.visits for prefix in self.prefixes.values())
+    def take(self, policy: TreePolicy) -> tuple[_Prefix, Rollout]:
+        """The pool's best wrong rollout by Q + U, the oldest of equals, and the prefix that it
+        continues; it leaves the pool."""
+        total = sum(prefix.chosen for prefix in self.prefixes.values())
 
         def value(index: int) -> float:
             prefix, rollout = self.pool[index]
             tokens = len(rollout.completion.token_ids) - rollout.inherited
             return policy.exploitation(prefix.rate, tokens) + policy.exploration(
-                prefix.visits, total
+                prefix.chosen, total
             )
 
         prefix, rollout = self.pool.pop(max(range(len(self.pool)), key=value))
-        prefix.visits += 1
-        return rollout
+        prefix.chosen += 1
+        return prefix, rollout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,10 +130,15 @@ class OmegaPrm(RolloutStrategy):
     """Of each prefix that is looked at."""
     budget: int = 64
     """Most continuations of one prompt."""
+    visits: int = 1
+    """How often a prefix may be continued, each time `continuations` times: when it is found, and
+    again when the search passes it or looks at one of its wrong continuations. The labels have the
+    counts of every visit (see `EntropyRegularised.gamma`). Algorithm 1 has one."""
 
     def __post_init__(self) -> None:
         at_least("rollouts.continuations", self.continuations, 1)
         at_least("rollouts.budget", self.budget, self.continuations)
+        at_least("rollouts.visits", self.visits, 1)
 
     @property
     def sampling(self) -> Sampling:  # type: ignore[override]  # the base strategy's field
@@ -153,11 +169,13 @@ class OmegaPrm(RolloutStrategy):
 
     async def _grow(self, group: Group, continuations: Continuations) -> Group:
         tree = _Tree()
-        root = _Prefix(sum(map(Tally.of, group.rollouts), Tally()))
+        root = _Prefix([sum(map(Tally.of, group.rollouts), Tally())])
         tree.prefixes[group.prompt.token_ids.tobytes()] = root
         tree.add(root, group.rollouts)
         while tree.pool and tree.spent + self.continuations <= self.budget:
-            await self._search(tree.take(self.tree), tree, continuations)
+            prefix, rollout = tree.take(self.tree)
+            await self._visit(prefix, tree, continuations)
+            await self._search(rollout, tree, continuations)
         samples = {rollout.rollout_id for rollout in group.rollouts}
         branches = [r for name, r in tree.searched.items() if name not in samples]
         return replace(
@@ -171,22 +189,30 @@ class OmegaPrm(RolloutStrategy):
         first = sum(step.end <= rollout.inherited for step in rollout.steps)
 
         async def is_low(index: int) -> bool | None:
-            key = rollout.prefix_ids(first + index + 1).tobytes()
-            if key not in tree.prefixes:
-                if tree.spent + self.continuations > self.budget:
-                    return None
-                tree.spent += self.continuations
-                made = await continuations.draw(rollout, first + index + 1, 0, self.continuations)
-                prefix = _Prefix(sum(map(Tally.of, made), Tally()))
+            steps = first + index + 1
+            key = rollout.prefix_ids(steps).tobytes()
+            prefix = tree.prefixes.get(key) or _Prefix([], origin=(rollout, steps))
+            await self._visit(prefix, tree, continuations)
+            if prefix.visits and key not in tree.prefixes:
                 tree.prefixes[key] = prefix
-                labels[first + index] = prefix.tally
-                tree.add(prefix, made)
-            tally = tree.prefixes[key].tally
+                labels[steps - 1] = prefix.visits
+            tally = prefix.tally
             return tally.k == 0 if tally.n else None
 
         await first_low(len(rollout.steps) - first, is_low)
 
+    async def _visit(self, prefix: _Prefix, tree: _Tree, continuations: Continuations) -> None:
+        """Continue a prefix once more, where its visits and the budget allow it."""
+        within = tree.spent + self.continuations <= self.budget
+        if prefix.origin is None or len(prefix.visits) >= self.visits or not within:
+            return
+        tree.spent += self.continuations
+        drawn = len(prefix.visits) * self.continuations
+        made = await continuations.draw(*prefix.origin, drawn, self.continuations)
+        prefix.visits.append(sum(map(Tally.of, made), Tally()))
+        tree.add(prefix, made)
+
 
 def _labelled(rollout: Rollout, tree: _Tree) -> Rollout:
-    last = {len(rollout.steps) - 1: Tally.of(rollout)}
-    return with_counts(rollout, {**tree.labels.get(rollout.rollout_id, {}), **last})
+    last = {len(rollout.steps) - 1: [Tally.of(rollout)]}
+    return with_visits(rollout, {**tree.labels.get(rollout.rollout_id, {}), **last})

@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rlstep.analysis.log_partition import LogPartition
 from rlstep.checks import at_least, between, positive
 from rlstep.interfaces import LabelView, SampleBuilder
 from rlstep.tensors.sequences import is_correct, last_tokens, sequence
@@ -59,6 +60,9 @@ class EverySample(SampleBuilder):
 
 
 # --- views of Monte-Carlo counts -----------------------------------------------------------------
+
+_LARGEST_ETA = 1e9
+"""Of a running estimate: there the value is the limit's to nine digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,16 +117,42 @@ class EntropyRegularised(LabelView):
     ER-PRM (Zhang et al. 2024, arXiv:2412.11006): (1/eta) ln E exp(eta r) over continuations of the
     reference, r being 1 for a correct one and 0 otherwise. At eta 0 it is p, towards +inf `Hard`,
     towards -inf 1 only where every continuation was correct. Weight n, as for the soft estimate.
+
+    The logarithm of a mean over few continuations is too low on average (for eta above 0). Where a
+    tree visits a prefix again (`OmegaPrm.visits`), the mean is taken over its visits first.
     """
 
     eta: float = 1.0
     """How much the best continuations count (above 0), or the worst (under 0)."""
+    gamma: float = 0.0
+    """In (0, 1], how much the latest visit of a prefix counts (see `analysis.log_partition`), for
+    values that move between visits; 0: all continuations of all visits count alike."""
 
     def __post_init__(self) -> None:
         at_least("view.eta", self.eta, -np.inf)
+        between("view.gamma", self.gamma, 0.0, 1.0)
+        if self.gamma:
+            between("view.eta (with gamma)", self.eta, -_LARGEST_ETA, _LARGEST_ETA)
 
     def labels(self, n: Ints, k: Ints) -> tuple[Floats, Floats]:
         return _label(_tilted_mean(_shares(n, k)[1:], self.eta), n[1:])
+
+    def labels_of_visits(self, n: Ints, k: Ints) -> tuple[Floats, Floats]:
+        if not self.gamma:
+            return LabelView.labels_of_visits(self, n, k)
+        values = [self._running(*visits) for visits in zip(n.T[1:], k.T[1:], strict=True)]
+        return _label(np.array(values, dtype=np.float64), n.sum(0)[1:])
+
+    def _running(self, n: Ints, k: Ints) -> float:
+        """The value of one prefix after its visits, [V]; one without a continuation changes
+        nothing."""
+        eta = self.eta if abs(self.eta) > 1e-6 else 1e-6  # p to 1e-6, where eta = 0 is only p
+        estimate = LogPartition(gamma=self.gamma)
+        for drawn, right in zip(n.tolist(), k.tolist(), strict=True):
+            if drawn:
+                estimate = estimate.visited(np.where(np.arange(drawn) < right, eta, 0.0))
+        value = (estimate.log_u or 0.0) / eta  # None without a continuation, and then left out
+        return min(max(value, 0.0), 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +222,16 @@ class UntilFirstError(LabelView):
         at_least("view.continuations", self.continuations, 1)
 
     def labels(self, n: Ints, k: Ints) -> tuple[Floats, Floats]:
-        targets, weights = self.of.labels(n, k)
+        return self._until_error(n, k, self.of.labels(n, k))
+
+    def labels_of_visits(self, n: Ints, k: Ints) -> tuple[Floats, Floats]:
+        together = n.sum(0, dtype=np.int32), k.sum(0, dtype=np.int32)
+        return self._until_error(*together, self.of.labels_of_visits(n, k))
+
+    def _until_error(
+        self, n: Ints, k: Ints, labels: tuple[Floats, Floats]
+    ) -> tuple[Floats, Floats]:
+        targets, weights = labels
         error = _failed(n[1:], k[1:]) & (n[1:] >= self.continuations)
         return _label(targets, np.where(_after(error), 0.0, weights))
 
@@ -282,6 +321,12 @@ def _label_columns(
 ) -> tuple[Sequence, Floats, Floats]:
     """The rollout's sequence, and its targets and weights, float32 [L] each."""
     assert scores.n is not None and scores.k is not None, f"{rollout.rollout_id}: no raw counts"
+    if scores.visits is not None:
+        # The prompt's own rollouts are its first visit, and the others are none of it.
+        own = np.zeros((2, scores.visits.shape[1], 1), dtype=np.int32)
+        own[:, 0, 0] = prompt
+        visited = np.concatenate([own, scores.visits], axis=2)
+        return labelled_steps(rollout, *view.labels_of_visits(*visited))
     n, k = (np.append(own, rest) for own, rest in zip(prompt, (scores.n, scores.k), strict=True))
     return labelled_steps(rollout, *view.labels(n.astype(np.int32), k.astype(np.int32)))
 

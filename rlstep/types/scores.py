@@ -77,6 +77,9 @@ class StepScores:
     """int32 [K]: how many of them reached a correct answer."""
     truncated: Ints | None = None
     """int32 [K]: how many of them were cut at max_tokens (counted as not correct)."""
+    visits: Ints | None = None
+    """int32 [2, V, K]: n and k of each visit, in order, where steps were looked at more than once;
+    they add up to n and k."""
     log_sigma: Floats | None = None
     """float32 [K]: log standard deviation, where the scorer estimates it."""
 

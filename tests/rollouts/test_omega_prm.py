@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlstep.rollouts.independent import Independent
@@ -141,10 +141,45 @@ async def test_a_failed_prefix_ends_its_search():
     assert labels(group.rollouts[1]) == [[0, 0, 0, 0, 1], [0] * 5]
 
 
+async def test_a_prefix_that_is_looked_at_again_is_continued_again():
+    group, generator = await grow(RIGHT, LATE, visits=3, budget=20)
+    # As before '1 2 6' and '1 2' with 2 of 4. The first wrong continuation of '1 2' is looked at:
+    # '1 2' is continued again, by continuations 5 to 8, then '1 2 8 6' and '1 2 8'.
+    assert prefixes(generator) == [
+        *["1\n2\n6\n", "1\n2\n", "1\n2\n"],
+        *["1\n2\n8\n6\n", "1\n2\n8\n"],
+    ]
+    first, again = generator.asked[2], generator.asked[3]
+    assert again.seed == first.seed + 4 and again.request_id == f"{first.request_id}+4"
+    late = group.rollouts[1]
+    assert labels(late) == [[0, 8, 4, 0, 1], [0, 4, 0, 0, 0]]
+    scores = late.step_scores("monte_carlo")
+    assert scores is not None and scores.visits is not None
+    assert scores.visits.tolist() == [
+        [[0, 4, 4, 0, 1], [0, 4, 0, 0, 0]],
+        [[0, 2, 0, 0, 0], [0, 2, 0, 0, 0]],
+    ]
+    branches = [r for r in group.rollouts if r.parent is not None]
+    once = branches[0].step_scores("monte_carlo")
+    assert once is not None and once.visits is None  # nothing of it was visited twice
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 5), st.integers(4, 60))
+def test_no_prefix_is_visited_more_often_and_the_budget_holds(visits: int, budget: int):
+    group, generator = asyncio.run(grow(RIGHT, LATE, EARLY, visits=visits, budget=budget))
+    asked = prefixes(generator)
+    assert max(map(asked.count, asked)) <= visits
+    assert sum(r.n for r in generator.asked[1:]) <= budget
+    counted = sum(sum(n[:-1]) for n, _ in map(labels, group.rollouts))
+    assert counted == sum(r.n for r in generator.asked[1:])
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: OmegaPrm(continuations=0), "rollouts.continuations is 0; the smallest valid"),
+        (lambda: OmegaPrm(visits=0), "rollouts.visits is 0; the smallest valid value is 1"),
         (lambda: OmegaPrm(budget=7), "rollouts.budget is 7; the smallest valid value is 8"),
         (lambda: TreePolicy(alpha=0.0), "tree.alpha is 0.0; it must be above 0"),
         (lambda: TreePolicy(beta=1.5), "tree.beta is 1.5; the largest valid value is 1.0"),

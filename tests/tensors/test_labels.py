@@ -34,6 +34,7 @@ VIEWS: list[LabelView] = [
     Threshold(share=0.8),
     EntropyRegularised(),
     EntropyRegularised(eta=-800.0),
+    EntropyRegularised(eta=2.0, gamma=0.25),
     RelativeProgress(),
     ProverProgress(),
     UntilFirstError(),
@@ -315,3 +316,75 @@ def test_bad_fields(kind: Any, fields: dict[str, Any], message: str):
     with pytest.raises(ValueError) as caught:
         kind(**fields)
     assert message in str(caught.value)
+
+
+# --- visits --------------------------------------------------------------------------------------
+
+
+def read_visits(view: LabelView, n: list[list[int]], k: list[list[int]]) -> list[float]:
+    """Targets, from the counts of each visit."""
+    targets, weights = view.labels_of_visits(np.array(n, np.int32), np.array(k, np.int32))
+    assert targets.dtype == weights.dtype == np.float32
+    assert weights.tolist() == np.sum(n, 0)[1:].tolist()
+    return targets.tolist()
+
+
+def test_a_running_soft_value_by_hand():
+    # eta = ln 3, weights 1 and 3. Visits of 2, 2, 1 continuations with 1, 2, 0 correct: means 2, 3,
+    # 1. With gamma 1/2: u = 2, 2.5, 1.75. Value ln 1.75 / ln 3. Pooled: 3 of 5, (2 + 9)/5 = 2.2.
+    n, k = [[4, 2], [0, 2], [0, 1]], [[2, 1], [0, 2], [0, 0]]
+    eta = math.log(3.0)
+    running = read_visits(EntropyRegularised(eta=eta, gamma=0.5), n, k)
+    assert running == pytest.approx([math.log(1.75) / eta], abs=1e-6)
+    assert read_visits(EntropyRegularised(eta=eta), n, k) == pytest.approx(
+        [math.log(2.2) / eta], abs=1e-6
+    )
+    last = read_visits(EntropyRegularised(eta=eta, gamma=1.0), n, k)
+    assert last == pytest.approx([0.0], abs=1e-6)  # the last visit alone
+    # Without eta it is the running mean of p: 1/2, 3/4, 3/8.
+    none = read_visits(EntropyRegularised(eta=0.0, gamma=0.5), n, k)
+    assert none == pytest.approx([0.375], abs=1e-5)
+
+
+def test_a_visit_without_continuations_changes_nothing():
+    view = EntropyRegularised(gamma=0.5)
+    seen = read_visits(view, [[0, 2, 0], [0, 4, 0]], [[0, 1, 0], [0, 4, 0]])
+    gaps = [[0, 2, 0], [0, 0, 0], [0, 4, 0]], [[0, 1, 0], [0, 0, 0], [0, 4, 0]]
+    assert read_visits(view, *gaps) == seen and seen[1] == 0.0
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 8), st.data(), st.floats(-30, 30), st.floats(0.01, 1.0))
+def test_one_visit_is_the_plain_value(n: int, data: st.DataObject, eta: float, gamma: float):
+    k = data.draw(st.integers(0, n))
+    counts = [[0, n]], [[0, k]]
+    running = read_visits(EntropyRegularised(eta=eta, gamma=gamma), *counts)
+    assert running == pytest.approx(read_visits(EntropyRegularised(eta=eta), *counts), abs=2e-6)
+    assert 0.0 <= running[0] <= 1.0
+
+
+@pytest.mark.parametrize("view", [v for v in VIEWS if not getattr(v, "gamma", 0)], ids=repr)
+def test_other_views_read_all_visits_together(view: LabelView):
+    n, k = np.array([[4, 2, 3], [0, 1, 0]], np.int32), np.array([[2, 1, 0], [0, 1, 0]], np.int32)
+    together = view.labels(n.sum(0, dtype=np.int32), k.sum(0, dtype=np.int32))
+    for one, other in zip(view.labels_of_visits(n, k), together, strict=True):
+        assert one.tolist() == other.tolist()
+
+
+def test_visits_reach_the_samples():
+    counts = replace(
+        make_counts([3, 1], [2, 0]),
+        visits=np.array([[[1, 1], [2, 0]], [[0, 0], [2, 0]]], np.int32),
+    )
+    rollout = make_rollout("a", [[11], [12]], outcome=0.0, scores={"monte_carlo": counts})
+    view = UntilFirstError(of=EntropyRegularised(eta=math.log(3.0), gamma=0.5), continuations=1)
+    (targets,) = step_labels([rollout], view).targets
+    # Of the first step means 1 and 3, u = 2: ln 2 / ln 3 = 0.63093. Of the second 0.
+    assert targets.tolist() == pytest.approx([0, 0, 0.63093, 0], abs=1e-5)
+
+
+def test_bad_running_values():
+    with pytest.raises(ValueError, match=r"view\.gamma is 2\.0; the largest valid value is 1\.0"):
+        EntropyRegularised(gamma=2.0)
+    with pytest.raises(ValueError, match=r"view\.eta \(with gamma\) is inf; the largest valid"):
+        EntropyRegularised(gamma=0.5, eta=math.inf)
