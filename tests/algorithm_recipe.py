@@ -51,6 +51,7 @@ from rlstep.losses.sppo import Sppo
 from rlstep.losses.step_dpo import StepDpo
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.losses.value import ValueLoss
+from rlstep.pairs.accepted import AcceptedPairs
 from rlstep.pairs.best_worst import BestWorstPairs
 from rlstep.pairs.first_error import FirstErrorPairs
 from rlstep.pairs.judgments import JudgmentPairs
@@ -144,6 +145,12 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "judgments": {
         "samples": JudgmentPairs(hints=0),
         "loss": DpoNll(alpha=1e-3, alpha_weighs="nll"),
+    },
+    "accepted": {
+        "samples": AcceptedPairs(source="outcome"),
+        "loss": DpoNll(alpha=0.1, alpha_weighs="nll"),
+        **RECTIFY,
+        **with_prm(),
     },
     "best_worst": {"samples": BestWorstPairs(), "loss": Dpo(), **with_prm()},
     "ranked": {"samples": RankedPairs(source="outcome"), "loss": ScoreOffsetDpo()},

@@ -37,6 +37,7 @@ from rlstep.advantages.teacher import TeacherAdvantages
 from rlstep.advantages.vine import Vine
 from rlstep.advantages.whitened import Whitened
 from rlstep.interfaces import SampleBuilder
+from rlstep.pairs.accepted import AcceptedPairs
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.pairs.refined import RefinedPairs
 from rlstep.pairs.sibling_steps import SiblingStepPairs
@@ -121,6 +122,8 @@ BUILDERS: list[SampleBuilder] = [
     OutcomePairs(max_pairs=2),
     TreePairs(which="all", end="completion"),
     RefinedPairs(source="prm"),
+    AcceptedPairs(source="outcome"),
+    AcceptedPairs(source="reward", above=0.25),
     SiblingStepPairs(which="all", max_pairs=2),
     WinRatePairs(source="prm", which="all"),
     OutcomePairs(source="reward", min_margin=0.25),

@@ -22,6 +22,7 @@ ROOMS = (
     "curriculum",
     "steps",
     "rollouts",
+    "self_play",
     "environments",
     "tools",
     "scoring",

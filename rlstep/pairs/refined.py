@@ -24,8 +24,9 @@ from rlstep.types import Group, PairSamples, Rollout
 class RefinedPairs(SampleBuilder):
     """A branch that turned out better against the rollout that it was branched from.
 
-    SPaR (Cheng et al. 2024, arXiv:2412.11605): the rejected side is the same completion before its
-    refinement, so the two differ in little but what makes the difference. Whatever the branch
+    The idea of SPaR (Cheng et al. 2024, arXiv:2412.11605), whose own pairs are `AcceptedPairs`: the
+    rejected side is the same completion before its refinement, so the two differ in little but what
+    makes the difference. Whatever the branch
     inherited, both sides are trained from the first token that differs to the end.
     """
 
