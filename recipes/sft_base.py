@@ -31,6 +31,8 @@ class RandomLlama(StartModel):
     hidden_size: int = 128
     intermediate_size: int = 512
     layers: int = 2
+    heads: int = 4
+    """Of queries; half as many of keys and values."""
     vocab_size: int = 0
     """0: the tokenizer's."""
 
@@ -49,8 +51,8 @@ class RandomLlama(StartModel):
                 hidden_size=self.hidden_size,
                 intermediate_size=self.intermediate_size,
                 num_hidden_layers=self.layers,
-                num_attention_heads=4,
-                num_key_value_heads=2,
+                num_attention_heads=self.heads,
+                num_key_value_heads=self.heads // 2,
                 max_position_embeddings=256,
                 tie_word_embeddings=True,
                 bos_token_id=None,

@@ -73,6 +73,6 @@ def original(rollout: Rollout, by_id: Mapping[str, Rollout]) -> Rollout:
     Args:
         by_id: the rollouts of its group.
     """
-    while rollout.parent in by_id:
-        rollout = by_id[rollout.parent]
+    while (parent := by_id.get(rollout.parent or "")) is not None:
+        rollout = parent
     return rollout

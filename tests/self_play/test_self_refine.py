@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlstep.advantages.group import GroupAdvantages
@@ -186,6 +186,7 @@ SEARCHES = st.builds(
 )
 
 
+@settings(max_examples=25 if settings().derandomize else 200)
 @given(SAMPLES, SEARCHES, st.integers(6, 60), st.integers(1, 3))
 async def test_laws(samples: list[str], search: TreeSearch, budget: int, originals: int) -> None:
     """Never more generations than the budget; what is chosen is accepted and better than what it
