@@ -67,7 +67,9 @@ async def test_what_the_learner_says_of_itself_raises_alarms(caplog: pytest.LogC
     roles = Looking(config, FakeGenerator(lambda prefix, child, seed: "2+3=5\n#5"))
     metrics: list[dict[str, Any]] = []
     report = lambda record, groups: metrics.append(dict(record))  # noqa: E731
-    assert [i async for i in train(config, roles, small_prompts(8), report, 0)] == [1, 2]
+    assert [
+        i async for i in train(config, roles, Selection(config, small_prompts(8)), report, 0)
+    ] == [1, 2]
     assert [m.get("alarm/unmoved") for m in metrics] == [None, 1.0]
     assert "the learner is dead" in caplog.text
 
