@@ -130,7 +130,7 @@ def test_commands_that_start_nothing_work(
 
 
 def test_there_are_commands_to_look_with() -> None:
-    assert {command.split()[1] for command in LOOKING} == {"show", "report", "list"}
+    assert {command.split()[1] for command in LOOKING} == {"show", "report", "list", "runs"}
 
 
 def test_the_families_of_the_readme_are_those_that_are_tried() -> None:
