@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recipes.studies import asked_difficulty, pre_ppo, study_base, turn_credit
 from recipes.studies import credit_assignment as study
-from recipes.studies import pre_ppo, study_base, turn_credit
 from rlstep.advantages.assemble import AdvantageBuilder
 from rlstep.config import GeneratorConfig
 from rlstep.curriculum.shuffled import Shuffled
 from rlstep.interfaces import Measurement
 from rlstep.running.preparing import load_prompts
+from rlstep.tasks.arithmetic import arithmetic_tokenizer
 from rlstep.testing.roles import TOKENIZER
 from rlstep.types import RolloutScore
 from tests.builders import make_group, make_rollout
@@ -203,3 +204,57 @@ def test_the_table_of_selections_worked_by_hand(tmp_path: Path) -> None:
     assert (rows["pre_ppo"]["arithmetic"], rows["pre_ppo"]["logic"]) == (1.0, 0.75)
     assert rows["random"]["over_random"] == 0.0
     pre_ppo.show(rows)
+
+
+# --- asked and measured difficulty ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm", ["written", "solved-exact"])
+def test_what_writes_and_what_solves_are_valid_runs(
+    arm: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "exact.txt").write_text("2+3\n2+3*4")
+    monkeypatch.setenv("STUDY_ARM", arm)
+    monkeypatch.setenv("STUDY_PROBLEMS", str(tmp_path / "exact.txt"))
+    config = asked_difficulty.config()
+    prompts = config.task.load(arithmetic_tokenizer(), config.max_prompt_tokens)
+    assert len(prompts.train) == config.prompts_per_iteration and not prompts.dropped
+    if arm == "written":
+        levels = [prompt.meta["level"] for prompt in prompts.train]
+        assert [levels.count(level) for level in range(10)] == [64] * 10
+    else:
+        assert [prompt.answer for prompt in prompts.train] == ["5", "20"]
+
+
+def test_the_rank_correlation_worked_by_hand() -> None:
+    """Ranks of (1, 2, 2, 3) are 1, 2.5, 2.5, 4; with those of (1, 2, 3, 4) the covariance sum is
+    4.5, the squares' 4.5 and 5: 4.5 / sqrt(22.5) = 0.9486833."""
+    assert asked_difficulty.ranks([1, 2, 2, 3]).tolist() == [1, 2.5, 2.5, 4]
+    assert asked_difficulty.rank_correlation([1, 2, 2, 3], [1, 2, 3, 4]) == pytest.approx(0.9486833)
+    assert asked_difficulty.rank_correlation([1, 2, 3], [9, 5, 1]) == pytest.approx(-1)
+
+
+def test_the_table_of_difficulty_worked_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two levels. Of the first one of two was as asked, and it was solved always; of the second
+    both are the same problem, which was solved once in two."""
+    monkeypatch.setattr(asked_difficulty, "WRITING", replace(asked_difficulty.WRITING, levels=2))
+
+    def run(name: str, rows: list[tuple[str, str, str]]) -> None:
+        (tmp_path / name).mkdir()
+        lines = [json.dumps({"prompt_id": p, "answer": a, "verdict": v}) for p, a, v in rows]
+        (tmp_path / name / "rollouts.jsonl").write_text("\n".join(lines))
+
+    run("written-0", [("1=2+3", "2+3", "correct"), ("1=2+4", "2+3", "wrong"),
+                      ("2=2+3", "2+3*4", "correct"), ("2=2+3", "2+3*4", "correct")])  # fmt: skip
+    for name in ("written", "exact"):
+        run(f"solved-{name}-0", [("2+3", "5", "correct"), ("2+3", "5", "correct"),
+                                 ("2+3*4", "20", "correct"), ("2+3*4", "14", "wrong")])  # fmt: skip
+    found = asked_difficulty.table(tmp_path)
+    assert [(row["as_asked"], row["asked"], row["different"]) for row in found["levels"]] == [
+        (1, 2, 1),
+        (2, 2, 1),
+    ]
+    assert [row["pass_rate"]["written"] for row in found["levels"]] == [1.0, 0.5]
+    assert found["exact"] == pytest.approx({"over_levels": 1, "over_problems": 1, "problems": 2})

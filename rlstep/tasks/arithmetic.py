@@ -50,7 +50,7 @@ def _apply(value: int, operator: str, operand: int) -> int:
     return value + operand if operator == "+" else value - operand
 
 
-def _values(text: str) -> tuple[list[str], list[int]]:
+def chain(text: str) -> tuple[list[str], list[int]]:
     """The n operations of a problem as they are written, and the n + 1 values along the chain.
 
     Raises:
@@ -64,6 +64,18 @@ def _values(text: str) -> tuple[list[str], list[int]]:
         terms.append(operator + operand)
         values.append(_apply(values[-1], operator, int(operand)))
     return terms, values
+
+
+def problem(text: str, tokenizer: Tokenizer) -> Prompt:
+    """The prompt of one problem, which is a line that ends with a newline."""
+    terms, values = chain(text)
+    return Prompt(
+        prompt_id=text.removesuffix("\n"),
+        token_ids=np.array(tokenizer.encode(text, add_special_tokens=False), np.int32),
+        text=text,
+        answer=str(values[-1]),
+        meta={"operations": len(terms), "level": len(terms) - 1},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +123,7 @@ class Arithmetic(Task):
         and states the true result; or it is the answer line, with every operation done, and ends
         the solution.
         """
-        terms, values = _values(prompt.text)
+        terms, values = chain(prompt.text)
         done = 0
         answered = False
         for index, text in enumerate(step_texts):
@@ -126,17 +138,29 @@ class Arithmetic(Task):
                 return index
         return None
 
+    def allows(self, text: str) -> bool:
+        """Whether a chain, written without its newline, keeps to the numbers of this task: every
+        operand in its range and written as a number is, every value along the chain in [0, limit].
+
+        Raises:
+            ValueError: the text is no chain.
+        """
+        terms, values = chain(text + "\n")
+        operands = [("+", text[: len(text) - len("".join(terms))])]
+        operands += [(term[0], term[1:]) for term in terms]
+        return all(0 <= value <= self.limit for value in values) and all(
+            str(int(number)) == number
+            and 2 <= int(number) <= (self.largest_factor if sign == "*" else self.largest_operand)
+            for sign, number in operands
+        )
+
+    def drawn_after(self, opening: str, rng: np.random.Generator) -> str:
+        """A chain of `operations` without its newline, whose first ones are those of `opening`."""
+        terms, values = chain(opening + "\n")
+        return opening + self._operations(values[-1], self.operations - len(terms), rng)
+
     def _prompts(self, split: str, number: int, tokenizer: Tokenizer) -> list[Prompt]:
-        return [
-            Prompt(
-                prompt_id=text.removesuffix("\n"),
-                token_ids=np.array(tokenizer.encode(text, add_special_tokens=False), np.int32),
-                text=text,
-                answer=str(_values(text)[1][-1]),
-                meta={"operations": self.operations, "level": self.operations - 1},
-            )
-            for text in _drawn(self, split, number)
-        ]
+        return [problem(text, tokenizer) for text in _drawn(self, split, number)]
 
     def _texts(self, rng: np.random.Generator) -> Iterator[str]:
         """Problems without end, of both splits, with repetitions.
@@ -158,8 +182,12 @@ class Arithmetic(Task):
 
     def _text(self, rng: np.random.Generator) -> str:
         value = int(rng.integers(2, self.largest_operand + 1))
-        text = str(value)
-        for _ in range(self.operations):
+        return f"{value}{self._operations(value, self.operations, rng)}\n"
+
+    def _operations(self, value: int, number: int, rng: np.random.Generator) -> str:
+        """So many, one after the other, on a value."""
+        text = ""
+        for _ in range(number):
             largest = {
                 "+": min(self.largest_operand, self.limit - value),
                 "-": min(self.largest_operand, value),
@@ -170,7 +198,7 @@ class Arithmetic(Task):
             operand = int(rng.integers(2, largest[operator] + 1))
             value = _apply(value, operator, operand)
             text += f"{operator}{operand}"
-        return text + "\n"
+        return text
 
 
 @lru_cache(maxsize=4)
@@ -217,7 +245,7 @@ def worked_solution(prompt: Prompt, rng: np.random.Generator, sloppy: float) -> 
         prompt: a problem of this task.
         sloppy: probability of the sloppy way, drawn for every step.
     """
-    terms, values = _values(prompt.text)
+    terms, values = chain(prompt.text)
     value, steps, done = values[0], [], 0
     while done < len(terms):
         taken = terms[done : done + (2 if rng.random() < sloppy else 1)]
