@@ -65,7 +65,6 @@ class WrittenAndSolved(Examples):
 def config() -> FitConfig:
     start = RandomLlama(
         tokenizer="rlstep.tasks.arithmetic.arithmetic_tokenizer",
-        hidden_size=96,
         intermediate_size=256,
         vocab_size=24,
     )
