@@ -2,8 +2,8 @@
 
     rlstep sft recipes/questions_sft.py          in <run>/export; the shipped one is made so
 
-Of every batch a quarter are problems to write, the rest worked solutions of mixed quality, of 1 to
-10 operations alike.
+1,500 updates of 298,624 parameters, 28 minutes on a busy machine. Of every batch a quarter
+are problems to write, the rest worked solutions of mixed quality, of 1 to 10 operations alike.
 """
 
 from collections.abc import Iterator, Sequence

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 import torch
 
+from recipes.questions_base import PROBLEMS
 from recipes.reasoning_gym_grpo import TASK as GYM
 from rlstep.environments.guess_number import GuessNumber
-from rlstep.interfaces import Task, Verifier
+from rlstep.interfaces import PromptSet, Task, Verifier
 from rlstep.scoring.answers.exact_answer import ExactAnswer
 from rlstep.scoring.answers.reasoning_gym_answer import ReasoningGymAnswer
 from rlstep.tasks.arithmetic import AnswerLine, Arithmetic
+from rlstep.tasks.arithmetic_writing import ArithmeticWriting, WrittenProblem
 from rlstep.tasks.guess_number import NEWLINE, GuessNumberTask
 from rlstep.tasks.logic import ANSWER_LINE, Logic
 from rlstep.tasks.precedence import Precedence
@@ -30,6 +32,7 @@ SHA256 = {
     "guess_number": "01cc8fd60cd8b271c6af080364deb4b0d31d14ac165a13e52e7b2eb1fe5d7811",
     "arithmetic_tool": "e3c349813ca1aa63d2e66463c31164e4075545ddc23ca53b9145062399d0c012",
     "reasoning_gym": "33286a4692039ce55b7b27e0d41f08341db7358de852dc82069aebd14d92a81f",
+    "questions": "edfff9818b1ac666b90f8f686976d4e08161790409e6adb7254e1761423de1c6",
 }
 TASKS: dict[str, tuple[Any, Verifier]] = {
     "arithmetic": (
@@ -40,6 +43,15 @@ TASKS: dict[str, tuple[Any, Verifier]] = {
     "arithmetic_tool": (Precedence(), AnswerLine()),
     "reasoning_gym": (GYM, ReasoningGymAnswer()),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class EveryFourth(ArithmeticWriting):
+    """Enough of its held-out prompts."""
+
+    def load(self, tokenizer: Any, max_prompt_tokens: int) -> PromptSet:
+        every = super().load(tokenizer, max_prompt_tokens)
+        return replace(every, evaluation=every.evaluation[::4])
 
 
 @pytest.mark.parametrize("name", SHA256)
@@ -92,6 +104,17 @@ def test_the_share_of_unseen_problems_that_it_solves_greedily(name: str, expecte
     verdicts = [verifier.verify(text, p.answer).verdict for text, p in solved]
     accuracy = sum(v is Verdict.CORRECT for v in verdicts) / len(verdicts)
     assert accuracy == pytest.approx(expected, abs=0.05)
+
+
+def test_what_is_written_greedily_is_as_asked() -> None:
+    """Every fourth of the 820 held-out prompts that ask for a problem."""
+    task = EveryFourth(problems=PROBLEMS)
+    asked = solutions("questions", task)
+    verifier = WrittenProblem(problems=PROBLEMS)
+    right = [
+        verifier.verify(text, prompt.answer).verdict is Verdict.CORRECT for text, prompt in asked
+    ]
+    assert len(right) == 205 and sum(right) / len(right) > 0.95
 
 
 def test_a_quarter_of_the_logic_policys_solutions_is_right_throughout() -> None:
