@@ -31,6 +31,7 @@ usage: rlstep train RECIPE [--dry-run] [--FIELD VALUE ...]
        rlstep list [ROOM ...]         what can stand in a recipe: losses, pairs, steps, ...
        rlstep show RUN [--iteration N] [--prompt ID]      rollouts, steps coloured by score
        rlstep export RUN [--iteration N] [--out FOLDER]   a checkpoint as a Hugging Face folder
+       rlstep merge BASE MODEL ... --out FOLDER [--method NAME]   fine-tuned models, made one
        rlstep report RUN              the run as one HTML page, in its directory
        rlstep runs list               every run: when, by which recipe, how well, how it stands
        rlstep runs show RUN           what a run is made of, with hashes; see also diff and lineage
@@ -47,6 +48,7 @@ _COMMANDS = {
     "report": "report",
     "export": "export",
     "runs": "runs",
+    "merge": "merge",
 }
 """What is no run: its module in rlstep/commands."""
 _RUNS = ("train", "eval", "sft", "fit")

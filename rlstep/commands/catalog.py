@@ -32,6 +32,7 @@ ROOMS = (
     "uncertainty",
     "losses",
     "sinks",
+    "merging",
 )
 """In the order in which a run uses them."""
 

@@ -28,6 +28,7 @@ from rlstep.interfaces.losses import Loss as Loss
 from rlstep.interfaces.losses import LossOutput as LossOutput
 from rlstep.interfaces.losses import PairBatch as PairBatch
 from rlstep.interfaces.losses import TokenBatch as TokenBatch
+from rlstep.interfaces.merging import Merger as Merger
 from rlstep.interfaces.roles import Answer as Answer
 from rlstep.interfaces.roles import GenerateRole as GenerateRole
 from rlstep.interfaces.roles import LearnerRole as LearnerRole
