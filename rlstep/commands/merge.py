@@ -62,14 +62,14 @@ def _arguments(words: Sequence[str]) -> tuple[type[Any], argparse.Namespace]:
     parser.add_argument("--method", metavar="NAME", help=", ".join(methods))
     for field in dataclasses.fields(method):
         several = isinstance(field.default, tuple)
-        kind = type(field.default[0] if isinstance(field.default, tuple) else field.default)
+        usual = field.default if isinstance(field.default, tuple) else (field.default,)
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
             dest=field.name,
-            type=kind,
+            type=type(usual[0]),
             default=field.default,
-            help=f"of {name}; {field.default} without it",
             nargs="+" if several else None,
+            help=f"{' '.join(map(str, usual))} without it",
         )
     return method, parser.parse_args(words)
 

@@ -138,6 +138,15 @@ def test_what_bfloat16_cannot_hold_is_not_lost(child: Callable[..., str], tmp_pa
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float32"
 
 
+def test_what_float32_holds_of_the_base_is_not_lost(
+    child: Callable[..., str], tmp_path: Path
+) -> None:
+    """Base b = 1 + 2^-12, models 2 and 5: b + 0.25 (7 - 2 b) = 1.75 + b / 2 = 2.25 + 2^-13."""
+    models = [child("begin", filled(1 + 2**-12)), child("two", filled(2.0))]
+    assert merge(*models, child("five", filled(5.0)), "--scale", 0.25, "--out", tmp_path / "o") == 0
+    assert all((w == 2.25 + 2**-13).all() for w in weights(tmp_path / "o").values())
+
+
 def test_a_tied_weight_counts_once(base: Path, child: Callable[..., str]) -> None:
     """Whether or not a folder has it under both of its names."""
     model = child("twice", noisy(4))
