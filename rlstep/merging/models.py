@@ -143,21 +143,21 @@ def check_alike(base: ModelFolder, models: Sequence[ModelFolder]) -> None:
             names the folder and the first thing that differs.
     """
     for model in models:
-        _same(model, base, "config.json", base.settings, model.settings)
-        _same(model, base, "tokenizer", base.tokenizer.get_vocab(), model.tokenizer.get_vocab())
-        _same(model, base, "tokenizer", _reading(base), _reading(model))
-        _same(model, base, "weights", base.shapes, model.shapes)
+        _same("config.json:", model, base, base.settings, model.settings)
+        _same("token", model, base, base.tokenizer.get_vocab(), model.tokenizer.get_vocab())
+        _same("tokenizer:", model, base, _reading(base), _reading(model))
+        _same("weight", model, base, base.shapes, model.shapes)
 
 
 def _same(
-    model: ModelFolder, base: ModelFolder, what: str, own: Mapping[str, Any], other: Mapping
+    what: str, model: ModelFolder, base: ModelFolder, own: Mapping[str, Any], other: Mapping
 ) -> None:
     """Refuse another mapping than the base's `own`, by the first entry that differs."""
     for name in sorted({**own, **other}, key=lambda name: (name != "architectures", name)):
         if own.get(name) != other.get(name):
             raise ValueError(
-                f"{model.path}: its {what} is not that of the base {base.path}: {name!r} is"
-                f" {_said(other, name)}, and {_said(own, name)} there"
+                f"{model.path}, {what} {name!r} is {_said(other, name)}, and {_said(own, name)} in"
+                f" the base {base.path}"
             )
 
 

@@ -214,27 +214,27 @@ def other_tokens(tokenizer: Any) -> Any:
     [
         (
             edited("config.json", lambda c: {**c, "architectures": ["MistralForCausalLM"]}),
-            "'architectures' is ['MistralForCausalLM'], and ['LlamaForCausalLM'] there",
+            "config.json: 'architectures' is ['MistralForCausalLM'], and ['LlamaForCausalLM']",
         ),
         (
             edited("config.json", lambda c: {**c, "rms_norm_eps": 0.5}),
-            "its config.json is not that of the base {base}: 'rms_norm_eps' is 0.5, and 1e-06",
+            "config.json: 'rms_norm_eps' is 0.5, and 1e-06 in the base {base}",
         ),
         (
             edited("tokenizer.json", other_tokens),
-            "its tokenizer is not that of the base {base}: '+' is 13, and 12 there",
+            "token '+' is 13, and 12 in the base {base}",
         ),
         (
             edited("tokenizer.json", lambda t: {**t, "decoder": None}),
-            "its tokenizer is not that of the base {base}: 'decoder' is None, and {{'type'",
+            "tokenizer: 'decoder' is None, and {{'type'",
         ),
         (
             reweighted(lambda w: {n: v for n, v in w.items() if n != NORM}),
-            "its weights is not that of the base {base}: 'model.norm.weight' is absent, and (64,)",
+            "weight 'model.norm.weight' is absent, and (64,) in the base {base}",
         ),
         (
             reweighted(lambda w: {**w, NORM: w[NORM][:60]}),
-            "'model.norm.weight' is (60,), and (64,) there",
+            "weight 'model.norm.weight' is (60,), and (64,) in the base {base}",
         ),
         (
             reweighted(lambda w: {**w, NORM: w[NORM] * float("nan")}),
@@ -257,7 +257,7 @@ def test_models_that_are_not_alike(
     change(bad)
     assert merge(base, good, bad, "--out", tmp_path / "out") == 2
     said = capsys.readouterr().err
-    assert f"{bad}: " in said and message.format(base=base) in said
+    assert f"rlstep: {bad}" in said and message.format(base=base) in said
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad", "good"]
 
 
