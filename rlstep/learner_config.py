@@ -5,31 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from rlstep.adapters.adapter import Adapter, NoAdapter
+from rlstep.adapters.lora import LoraConfig as LoraConfig
 from rlstep.checks import at_least, between, positive
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoraConfig:
-    """Low-rank adapters (peft). `rank` 0 trains the full model."""
-
-    rank: int = 0
-    """Inner size of each adapter; 0 trains the full model."""
-    alpha: float = 16.0
-    """An adapter's product is multiplied by alpha / rank."""
-    target_modules: tuple[str, ...] = (
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-    )
-    """Last names of the layers that get an adapter; one that the model lacks is refused, with its
-    own."""
-
-    def __post_init__(self) -> None:
-        at_least("lora.rank", self.rank, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +22,22 @@ class ModelConfig:
     """transformers' implementation of it; 'flash_attention_2' needs a GPU and its package."""
     lora: LoraConfig = LoraConfig()
     """Low-rank adapters, or none."""
+    adapter: Adapter = NoAdapter()
+    """Adapters of another kind, in LoRA's place."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more time."""
+
+    def __post_init__(self) -> None:
+        if self.adapter.present and self.lora.present:
+            raise ValueError(
+                f"model.adapter is {type(self.adapter).__name__}, and model.lora.rank is"
+                f" {self.lora.rank}: a model has one kind; the only valid value of the latter is 0"
+            )
+
+    @property
+    def adapters(self) -> Adapter | None:
+        """What is trained in the place of the model's own weights; None: they are."""
+        return next((each for each in (self.adapter, self.lora) if each.present), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +145,12 @@ class LearnerConfig:
             raise ValueError(
                 f"learner.reference_model.lora.rank is {self.reference_model.lora.rank}, and a"
                 " reference has no adapters; the only valid value is 0"
+            )
+        if self.reference_model is not None and self.reference_model.adapter.present:
+            raise ValueError(
+                "learner.reference_model.adapter is"
+                f" {type(self.reference_model.adapter).__name__}, and a reference has no adapters;"
+                " the only valid value is NoAdapter"
             )
 
     @property

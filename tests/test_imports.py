@@ -14,6 +14,7 @@ import rlstep
 CLUSTER = ("ray", "vllm", "deepspeed")
 HEAVY = (*CLUSTER, "transformers", "datasets", "wandb", "matplotlib")
 WITH_TORCH = (
+    "rlstep.adapters.scaled_layer",
     *("rlstep.tensors.batching", "rlstep.tensors.logprobs", "rlstep.losses"),
     "rlstep.analysis.weight_spread",
 )

@@ -31,6 +31,7 @@ ROOMS = (
     "labels",
     "uncertainty",
     "losses",
+    "adapters",
     "sinks",
     "merging",
 )

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlstep.commands.catalog import plugins
 from rlstep.commands.show import arguments, root
+from rlstep.commands.words import nearest
 from rlstep.config import LearnerConfig, LoraConfig, ModelConfig
 from rlstep.reporting.card import sign
 from rlstep.reporting.run_directory import RunDirectory, find_run
@@ -71,8 +73,29 @@ def _policy(config: Path) -> LearnerConfig:
     try:
         written: Mapping[str, Any] = json.loads(config.read_text())["policy"]["model"]
         model = {name: value for name, value in written.items() if name != "class"}
-        lora = {name: value for name, value in model.pop("lora").items() if name != "class"}
-        lora["target_modules"] = tuple(lora["target_modules"])
-        return LearnerConfig(model=ModelConfig(**model, lora=LoraConfig(**lora)))
+        lora = LoraConfig(**_fields(model.pop("lora")))
+        if (other := model.pop("adapter", None)) is not None:  # earlier runs have none
+            model["adapter"] = _adapter_class(other["class"])(**_fields(other))
+        return LearnerConfig(model=ModelConfig(**model, lora=lora))
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{config}, policy.model: not as a run writes it: {error!r}") from error
+
+
+def _fields(adapter: Mapping[str, Any]) -> dict[str, Any]:
+    fields = {name: value for name, value in adapter.items() if name != "class"}
+    return {**fields, "target_modules": tuple(fields["target_modules"])}
+
+
+def _adapter_class(name: str) -> Any:
+    """Only the package's own: a file is not to say what is imported.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    known = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in plugins("adapters")}
+    if name not in known:
+        raise ValueError(
+            f"policy.model.adapter is a {name}, which rlstep export does not have; the nearest that"
+            f" it has is {nearest(name, known)}, and the run itself exports any"
+        )
+    return known[name]

@@ -109,7 +109,7 @@ def learner_bytes(config: LearnerConfig, parameters: int, trained: int) -> float
     weights = width / (ranks if stage >= 3 else 1)
     gradients = width / (ranks if stage >= 2 else 1)
     states = 0.0 if config.offload_optimizer else optimizer / (ranks if stage >= 1 else 1)
-    reference = weights if config.reference == "initial" and not config.model.lora.rank else 0.0
+    reference = weights if config.reference == "initial" and not config.model.adapters else 0.0
     return parameters * (weights + reference) + trained * (gradients + states)
 
 
@@ -131,15 +131,14 @@ def parameters(model: ModelConfig) -> tuple[int, int] | None:
 
     None where the model is not at hand: no such folder, or a hub model that was never downloaded.
     """
-    from rlstep.actors.learner.adapters import with_adapters
     from rlstep.actors.learner.models import empty_model
 
     try:
         empty = empty_model(model.path)
     except (OSError, ValueError):
         return None
-    if model.lora.rank:
-        empty = with_adapters(empty, model.lora)
+    if adapter := model.adapters:
+        empty = adapter.put_on(empty)
     sizes = [(p.numel(), p.requires_grad) for p in empty.parameters()]
     return sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
 

@@ -21,6 +21,7 @@ _LEARNER = (
     "model.path",
     "model.dtype",
     "model.lora.rank",
+    "model.adapter",
     "head",
     "label_tokens",
     "world_size",
@@ -29,7 +30,7 @@ _LEARNER = (
 )
 """The weights, and how they and the optimizer are spread over ranks."""
 _ADAPTERS = ("model.lora.alpha", "model.lora.target_modules")
-"""Of a learner that has adapters: another `alpha` would scale what they have learnt, and so make
+"""Of a learner that has LoRA's: another `alpha` would scale what they have learnt, and so make
 another policy of the one that was saved."""
 
 

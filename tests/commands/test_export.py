@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from rlstep.adapters.scaling import Ssb
 from rlstep.cli import look
+from rlstep.commands.export import _policy
 from rlstep.config import Config, LearnerConfig, LoraConfig, ModelConfig
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.disk import DiskFull
@@ -127,6 +129,25 @@ async def test_what_cannot_be_exported_is_said(
     assert export(tmp_path, *(word.replace("{root}", str(tmp_path)) for word in words)) == 2
     assert message.replace("{root}", str(tmp_path)) in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+async def test_a_policy_with_other_adapters_is_exported(model: str, tmp_path: Path) -> None:
+    adapter = Ssb(target_modules=("q_proj", "down_proj"))
+    config = small_config(
+        policy=LearnerConfig(model=ModelConfig(path=model, adapter=adapter)),
+    )
+    run = await make_run(tmp_path, config, 3)
+    assert _policy(run.config).model.adapter == adapter
+    assert export(tmp_path, "first") == 0
+    assert (run.export_of(3) / "model.safetensors").is_file()
+
+
+async def test_a_file_does_not_say_what_class_is_imported(model: str, tmp_path: Path) -> None:
+    config = small_config(policy=LearnerConfig(model=ModelConfig(path=model, adapter=Ssb())))
+    run = await make_run(tmp_path, config)
+    run.config.write_text(run.config.read_text().replace("scaling.Ssb", "scaling.Ssd"))
+    with pytest.raises(ValueError, match=r"is a rlstep.adapters.scaling.Ssd, .* the nearest .*Ss"):
+        _policy(run.config)
 
 
 async def test_an_export_is_never_written_over(

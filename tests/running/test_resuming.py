@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from rlstep.adapters.adapter import Adapter, NoAdapter
+from rlstep.adapters.scaling import Ssb, Ssl
 from rlstep.config import Config, LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
 from rlstep.curriculum.level_dial import LevelDial
 from rlstep.losses.step_label import StepLabelLoss
@@ -110,6 +112,7 @@ def test_what_may_change(fields: dict[str, Any]):
         (model(path="/other"), "policy.model.path is '/other', and was '/nowhere'"),
         (model(dtype="bfloat16"), "policy.model.dtype is 'bfloat16', and was 'float32'"),
         (model(lora=LoraConfig(rank=4)), "policy.model.lora.rank is 4, and was 0"),
+        (model(adapter=Ssl()), "policy.model.adapter.class is 'rlstep.adapters.scaling.Ssl', and"),
         (learner(world_size=2), "policy.world_size is 2, and was 1"),
         (learner(zero_stage=2), "policy.zero_stage is 2, and was 0"),
         (learner(zero_stage=1, offload_optimizer=True), "policy.offload_optimizer is True"),
@@ -152,6 +155,23 @@ def test_adapters_stay_as_they_are(role: str, fields: dict[str, Any], message: s
     with pytest.raises(ValueError, match="resume: ") as caught:
         resume(adapted(replace(ADAPTERS, **fields)), adapted(ADAPTERS))
     assert f"{role}.model.{message}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "message"),
+    [
+        (Ssl(), "model.adapter.class is 'rlstep.adapters.scaling.Ssl', and was 'rlstep.adapters.s"),
+        (Ssb(target_modules=("q_proj",)), "model.adapter.target_modules is ['q_proj'], and was"),
+        (NoAdapter(), "model.adapter.class is 'rlstep.adapters.adapter.NoAdapter', and was 'rls"),
+    ],
+    ids=str,
+)
+def test_other_adapters_stay_as_they_are(adapter: Adapter, message: str):
+    before = replace(CONFIG, **model(adapter=Ssb()))
+    resume(before, before)
+    with pytest.raises(ValueError, match="resume: ") as caught:
+        resume(replace(CONFIG, **model(adapter=adapter)), before)
+    assert message in str(caught.value)
 
 
 def test_a_field_that_the_earlier_version_did_not_have_is_not_compared():

@@ -1,4 +1,4 @@
-"""Low-rank adapters: putting them on a model, and refusing those that would not do what is said."""
+"""Adapters: refusing targets with which they would not do what is said."""
 
 from __future__ import annotations
 
@@ -10,31 +10,11 @@ from typing import Any
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from rlstep.actors.weights.merged import joined_names
-from rlstep.config import LoraConfig
+from rlstep.actors.weights.merged import base_model, joined_names
+from rlstep.adapters.adapter import Adapter
 
 
-def with_adapters(model: Any, lora: LoraConfig, *, classifier: bool = False) -> Any:
-    """The model with new adapters (peft), the rest of it frozen.
-
-    Args:
-        model: a Hugging Face model; one on no device will do to count or to check.
-        classifier: whether it has a new head, which is trained whole.
-    """
-    import peft
-
-    return peft.get_peft_model(
-        model,
-        peft.LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,  # type: ignore[arg-type]  # only ever divided by r
-            target_modules=list(lora.target_modules),
-            task_type=peft.TaskType.TOKEN_CLS if classifier else peft.TaskType.CAUSAL_LM,
-        ),
-    )
-
-
-def check_adapters(model: Any, lora: LoraConfig) -> None:
+def check_adapters(model: Any, adapter: Adapter) -> None:
     """Refuse targets that peft (0.21) would leave out without a word, or that merging would lose.
 
     A target names every layer whose name in the model's checkpoints ends in it. Refused is one that
@@ -49,41 +29,39 @@ def check_adapters(model: Any, lora: LoraConfig) -> None:
     Raises:
         ValueError: names the target and those that the model has.
     """
-    for target in lora.target_modules:
-        if reason := _refusal(model, lora, target):
-            valid = tuple(t for t in _inner_names(model) if not _refusal(model, lora, t))
+    for target in adapter.target_modules:
+        if reason := _refusal(model, adapter, target):
+            valid = tuple(t for t in _inner_names(model) if not _refusal(model, adapter, t))
             raise ValueError(
-                f"model.lora.target_modules names {target!r}, which {reason}; the nearest valid"
-                f" value for {type(model).__name__} is {valid}"
+                f"{adapter.field}.target_modules names {target!r}, which {reason}; the nearest"
+                f" valid value for {type(model).__name__} is {valid}"
             )
 
 
-def _refusal(model: Any, lora: LoraConfig, target: str) -> str:
+def _refusal(model: Any, adapter: Adapter, target: str) -> str:
     named = {n: m for n, m in model.named_modules() if f".{n}".endswith(f".{target}")}
     experts = "is a part of experts that transformers holds as one tensor"
     if target in joined_names(model):
         return experts
     if not named:
         return "is no layer of it"
-    if not all(isinstance(m, nn.Linear | nn.Embedding | Conv1D) for m in named.values()):
-        return "is no layer with a matrix"
+    if not all(map(adapter.fits, named.values())):
+        return f"is no layer with a matrix that {type(adapter).__name__} changes"
     if any(m in _tied_ends(model) for m in named.values()):
         return "is one end of its tied embeddings"
-    if any(p.dim() > 2 for p in model.parameters()) and _is_moved(model, lora, target, named):
+    if any(p.dim() > 2 for p in model.parameters()) and _is_moved(model, adapter, target, named):
         return experts
     return ""
 
 
-def _is_moved(model: Any, lora: LoraConfig, target: str, named: Iterable[str]) -> bool:
-    """Whether peft puts an adapter of that target elsewhere."""
-    from peft.tuners.lora import LoraLayer
-
+def _is_moved(model: Any, adapter: Adapter, target: str, named: Iterable[str]) -> bool:
+    """Whether an adapter of that target stands elsewhere, as peft has it."""
+    alone: Any = replace(adapter, target_modules=(target,))  # type: ignore[type-var]  # a dataclass
     try:
-        adapted = with_adapters(deepcopy(model), replace(lora, target_modules=(target,)))
+        base = base_model(alone.put_on(deepcopy(model)))
     except ValueError:
         return True
-    base = adapted.get_base_model()
-    return not all(isinstance(base.get_submodule(name), LoraLayer) for name in named)
+    return not all(hasattr(base.get_submodule(name), "base_layer") for name in named)
 
 
 def _tied_ends(model: Any) -> list[nn.Module]:

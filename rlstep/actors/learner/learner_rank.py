@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
@@ -201,7 +201,7 @@ class LearnerRank(ModelRank):
             config=deepspeed_config(self.config),
         )
         fixed = self.config.fixed_reference
-        if fixed and fixed.lora.rank == 0 and self.loss.reads & {"ref_logprobs", "divergences"}:
+        if fixed and not fixed.adapters and self.loss.reads & {"ref_logprobs", "divergences"}:
             self.frozen = self.load_frozen(fixed, complete=False)
 
     def close(self) -> None:
@@ -244,7 +244,8 @@ class LearnerRank(ModelRank):
         if self.frozen is not None:
             yield self.frozen
         else:
-            with models.adapters_off(self.engine.module):
+            adapter = self.config.model.adapters
+            with adapter.off(self.engine.module) if adapter else nullcontext():
                 yield self.engine
 
     def all_rows(self, token_ids: Sequence[TokenIds], model: Any) -> list[Floats]:

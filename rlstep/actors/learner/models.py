@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rlstep.actors.learner.adapters import check_adapters, with_adapters
+from rlstep.actors.learner.adapters import check_adapters
 from rlstep.actors.learner.heads import Head, label_token_ids, make_head
 from rlstep.actors.weights.merged import base_model, keep_conversion
 from rlstep.config import LearnerConfig, ModelConfig
@@ -98,8 +98,8 @@ def check_learner(config: LearnerConfig, loss: Loss | None) -> None:
         label_token_ids(config)
     model = empty_model(config.model.path, make_head(config))
     _check_attention(model, config.model)
-    if config.model.lora.rank:
-        check_adapters(model, config.model.lora)
+    if adapter := config.model.adapters:
+        check_adapters(model, adapter)
     if loss is not None:
         _check_reads(config, loss)
         _check_reference(config)
@@ -217,8 +217,8 @@ def load_model(
     _turn_dropout_off(model)
     if config.model.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if config.model.lora.rank:
-        model = with_adapters(model, config.model.lora, classifier=bool(head.labels))
+    if adapter := config.model.adapters:
+        model = adapter.put_on(model, classifier=bool(head.labels))
     return model.train()
 
 
@@ -240,11 +240,6 @@ def _turn_dropout_off(model: nn.Module) -> None:
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0  # type: ignore[assignment]  # a number, not a module
-
-
-def adapters_off(module: nn.Module) -> AbstractContextManager[Any]:
-    """Within it a model with adapters is the model it was loaded as."""
-    return module.disable_adapter() if hasattr(module, "disable_adapter") else nullcontext()  # type: ignore[operator]
 
 
 def model_inputs(batch: PackedBatch) -> dict[str, Any]:

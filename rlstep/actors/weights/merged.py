@@ -15,6 +15,14 @@ def base_model(module: nn.Module) -> Any:
     return module.get_base_model() if hasattr(module, "get_base_model") else module  # type: ignore[operator]
 
 
+def adapter_parameters(layer: nn.Module) -> dict[str, nn.Parameter]:
+    """What a layer with an adapter has beside the frozen one, by name; none of another layer."""
+    if not hasattr(layer, "base_layer"):
+        return {}
+    own = layer.named_parameters()
+    return {name: p for name, p in own if not name.startswith("base_layer.")}
+
+
 def merged_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Every weight in full under its Hugging Face name, adapters merged in, in module order.
 
@@ -24,12 +32,13 @@ def merged_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     from deepspeed.runtime.zero import GatheredParameters
 
     base = base_model(module)
+    trained = {id(p) for layer in base.modules() for p in adapter_parameters(layer).values()}
     for name, parameter in base.named_parameters():
-        if "lora_" in name or ".original_module." in name:
+        if id(parameter) in trained or ".original_module." in name:
             continue
         owner, _, leaf = name.rpartition(".base_layer.")
         layer = base.get_submodule(owner) if leaf == "weight" else None
-        parts = [] if layer is None else [p for n, p in layer.named_parameters() if "lora_" in n]
+        parts = [] if layer is None else list(adapter_parameters(layer).values())
         clean = name.replace(".base_layer.", ".").replace(".modules_to_save.default.", ".")
         with GatheredParameters([parameter, *parts]), torch.no_grad():
             value = parameter.detach()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlstep.actors.learner.adapters import check_adapters, with_adapters
+from rlstep.actors.learner.adapters import check_adapters
 from rlstep.actors.learner.models import check_learner, empty_model, load_model
 from rlstep.commands.plan import parameters
 from rlstep.config import LearnerConfig, LoraConfig, ModelConfig
@@ -101,7 +101,7 @@ def test_experts_and_routers_are_refused(tmp_path: Path, family: str, target: st
 def test_a_shared_expert_is_named_in_full(tmp_path: Path) -> None:
     model = empty_model(make_family(tmp_path, "Qwen2Moe"))
     check_adapters(model, replace(LORA, target_modules=("shared_expert.gate_proj",)))
-    adapted = with_adapters(model, replace(LORA, target_modules=("shared_expert.gate_proj",)))
+    adapted = replace(LORA, target_modules=("shared_expert.gate_proj",)).put_on(model)
     assert sum("lora_A" in name for name, _ in adapted.named_parameters()) == 2
 
 
