@@ -30,6 +30,7 @@ from rlstep.learner_config import OptimizerConfig as OptimizerConfig
 from rlstep.learner_config import PoolingConfig as PoolingConfig
 from rlstep.measuring.monitors import Monitors
 from rlstep.reporting.sinks.usual import USUAL
+from rlstep.role_config import SERVED_RANKS
 from rlstep.role_config import GeneratorConfig as GeneratorConfig
 from rlstep.role_config import PlacementConfig as PlacementConfig
 from rlstep.role_config import ScorerConfig as ScorerConfig
@@ -365,8 +366,26 @@ class Config:
                 " blocks of multiples of 32; the nearest valid value is"
                 f" {max(32, round(self.generator.block_size / 32) * 32)}"
             )
-        if self.generator.transfer != "rlstep_gloo" and not gpus:
+        if self.generator.transfer == "adapter":
+            self._check_adapter_transfer()
+        elif self.generator.transfer != "rlstep_gloo" and not gpus:
             raise ValueError(
                 f"generator.transfer is {self.generator.transfer!r}, but placement gives the"
                 " generator or the policy no GPU; the nearest valid value is 'rlstep_gloo'"
+            )
+
+    def _check_adapter_transfer(self) -> None:
+        model, largest = self.policy.model, SERVED_RANKS[-1]
+        if not model.lora.present:
+            other = f"policy.model.adapter is {type(model.adapter).__name__}"
+            has = other if model.adapter.present else "policy.model.lora.rank is 0"
+            raise ValueError(
+                f"generator.transfer is 'adapter', which sends LoRA's adapters, and {has}; the"
+                " nearest valid value is 'rlstep_gloo'"
+            )
+        if model.lora.rank > largest:
+            raise ValueError(
+                f"policy.model.lora.rank is {model.lora.rank}, and with generator.transfer"
+                f" 'adapter' vLLM (0.32) serves up to {largest}; the nearest valid value is"
+                f" {largest}"
             )

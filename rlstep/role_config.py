@@ -7,6 +7,8 @@ from typing import Literal
 
 from rlstep.checks import at_least, between
 
+SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Of LoRA adapters, which vLLM (0.32) makes room for."""
 PROBE_TOKENS = 8
 """Sampled from each replica after every weight sync, and compared with the learner's logprobs."""
 
@@ -38,8 +40,9 @@ class GeneratorConfig:
     """False compiles and captures graphs: slower to start, faster on GPUs."""
     threads: int = 1
     """CPU threads of each engine (ignored on GPUs)."""
-    transfer: Literal["rlstep_gloo", "nccl", "ipc"] = "rlstep_gloo"
-    """How weights arrive: gloo anywhere, nccl between GPUs, ipc on one shared GPU."""
+    transfer: Literal["rlstep_gloo", "nccl", "ipc", "adapter"] = "rlstep_gloo"
+    """How weights arrive: gloo anywhere, nccl between GPUs, ipc on one shared GPU, all with
+    adapters merged in; or LoRA's adapters alone, which vLLM applies to the first model."""
     parity_tolerance: float = 1e-4
     """Largest difference of a probe token's logprob between generator and learner after a sync, in
     nats. 1e-4 holds in float32; bfloat16 needs about 0.1."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rlstep.adapters.scaling import Ssb
 from rlstep.advantages.gae import Gae
 from rlstep.advantages.group import GroupAdvantages
 from rlstep.advantages.mixture import Mixture
@@ -16,6 +17,7 @@ from rlstep.advantages.teacher import TeacherAdvantages
 from rlstep.advantages.vine import Vine
 from rlstep.checks import at_least, check_types
 from rlstep.config import (
+    Config,
     EvaluationConfig,
     GeneratorConfig,
     LearnerConfig,
@@ -446,6 +448,24 @@ def test_a_frozen_prm_scores_without_labels_and_needs_a_head_that_scores():
         ValueError, match=r"\(FrozenPrm\)\.learner\.head is 'language_model'; it mu"
     ):
         FrozenPrm(learner=learner())
+
+
+# --- adapters that travel alone ------------------------------------------------------------------
+
+
+def alone(**model: Any) -> Config:
+    policy = LearnerConfig(model=ModelConfig(path="/x", **model))
+    return small_config(policy=policy, generator=GeneratorConfig(transfer="adapter"))
+
+
+def test_only_lora_travels_alone_and_only_up_to_the_engines_largest_rank():
+    assert alone(lora=LoraConfig(rank=512)).generator.transfer == "adapter"
+    with pytest.raises(ValueError, match=r"policy\.model\.lora\.rank is 0; .* is 'rlstep_gloo'$"):
+        alone()
+    with pytest.raises(ValueError, match=r"policy\.model\.adapter is Ssb; .* is 'rlstep_gloo'$"):
+        alone(adapter=Ssb())
+    with pytest.raises(ValueError, match=r"rank is 513, .* nearest valid value is 512$"):
+        alone(lora=LoraConfig(rank=513))
 
 
 # --- teachers ------------------------------------------------------------------------------------

@@ -59,12 +59,14 @@ class RunRoles:
         """
         config = self._config
         options = await self._place()
+        alone = config.generator.transfer == "adapter"
         self.generators = GeneratorGroup(
             config.generator,
             config.policy.model.path,
             options["generator"],
             tempered=config.train_temperature != 1.0,
             tags=self._tags,
+            lora_rank=config.policy.model.lora.rank if alone else 0,
         )
         self._started.append(self.generators)
         _, self.policy, self.step_models = await asyncio.gather(

@@ -104,7 +104,12 @@ def check_models(config: Config) -> None:
     Raises:
         ValueError: names the role, and what is wrong with its model.
     """
-    from rlstep.actors.generator.served import check_engine, check_heads, check_policy
+    from rlstep.actors.generator.served import (
+        check_adapters_served,
+        check_engine,
+        check_heads,
+        check_policy,
+    )
     from rlstep.actors.learner.models import check_learner
     from rlstep.actors.learner.positions import check_positions
 
@@ -114,7 +119,10 @@ def check_models(config: Config) -> None:
         check_learner(config.policy, config.loss)
         for read in filter(None, (config.policy.model, config.policy.reference_model)):
             check_positions(read.path, config.generator.context)
-        check_policy(config.policy.model.path, on_cpu=not place.generator_gpus)
+        on_cpu = not place.generator_gpus
+        check_policy(config.policy.model.path, on_cpu=on_cpu)
+        if config.generator.transfer == "adapter":
+            check_adapters_served(config.policy.model.path, config.policy.model.lora, on_cpu=on_cpu)
         for model in config.step_models:
             name = f"step_models ({model.source})"
             check_learner(model.learner, model.loss)

@@ -23,6 +23,7 @@ CASES: list[tuple[str, dict[str, object], tuple[str, ...]]] = [
     *[(family, {"tied": False}, ()) for family in ("GPT2", "Falcon")],
     *[(family, {"dtype": "bfloat16"}, ()) for family in ("Qwen2", "GPT2")],
     *[(family, {}, ("--policy.model.lora.rank", "4")) for family in ("Llama", "Mistral")],
+    ("Qwen3", {}, ("--policy.model.lora.rank", "4", "--generator.transfer", "adapter")),
 ]
 FLAGS = {
     "Gemma2": ("--policy.model.attention", "eager"),  # 'sdpa' leaves its soft cap out

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
+from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
 from rlstep.config import GeneratorConfig
+from rlstep.role_config import SERVED_RANKS
 from rlstep.tensors.text import decode_with_ends
 from rlstep.tensors.tokenizers import read_tokenizer, reading_tags
 from rlstep.types import Completion, Failure, Request, Sampling, VersionSpan
@@ -47,28 +50,36 @@ def own_sockets() -> TemporaryDirectory[str]:
     return folder
 
 
+class Serving(TypedDict, total=False):
+    """What an engine is to do beside its configuration."""
+
+    tempered: bool
+    """See `engine_arguments`; False where it is not said."""
+    tags: Collection[str]
+    """Special tokens that stay in the text of completions; see `reading_tags`."""
+    lora_rank: int
+    """See `engine_arguments`; 0 where it is not said."""
+
+
 class GeneratorWorker:
     """One replica. Tokens in, tokens and the sampler's logprobs out.
 
     Everything outstanding, from however many `generate` calls, is batched continuously by the
     engine. The weight-transfer verbs are vLLM's own, passed through.
-
-    Args:
-        tempered: see `engine_arguments`.
-        tags: special tokens that stay in the text of completions; see `reading_tags`.
     """
 
     def __init__(
-        self,
-        config: GeneratorConfig,
-        model_path: str,
-        tempered: bool = False,
-        tags: Collection[str] = (),
+        self, config: GeneratorConfig, model_path: str, **serving: Unpack[Serving]
     ) -> None:
         self._config = config
         self._model_path = model_path
-        self._tempered = tempered
-        self._tags = tags
+        self._tempered = serving.get("tempered", False)
+        self._tags = serving.get("tags", ())
+        self._lora_rank = serving.get("lora_rank", 0)
+        self._adapter: Any = None
+        """Of vLLM's requests: the adapter that they are answered with."""
+        self._adapters = 0
+        """How many have come."""
 
     async def start(self) -> None:
         """Start the engine with the model's weights on disk, labelled version 0."""
@@ -77,9 +88,10 @@ class GeneratorWorker:
 
         self._tokenizer = reading_tags(read_tokenizer(self._model_path), self._tags)
         self._sockets = own_sockets()
-        self._engine = AsyncLLM.from_engine_args(
-            AsyncEngineArgs(**engine_arguments(self._config, self._model_path, self._tempered))
+        arguments = engine_arguments(
+            self._config, self._model_path, self._tempered, lora_rank=self._lora_rank
         )
+        self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
         await self._engine.update_weight_version("0")
 
     async def generate(self, requests: list[Request]) -> AsyncIterator[list[Answer]]:
@@ -119,7 +131,10 @@ class GeneratorWorker:
         prompt: Any = {"type": "token", "prompt_token_ids": request.prefix_ids.tolist()}
         parameters = sampling_parameters(request)
         final = None
-        async for output in self._engine.generate(prompt, parameters, request.request_id):
+        asked = request.request_id
+        async for output in self._engine.generate(
+            prompt, parameters, asked, lora_request=self._adapter
+        ):
             final = output
         assert final is not None and final.finished, f"{request.request_id}: no final output"
         # Of n children vLLM 0.32 says for one only what it found cached.
@@ -186,6 +201,30 @@ class GeneratorWorker:
     async def finish_weight_update(self, version: str) -> None:
         await self._engine.finish_weight_update(version)
 
+    async def serve_adapter(self, files: dict[str, bytes], version: str) -> None:
+        """Answer with another adapter from now on, also what is running.
+
+        vLLM (0.32) finds cached keys and values by an adapter's name and path, so each has its own;
+        and the adapter itself by its number, so that all have the same: running requests go on with
+        the newest one, as they do after an update of all weights.
+
+        Args:
+            files: of an adapter's folder, by name.
+            version: what it is labelled with.
+        """
+        from vllm.lora.request import LoRARequest
+
+        self._adapters += 1
+        name = f"adapter-{self._adapters}"
+        folder = Path(self._sockets.name, name)
+        folder.mkdir()
+        for file, content in files.items():
+            (folder / file).write_bytes(content)
+        await self._engine.add_lora(LoRARequest(name, 1, str(folder), load_inplace=True))
+        shutil.rmtree(folder)  # the engine holds it
+        self._adapter = LoRARequest(name, 1, str(folder))
+        await self._engine.update_weight_version(version)
+
     async def weight_version(self) -> int:
         return int(await self._engine.get_weight_version())
 
@@ -219,7 +258,7 @@ def sampling_parameters(request: Request) -> Any:
 
 
 def engine_arguments(
-    config: GeneratorConfig, model_path: str, tempered: bool = False
+    config: GeneratorConfig, model_path: str, tempered: bool = False, *, lora_rank: int = 0
 ) -> dict[str, Any]:
     """Keyword arguments of vLLM's engine; benchmarks start a bare engine with the same.
 
@@ -227,6 +266,7 @@ def engine_arguments(
         tempered: whether a completion's logprobs are those of the distribution that it was drawn
             from, softmax(logits / temperature), and not the model's at temperature 1. Of greedy
             decoding they are the model's either way.
+        lora_rank: of the adapters that the engine is to apply; 0: it takes whole weights.
     """
     arguments: dict[str, Any] = {
         "logprobs_mode": "processed_logprobs" if tempered else "raw_logprobs",
@@ -242,10 +282,14 @@ def engine_arguments(
         "enforce_eager": config.enforce_eager,
         "enable_prefix_caching": True,
         "block_size": config.block_size,
-        "weight_transfer_config": {"backend": config.transfer},
         "disable_log_stats": True,
         "seed": 0,
     }
+    if lora_rank:
+        room = next(rank for rank in SERVED_RANKS if rank >= lora_rank)
+        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
+    else:
+        arguments["weight_transfer_config"] = {"backend": config.transfer}
     if config.tensor_parallel_size == 1:
         from vllm.v1.executor.uniproc_executor import UniProcExecutor
 

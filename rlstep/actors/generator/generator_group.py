@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Unpack
 
 import ray
 from ray.exceptions import RayError
 
-from rlstep.actors.generator.generator import GeneratorWorker, engine_environment, greedy
+from rlstep.actors.generator.generator import (
+    GeneratorWorker,
+    Serving,
+    engine_environment,
+    greedy,
+)
 from rlstep.config import GeneratorConfig
 from rlstep.reporting.role_logs import note_last_lines, role_environment
 from rlstep.types import Completion, Failure, Request, TokenIds
@@ -32,7 +37,7 @@ class GeneratorGroup:
         config: the generators' configuration.
         model_path: a folder or hub id with tokenizer and first weights.
         actor_options: Ray options of each replica (GPUs, placement).
-        tempered, tags: see `GeneratorWorker`.
+        serving: see `generator.Serving`.
     """
 
     def __init__(
@@ -40,12 +45,10 @@ class GeneratorGroup:
         config: GeneratorConfig,
         model_path: str,
         actor_options: dict[str, Any],
-        *,
-        tempered: bool = False,
-        tags: Collection[str] = (),
+        **serving: Unpack[Serving],
     ) -> None:
         self.config = config
-        self._tempered, self._tags = tempered, tuple(tags)
+        self._serving = serving
         self.actors: list[Any] = []
         self.recoveries = 0
         self.on_recreated: Callable[[], Awaitable[None]] | None = None
@@ -69,7 +72,7 @@ class GeneratorGroup:
             **self._options,
         }
         worker = ray.remote(GeneratorWorker).options(**options)
-        return worker.remote(self.config, self._model_path, self._tempered, self._tags)
+        return worker.remote(self.config, self._model_path, **self._serving)
 
     async def generate(self, requests: Sequence[Request]) -> AsyncIterator[Item]:
         """Answers in the order in which they finish, each request exactly once."""

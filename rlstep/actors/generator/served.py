@@ -6,13 +6,15 @@ from typing import Any
 
 from rlstep.actors.learner.models import empty_model
 from rlstep.actors.weights.merged import check_conversion, joined_names
-from rlstep.learner_config import LearnerConfig, PoolingConfig
+from rlstep.learner_config import LearnerConfig, LoraConfig, PoolingConfig
 from rlstep.scoring.step_models.prm_text import context_of
 
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 """Of the CPU engine's attention (vLLM 0.32)."""
 CPU_EXPERT_WIDTH = 32
 """Of the CPU engine's experts: it packs hidden sizes by it (vLLM 0.32)."""
+NO_ADAPTERS = ("gpt2", "falcon")
+"""Models to which vLLM (0.32) applies no LoRA."""
 TIED_ONLY = ("gemma2", "gemma3n_text")
 """Models that vLLM (0.32) gives no head of their own: the embeddings are it."""
 
@@ -45,6 +47,35 @@ def check_policy(path: str, *, on_cpu: bool) -> None:
             " which vLLM 0.32 has no place for; the nearest valid value of tie_word_embeddings in"
             " its config.json is true"
         )
+
+
+def check_adapters_served(path: str, lora: LoraConfig, *, on_cpu: bool) -> None:
+    """Refuse adapters that are to travel alone, and that vLLM would not apply.
+
+    Args:
+        path: a folder, or a Hugging Face hub id.
+        lora: what `check_adapters` has let through.
+
+    Raises:
+        ValueError: the model's architecture has none in vLLM, it is a mixture and the engine on a
+            CPU, or one is on either end of the model.
+    """
+    model = empty_model(path)
+    merged = "they travel merged; the nearest valid value of generator.transfer is 'rlstep_gloo'"
+    kind = model.config.get_text_config().model_type
+    if kind in NO_ADAPTERS or (on_cpu and joined_names(model)):
+        raise ValueError(
+            f"model.path is {path!r}, a {kind} model, to which vLLM 0.32 applies no adapters"
+            f"{' on a CPU' if on_cpu and kind not in NO_ADAPTERS else ''}: {merged}"
+        )
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    named = [name for name, module in model.named_modules() if module in ends]
+    for target in lora.target_modules:
+        if any(f".{name}".endswith(f".{target}") for name in named):
+            raise ValueError(
+                f"model.lora.target_modules names {target!r}, an end of the model, where vLLM 0.32"
+                f" applies no adapters: {merged}"
+            )
 
 
 def check_heads(path: str, *, on_cpu: bool) -> None:

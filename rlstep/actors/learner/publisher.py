@@ -9,6 +9,7 @@ from ray.actor import ActorHandle
 from ray.util import get_node_ip_address
 
 from rlstep.actors.learner.learner import LearnerWorker
+from rlstep.actors.weights.adapter_sender import TRANSFER, AdapterSender
 from rlstep.actors.weights.gloo_sender import GlooSender
 from rlstep.actors.weights.sync_client import ReplicaSyncClient
 from rlstep.actors.weights.vllm_plugin import BACKEND
@@ -32,7 +33,7 @@ class PublishingLearner(LearnerWorker):
 
         Args:
             generators: the generator actors.
-            backend: vLLM's name of the weight transfer.
+            backend: vLLM's name of the weight transfer, or 'adapter'.
             dtype: what the engines serve in.
             engine_world_size: engine workers of one replica.
             deadline_s: longest wait for a peer, in seconds.
@@ -41,7 +42,12 @@ class PublishingLearner(LearnerWorker):
             self._transfer.shutdown()
             self._transfer = None
         self._client = ReplicaSyncClient(generators, engine_world_size, deadline_s)
-        weights = LearnerWeights(self.engine.module, getattr(torch, dtype))
+        served, module = getattr(torch, dtype), self.engine.module
+        if backend == TRANSFER:
+            lora = self.config.model.lora
+            self._transfer = AdapterSender(self._client, module, lora, served, rank=self.rank)
+            return
+        weights = LearnerWeights(module, served)
         place: dict[str, Any] = {
             "rank": self.rank,
             "address": get_node_ip_address(),
@@ -57,7 +63,7 @@ class PublishingLearner(LearnerWorker):
             self._transfer = vllm_sender(backend, self._client, weights, **place)
 
     def publish(self, version: int) -> None:
-        """Send every weight, and label it `version` once the engines have taken it in."""
+        """Send every weight (or every adapter), labelled `version` once the engines have it."""
         assert self._transfer is not None, "publish before join_generators"
         self._client.version = version
         self._transfer.send_weights()

@@ -60,6 +60,11 @@ class ReplicaSyncClient:
     def update_weights(self, update_info: Any) -> None:
         self._all("update_weights", [(update_info,)] * len(self._generators))
 
+    def serve_adapter(self, files: dict[str, bytes]) -> None:
+        """Have every engine apply the adapter in these files, under the round's version."""
+        sent = ray.put(files)
+        self._all("serve_adapter", [(sent, str(self.version))] * len(self._generators))
+
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         version = weight_version or str(self.version)
         self._all("finish_weight_update", [(version,)] * len(self._generators))

@@ -13,13 +13,16 @@ import pytest
 from rlstep.actors.generator.served import (
     CPU_EXPERT_WIDTH,
     CPU_HEAD_SIZES,
+    NO_ADAPTERS,
     TIED_ONLY,
+    check_adapters_served,
     check_engine,
     check_heads,
     check_policy,
     head_size,
 )
-from rlstep.config import LearnerConfig, ModelConfig, PoolingConfig
+from rlstep.config import LearnerConfig, LoraConfig, ModelConfig, PoolingConfig
+from rlstep.role_config import SERVED_RANKS
 from tests.actors.families import FAMILIES, MIXTURES, make_family
 
 
@@ -96,6 +99,40 @@ def test_a_head_size_of_its_own_counts(tmp_path: Path, family: str) -> None:
     with pytest.raises(ValueError, match="have size 48"):
         check_heads(path, on_cpu=True)
     check_heads(path, on_cpu=False)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "falcon", "llama", "gemma2", "qwen3", "mixtral"])
+def test_the_models_without_adapters_are_those_of_the_installed_engine(family: str) -> None:
+    lora = "SupportsLoRA" in vllm_source(f"model_executor/models/{family}.py")
+    assert lora is (family not in NO_ADAPTERS)
+
+
+def test_the_ranks_are_those_of_the_installed_engine() -> None:
+    assert f"MaxLoRARanks = Literal{list(SERVED_RANKS)}" in vllm_source("config/lora.py")
+
+
+@pytest.mark.parametrize("family", ["GPT2", "Falcon"])
+def test_adapters_that_would_not_be_applied_are_refused(tmp_path: Path, family: str) -> None:
+    message = rf"a {family.lower()} model, to which .* no adapters.*generator\.transfer is 'rlst"
+    with pytest.raises(ValueError, match=message):
+        check_adapters_served(make_family(tmp_path, family), LoraConfig(rank=4), on_cpu=False)
+
+
+def test_adapters_on_an_end_of_the_model_do_not_travel_alone(tmp_path: Path) -> None:
+    path = make_family(tmp_path, "Llama", tied=False)
+    check_adapters_served(path, LoraConfig(rank=4), on_cpu=True)
+    for end in ("lm_head", "embed_tokens"):
+        with pytest.raises(ValueError, match=f"names '{end}', an end of the model, where vLLM"):
+            lora = LoraConfig(rank=4, target_modules=("q_proj", end))
+            check_adapters_served(path, lora, on_cpu=False)
+
+
+@pytest.mark.parametrize("family", MIXTURES)
+def test_a_mixtures_adapters_are_not_applied_on_a_cpu(tmp_path: Path, family: str) -> None:
+    path, lora = make_family(tmp_path, family), LoraConfig(rank=4, target_modules=("q_proj",))
+    check_adapters_served(path, lora, on_cpu=False)
+    with pytest.raises(ValueError, match=r"applies no adapters on a CPU: they travel merged"):
+        check_adapters_served(path, lora, on_cpu=True)
 
 
 def test_latent_and_no_attention_say_nothing_of_heads() -> None:

@@ -81,7 +81,8 @@ def test_what_is_saved_goes_on_and_is_exported_merged(
 
 @pytest.mark.parametrize("adapter", [Ssl(), Ssb()], ids=["ssl", "ssb"])
 def test_only_the_scales_are_trained(tiny_model: str, adapter: Ssl) -> None:
-    settings = config(tiny_model, model=ModelConfig(path=tiny_model, adapter=adapter))
+    model = ModelConfig(path=tiny_model, adapter=adapter)
+    settings = config(tiny_model, model=model, reference="initial")
     with running(settings, MarginLoss()) as worker:
         parameters = dict(worker.engine.module.named_parameters())
         before = {name: p.detach().clone() for name, p in parameters.items()}
