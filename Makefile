@@ -50,6 +50,7 @@ bench: setup
 	$(BIN)/python tests/bench/turn_overhead.py
 	PYTHONPATH=. $(BIN)/python tests/bench/conversation.py
 	PYTHONPATH=. $(BIN)/python tests/bench/sinks.py
+	PYTHONPATH=. $(BIN)/python tests/bench/optimizers.py
 	$(BIN)/python tests/bench/sync.py
 	$(BIN)/python tests/bench/statistics_cost.py
 	PYTHONPATH=. $(BIN)/python tests/bench/log_partition.py

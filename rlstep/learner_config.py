@@ -8,6 +8,8 @@ from typing import Literal
 from rlstep.adapters.adapter import Adapter, NoAdapter
 from rlstep.adapters.lora import LoraConfig as LoraConfig
 from rlstep.checks import at_least, between, positive
+from rlstep.optimizers.adamw import OptimizerConfig as OptimizerConfig
+from rlstep.optimizers.optimizer import Optimizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,36 +43,6 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """AdamW and its schedule, counted in updates."""
-
-    learning_rate: float = 1e-6
-    """The largest one, after the warm-up."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's decay rates of the two moments; both lie in [0, 1)."""
-    weight_decay: float = 0.0
-    """AdamW's decoupled decay of matrices; biases and norms have none."""
-    gradient_clip: float = 1.0
-    """Largest global gradient norm; 0 turns clipping off."""
-    warmup_updates: int = 0
-    """Updates of a linear rise to learning_rate; 0 starts with it."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """What follows the warm-up: the same rate, or a decay to 0 at total_updates."""
-    total_updates: int = 0
-    """Where a linear or cosine schedule reaches 0."""
-
-    def __post_init__(self) -> None:
-        at_least("optimizer.learning_rate", self.learning_rate, 0.0)
-        at_least("optimizer.weight_decay", self.weight_decay, 0.0)
-        if not all(0.0 <= beta < 1.0 for beta in self.betas):
-            raise ValueError(f"optimizer.betas is {self.betas}; both lie in [0, 1)")
-        at_least("optimizer.warmup_updates", self.warmup_updates, 0)
-        at_least("optimizer.gradient_clip", self.gradient_clip, 0.0)
-        if self.schedule != "constant":
-            at_least("optimizer.total_updates", self.total_updates, self.warmup_updates + 1)
-
-
-@dataclass(frozen=True, kw_only=True)
 class LearnerConfig:
     """One model under DeepSpeed. The policy, a PRM and a critic are all learners."""
 
@@ -86,8 +58,9 @@ class LearnerConfig:
     Qwen2.5-Math-PRM's head of two layers, which a folder must have."""
     label_tokens: tuple[str, str] = (" +", " -")
     """Texts of the good and the bad token of a 'two_token' head, each one token of its model."""
-    optimizer: OptimizerConfig = OptimizerConfig()
-    """Its rates and schedule."""
+    optimizer: Optimizer = OptimizerConfig()
+    """What makes updates of gradients: AdamW, or another of rlstep/optimizers; its rates and
+    schedule."""
     reference: Literal["iteration", "initial", "model", "none"] = "iteration"
     """Whose logprobs are ref_logprobs, and from whom divergences are: the learner itself before its
     first update on a batch (it has no divergences), the first model (a frozen copy, or the adapter

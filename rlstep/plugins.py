@@ -21,7 +21,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rlstep import interfaces
-from rlstep.adapters.adapter import Adapter
 from rlstep.interfaces import Labeller, RolloutContext
 from rlstep.types import (
     Failure,
@@ -33,15 +32,10 @@ from rlstep.types import (
     TokenScores,
 )
 
-PLUG_POINTS = (
-    *(
-        point
-        for point in vars(interfaces).values()
-        if inspect.isclass(point)
-        and ABC in point.__bases__
-        and point.__module__.startswith(interfaces.__name__)
-    ),
-    Adapter,  # a part of a learner's configuration, which interfaces need
+PLUG_POINTS = tuple(
+    point
+    for point in vars(interfaces).values()
+    if inspect.isclass(point) and ABC in point.__bases__
 )
 
 _SCORES = StepScores | TokenScores | RolloutScore | OutcomeScore | Failure

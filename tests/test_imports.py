@@ -17,6 +17,7 @@ WITH_TORCH = (
     "rlstep.adapters.scaled_layer",
     *("rlstep.tensors.batching", "rlstep.tensors.logprobs", "rlstep.losses"),
     "rlstep.analysis.weight_spread",
+    "rlstep.optimizers.sgd_sai",
 )
 ENTRY_POINTS = ("rlstep.cli", "rlstep.commands", "rlstep.running.run")
 OUTER = (*ENTRY_POINTS, "rlstep.actors", "rlstep.running.checkpoint", "rlstep.testing")

@@ -94,9 +94,8 @@ def reference_bytes(config: LearnerConfig, parameters: int) -> float:
 def learner_bytes(config: LearnerConfig, parameters: int, trained: int) -> float:
     """Bytes one rank holds in weights, gradients and optimizer, and in a frozen copy of the start.
 
-    ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054, section 3): stage 1 splits the optimizer's
-    12 bytes a parameter (fp32 master weights and two moments; 8 where the weights are fp32
-    themselves) over the ranks, 2 the gradients too, 3 everything.
+    ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054, section 3): stage 1 splits what the optimizer
+    keeps (see `optimizer_bytes`) over the ranks, 2 the gradients too, 3 everything.
 
     Args:
         parameters: of the whole model, adapters included.
@@ -104,13 +103,19 @@ def learner_bytes(config: LearnerConfig, parameters: int, trained: int) -> float
     """
     width = 2 if config.model.dtype == "bfloat16" else 4
     ranks = config.world_size
-    optimizer = 12 if config.model.dtype == "bfloat16" else 8
+    optimizer = optimizer_bytes(config)
     stage = config.zero_stage
     weights = width / (ranks if stage >= 3 else 1)
     gradients = width / (ranks if stage >= 2 else 1)
     states = 0.0 if config.offload_optimizer else optimizer / (ranks if stage >= 1 else 1)
     reference = weights if config.reference == "initial" and not config.model.adapters else 0.0
     return parameters * (weights + reference) + trained * (gradients + states)
+
+
+def optimizer_bytes(config: LearnerConfig) -> int:
+    """Of each trained parameter: its moments, 4 bytes each, and in bfloat16 its fp32 master weight.
+    AdamW has two moments: 8 bytes, in bfloat16 12."""
+    return 4 * config.optimizer.moments + (4 if config.model.dtype == "bfloat16" else 0)
 
 
 def _row(

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rlstep.checks import parts
-from rlstep.commands.plan import parameters
+from rlstep.commands.plan import optimizer_bytes, parameters
 from rlstep.config import Config, ModelConfig
 from rlstep.fit_config import FitConfig
 from rlstep.interfaces import PromptSet
@@ -168,8 +168,8 @@ def _disk(config: Config | FitConfig, root: Path) -> str:
 def bytes_of_files(config: Config | FitConfig) -> int | None:
     """Of a run's checkpoints and exports, None where a model's size is not known.
 
-    A checkpoint holds of every learner its weights, and of what is trained the optimizer's states:
-    8 bytes a parameter, in bfloat16 12 (see `plan.learner_bytes`). An export is the policy's
+    A checkpoint holds of every learner its weights, and of what is trained the optimizer's states
+    (see `plan.optimizer_bytes`). An export is the policy's
     weights. A model that `FitConfig.start` writes is not there yet, so its size is not known.
     """
     if isinstance(config, FitConfig):
@@ -184,7 +184,7 @@ def bytes_of_files(config: Config | FitConfig) -> int | None:
             return None
         half = learner.model.dtype == "bfloat16"
         weights = sizes[0] * (2 if half else 4)
-        checkpoint += weights + sizes[1] * (12 if half else 8)
+        checkpoint += weights + sizes[1] * optimizer_bytes(learner)
         exported = exported or weights
     exports = 1 + (max(0, config.iterations - 1) // every if every else 0)
     return CHECKPOINTS * checkpoint + exports * exported if config.iterations else 0

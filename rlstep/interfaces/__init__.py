@@ -9,6 +9,7 @@ from rlstep.interfaces.curriculum import Choice as Choice
 from rlstep.interfaces.curriculum import Curriculum as Curriculum
 from rlstep.interfaces.curriculum import Draw as Draw
 from rlstep.interfaces.curriculum import Measurement as Measurement
+from rlstep.adapters.adapter import Adapter as Adapter
 from rlstep.interfaces.environments import Between as Between
 from rlstep.interfaces.environments import Environment as Environment
 from rlstep.interfaces.environments import Episode as Episode
@@ -58,3 +59,4 @@ from rlstep.interfaces.tasks import StepOracle as StepOracle
 from rlstep.interfaces.tasks import Task as Task
 from rlstep.interfaces.tools import CallFormat as CallFormat
 from rlstep.interfaces.tools import Tool as Tool
+from rlstep.optimizers.optimizer import Optimizer as Optimizer

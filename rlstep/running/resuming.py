@@ -2,7 +2,7 @@
 
 A checkpoint holds the learners' weights and optimizers, and the iteration, which stands for the
 place in the data. What says how they are to be read must stay; everything else is the new
-configuration's, also the optimizer's rates, betas, decay and schedule.
+configuration's, also the optimizer's rates, betas or momentum, decay and schedule.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ _LEARNER = (
     "world_size",
     "zero_stage",
     "offload_optimizer",
+    "optimizer.class",
 )
-"""The weights, and how they and the optimizer are spread over ranks."""
+"""The weights, what the optimizer keeps of them, and how both are spread over ranks."""
 _ADAPTERS = ("model.lora.alpha", "model.lora.target_modules")
 """Of a learner that has LoRA's: another `alpha` would scale what they have learnt, and so make
 another policy of the one that was saved."""
@@ -61,6 +62,9 @@ def _refuse_changes(
     changed = []
     for name in fixed:
         old, new = _at(before, name), _at(now, name)
+        if name.endswith("optimizer.class"):
+            # Its name says which states a checkpoint has; the module may be another by now.
+            name, old, new = name.removesuffix(".class"), _last(old), _last(new)
         changed += [
             f"{field} is {b!r}, and was {a!r}" for field, a, b in _differences(name, old, new)
         ]
@@ -120,6 +124,10 @@ def _at(values: Any, name: str) -> Any:
         else:
             return _ABSENT
     return values
+
+
+def _last(path: Any) -> Any:
+    return path.rpartition(".")[2] if isinstance(path, str) else path
 
 
 def _differences(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:

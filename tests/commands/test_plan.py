@@ -18,6 +18,7 @@ from rlstep.config import (
     PlacementConfig,
     PoolingConfig,
 )
+from rlstep.optimizers.sgd_sai import SgdSai
 from rlstep.scoring.step_models.frozen_prm import FrozenPrm
 from rlstep.testing.small import small_config
 
@@ -58,6 +59,13 @@ def test_a_frozen_reference_is_one_more_copy_of_the_weights():
 
 def test_an_offloaded_optimizer_needs_no_memory_of_the_device():
     assert needed("bfloat16", 2, offload_optimizer=True) == (2 + 1) * M
+
+
+def test_an_optimizer_with_fewer_moments_keeps_less():
+    # float32: weights 4, gradients 4, one moment 4; bfloat16: 2, 2, and a moment and fp32 weights.
+    assert needed("float32", 0, optimizer=SgdSai()) == (4 + 4 + 4) * M
+    assert needed("bfloat16", 1, optimizer=SgdSai()) == (2 + 2 + 8 / 2) * M
+    assert needed("float32", 0, optimizer=SgdSai(momentum=0.0)) == (4 + 4) * M
 
 
 def test_under_lora_only_the_adapters_have_gradients_and_states():

@@ -21,6 +21,7 @@ from rlstep.commands.plan import parameters
 from rlstep.commands.preflight import bytes_of_files, preflight
 from rlstep.config import Config, LearnerConfig, ModelConfig
 from rlstep.interfaces import RunStart, Sink
+from rlstep.optimizers.sgd_sai import SgdSai
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.reporting.sinks.console import Console
@@ -254,6 +255,8 @@ def test_bytes_of_checkpoints_and_exports(config: Config, model: str) -> None:
     assert bytes_of_files(replace(config, iterations=0)) == 0
     half = LearnerConfig(model=ModelConfig(path=model, dtype="bfloat16"))
     assert bytes_of_files(replace(config, policy=half)) == n * (3 * 14 + 2)
+    light = replace(config.policy, optimizer=SgdSai())  # one moment
+    assert bytes_of_files(replace(config, policy=light)) == n * (3 * 8 + 4)
 
 
 def test_a_place_that_is_a_file(config: Config, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from rlstep.cli import load_recipe, look, run_recipe
 from rlstep.commands.words import configured, no_option, options
 from rlstep.config import Config
+from rlstep.optimizers.sgd_sai import SgdSai
 from rlstep.testing.small import small_config
 from tests.commands.test_cli import command
 
@@ -169,6 +171,19 @@ def test_an_option_that_is_none_ends_the_command(
 def test_a_value_that_is_none(words: str, message: str, capsys: pytest.CaptureFixture[str]):
     assert run_recipe(small_config, words.split(" ")) == 2
     assert message in refused(capsys)
+
+
+def test_the_fields_of_another_optimizer_are_options(capsys: pytest.CaptureFixture[str]):
+    small = small_config()
+    written = replace(small, policy=replace(small.policy, optimizer=SgdSai(momentum=0.5)))
+    words = "--policy.optimizer.momentum 0.25 --policy.optimizer.learning-rate 0.1"
+    assert configured(written, words.split(" "), "x").policy.optimizer == SgdSai(
+        momentum=0.25, learning_rate=0.1
+    )
+    assert run_recipe(lambda: written, ["--policy.optimizer.betas", "0.9", "0.9"]) == 2
+    assert "there is no option --policy.optimizer.betas" in refused(capsys)
+    assert run_recipe(lambda: written, ["--policy.optimizer.momentum", "2"]) == 2
+    assert "optimizer.momentum is 2.0; the largest valid value is 0.999999" in refused(capsys)
 
 
 def test_a_script_names_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

@@ -14,6 +14,7 @@ from rlstep.adapters.scaling import Ssb, Ssl
 from rlstep.config import Config, LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
 from rlstep.curriculum.level_dial import LevelDial
 from rlstep.losses.step_label import StepLabelLoss
+from rlstep.optimizers.sgd_sai import SgdSai
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.rollouts.independent import Independent
@@ -116,6 +117,8 @@ def test_what_may_change(fields: dict[str, Any]):
         (learner(world_size=2), "policy.world_size is 2, and was 1"),
         (learner(zero_stage=2), "policy.zero_stage is 2, and was 0"),
         (learner(zero_stage=1, offload_optimizer=True), "policy.offload_optimizer is True"),
+        (learner(optimizer=SgdSai()), "policy.optimizer is 'SgdSai', and was 'OptimizerConfig'"),
+        (prm(optimizer=SgdSai()), "step_models.0.learner.optimizer is 'SgdSai', and was"),
         (prm(world_size=2), "step_models.0.learner.world_size is 2, and was 1"),
         (prm(model=ModelConfig(path="/b")), "step_models.0.learner.model.path is '/b', and was"),
         ({"step_models": (), "labellers": ()}, "step_models.0 is None, and was 'rlstep.scoring"),
@@ -172,6 +175,21 @@ def test_other_adapters_stay_as_they_are(adapter: Adapter, message: str):
     with pytest.raises(ValueError, match="resume: ") as caught:
         resume(replace(CONFIG, **model(adapter=adapter)), before)
     assert message in str(caught.value)
+
+
+def test_the_same_optimizer_may_have_other_numbers():
+    started = replace(CONFIG, **learner(optimizer=SgdSai()))
+    resume(replace(CONFIG, **learner(optimizer=SgdSai(momentum=0.0, learning_rate=1.0))), started)
+    refused = pytest.raises(ValueError, match=r"policy\.optimizer is '.*', and was 'SgdSai'")
+    with refused:
+        resume(CONFIG, started)
+
+
+def test_an_optimizer_that_stood_in_another_file_is_the_same():
+    before = describe_config(CONFIG)
+    assert before["policy"]["optimizer"]["class"] == "rlstep.optimizers.adamw.OptimizerConfig"
+    before["policy"]["optimizer"]["class"] = "rlstep.learner_config.OptimizerConfig"
+    check_resume(before, describe_config(CONFIG))
 
 
 def test_a_field_that_the_earlier_version_did_not_have_is_not_compared():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from rlstep.config import LearnerConfig, OptimizerConfig
+from rlstep.config import LearnerConfig
+from rlstep.optimizers.optimizer import Optimizer
+from rlstep.optimizers.sgd_sai import Span
 
 
 def zero_stage(config: LearnerConfig) -> int:
@@ -35,7 +38,7 @@ def deepspeed_config(config: LearnerConfig) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
-        # Without ZeRO our own optimizer clips, see CheckedAdamW.
+        # Without ZeRO our own optimizer clips, see Checked.
         "gradient_clipping": config.optimizer.gradient_clip if zero["stage"] else 0.0,
         "zero_optimization": zero,
         # DeepSpeed's own CPU Adam is compiled on first use, for most of a minute.
@@ -56,8 +59,8 @@ def frozen_config(config: LearnerConfig) -> dict[str, Any]:
     }
 
 
-class CheckedAdamW(torch.optim.AdamW):
-    """AdamW that clips, and takes no step from a non-finite gradient.
+class Checked(torch.optim.Optimizer):
+    """Before another optimizer's class: clips, and takes no step from a non-finite gradient.
 
     DeepSpeed's ZeRO optimizers do both; without ZeRO nobody does. The engine reads `overflow` and
     `_global_grad_norm` after every step, as it does of its own optimizers.
@@ -65,10 +68,8 @@ class CheckedAdamW(torch.optim.AdamW):
 
     overflow = False
     _global_grad_norm = 0.0
-
-    def __init__(self, params: Iterable[dict[str, Any]], *, clip: float, **options: Any) -> None:
-        super().__init__(params, **options)
-        self._clip = clip
+    clip = 0.0
+    """Largest norm; 0 turns clipping off."""
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -78,13 +79,13 @@ class CheckedAdamW(torch.optim.AdamW):
         self.overflow = not math.isfinite(self._global_grad_norm)
         if self.overflow:
             return
-        if self._clip:
-            torch.nn.utils.clip_grads_with_norm_(trained, self._clip, norm)
+        if self.clip:
+            torch.nn.utils.clip_grads_with_norm_(trained, self.clip, norm)
         super().step(closure)
 
 
-def make_optimizer(config: LearnerConfig, module: nn.Module) -> torch.optim.AdamW:
-    """AdamW over what is trainable; matrices decay, biases and norms do not."""
+def make_optimizer(config: LearnerConfig, module: nn.Module) -> torch.optim.Optimizer:
+    """The configured one over what is trainable; matrices decay, biases and norms do not."""
     trained = [p for p in module.parameters() if p.requires_grad]
     decay = config.optimizer.weight_decay
     groups = [
@@ -92,10 +93,55 @@ def make_optimizer(config: LearnerConfig, module: nn.Module) -> torch.optim.Adam
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    options = {"lr": config.optimizer.learning_rate, "betas": config.optimizer.betas}
+    kind: Any
+    kind, options = config.optimizer.torch_class()
     if zero_stage(config) == 0:
-        return CheckedAdamW(groups, clip=config.optimizer.gradient_clip, **options)
-    return torch.optim.AdamW(groups, **options)
+        clips = {"clip": config.optimizer.gradient_clip}
+        kind = type(f"Checked{kind.__name__}", (Checked, kind), clips)
+    return kind(groups, lr=config.optimizer.learning_rate, **options)
+
+
+def lay_out(config: LearnerConfig, engine: Any) -> None:
+    """Tell an optimizer that reads whole tensors where they lie in this rank's flat pieces.
+
+    Raises:
+        AttributeError: this DeepSpeed keeps them elsewhere.
+    """
+    if not config.optimizer.whole_tensors or zero_stage(config) == 0:
+        return
+
+    def over_ranks(sums: Tensor) -> Tensor:
+        everywhere = sums.to(engine.device)  # an offloaded optimizer's are the CPU's
+        dist.all_reduce(everywhere)
+        return everywhere
+
+    zero = engine.optimizer
+    if zero_stage(config) == 3:
+        pairs = zip(zero.fp32_partitioned_groups_flat, zero.fp16_groups, strict=True)
+        layout = {flat: _partitions(tensors) for flat, tensors in pairs}
+    else:
+        pairs = zip(zero.single_partition_of_fp32_groups, zero.bit16_groups, strict=True)
+        layout = {flat: [_fragment(tensor) for tensor in tensors] for flat, tensors in pairs}
+    zero.optimizer.lay_out(layout, over_ranks)
+
+
+def _fragment(tensor: Any) -> Span:
+    """At ZeRO 1 and 2 one flat row of all tensors is cut into equal parts, a rank each."""
+    if tensor._hp_mapping is None:
+        return Span(0, 0, tensor.numel())
+    address = tensor._hp_mapping.get_hp_fragment_address()
+    return Span(address.start, address.numel, tensor.numel())
+
+
+def _partitions(tensors: Sequence[Any]) -> list[Span]:
+    """At ZeRO 3 every tensor is cut into equal parts, of which the last ranks' can be padding."""
+    spans, start = [], 0
+    for tensor in tensors:
+        width = tensor.partition_numel()
+        left = tensor.ds_numel - dist.get_rank() * width
+        spans.append(Span(start, min(max(left, 0), width), tensor.ds_numel))
+        start += width
+    return spans
 
 
 def make_scheduler(config: LearnerConfig, optimizer: torch.optim.Optimizer) -> LambdaLR:
@@ -114,7 +160,7 @@ def set_optimizer(optimizer: Any, scheduler: Any, groups: Sequence[Mapping[str, 
         group["lr"] = rate * factor(scheduler.last_epoch)
 
 
-def learning_rate_factor(config: OptimizerConfig, update: int) -> float:
+def learning_rate_factor(config: Optimizer, update: int) -> float:
     """What the learning rate is multiplied by at update 0, 1, 2, ...
 
     Linear warm-up that is complete at update `warmup_updates - 1` (the first update already moves),

@@ -25,6 +25,7 @@ from rlstep.actors.learner import models
 from rlstep.actors.learner.deepspeed_config import (
     deepspeed_config,
     frozen_config,
+    lay_out,
     make_optimizer,
     make_scheduler,
     set_optimizer,
@@ -200,6 +201,7 @@ class LearnerRank(ModelRank):
             lr_scheduler=make_scheduler(self.config, optimizer),  # type: ignore[arg-type]
             config=deepspeed_config(self.config),
         )
+        lay_out(self.config, self.engine)
         fixed = self.config.fixed_reference
         if fixed and not fixed.adapters and self.loss.reads & {"ref_logprobs", "divergences"}:
             self.frozen = self.load_frozen(fixed, complete=False)
@@ -273,7 +275,8 @@ class LearnerRank(ModelRank):
     def restore(self, directory: str) -> None:
         """Continue from what `save` wrote. Pickled: only from a directory that is trusted.
 
-        Learning rate, betas, weight decay and schedule are the configuration's, as it is now.
+        Learning rate, betas or momentum, weight decay and schedule are the configuration's, as it
+        is now.
 
         Raises:
             FileNotFoundError: the directory holds no checkpoint of a learner.
