@@ -7,6 +7,8 @@ from typing import Literal
 
 from rlstep.adapters.adapter import Adapter, NoAdapter
 from rlstep.adapters.lora import LoraConfig as LoraConfig
+from rlstep.aggregation.aggregator import Aggregator
+from rlstep.aggregation.mean import Mean
 from rlstep.checks import at_least, between, positive
 from rlstep.optimizers.adamw import OptimizerConfig as OptimizerConfig
 from rlstep.optimizers.optimizer import Optimizer
@@ -73,6 +75,9 @@ class LearnerConfig:
     zero_stage: Literal[0, 1, 2, 3] = 0
     """What DeepSpeed splits over the ranks: nothing (0), the optimizer (1), gradients too (2),
     weights too (3)."""
+    aggregation: Aggregator = Mean()
+    """How the ranks' gradients become one: their mean, or another of rlstep/aggregation, which
+    holds where one rank of several computes nonsense. Those need ZeRO stage 0 and float32."""
     offload_optimizer: bool = False
     """Keep the optimizer in the CPU's memory; it needs a ZeRO stage of at least 1."""
     token_budget: int = 16384
@@ -104,8 +109,25 @@ class LearnerConfig:
         at_least("learner.statistics_every", self.statistics_every, 0)
         at_least("learner.threads", self.threads, 1)
         self._check_reference()
+        self._check_aggregation()
         if self.head == "two_token" and self.label_tokens[0] == self.label_tokens[1]:
             raise ValueError(f"learner.label_tokens is {self.label_tokens}; the two must differ")
+
+    def _check_aggregation(self) -> None:
+        if (needed := self.aggregation.needs_ranks) == 1:
+            return
+        name = type(self.aggregation).__name__
+        at_least(f"learner.world_size (with aggregation {name})", self.world_size, needed)
+        if self.zero_stage:
+            raise ValueError(
+                f"learner.zero_stage is {self.zero_stage}, and aggregation {name} needs the whole"
+                " gradient of every rank; the only valid value is 0"
+            )
+        if self.model.dtype == "bfloat16":
+            raise ValueError(
+                f"learner.model.dtype is 'bfloat16', which is trained with ZeRO, and aggregation"
+                f" {name} needs the whole gradient of every rank; the only valid value is 'float32'"
+            )
 
     def _check_reference(self) -> None:
         if (self.reference == "model") != (self.reference_model is not None):

@@ -32,6 +32,7 @@ ROOMS = (
     "uncertainty",
     "losses",
     "adapters",
+    "aggregation",
     "optimizers",
     "sinks",
     "merging",

@@ -5,11 +5,12 @@ printed. What it needs to run (a tokenizer, a process pool) it is handed, or ope
 Adding one is a new file and its test; a recipe imports it. There is no registry.
 """
 
+from rlstep.adapters.adapter import Adapter as Adapter
+from rlstep.aggregation.aggregator import Aggregator as Aggregator
 from rlstep.interfaces.curriculum import Choice as Choice
 from rlstep.interfaces.curriculum import Curriculum as Curriculum
 from rlstep.interfaces.curriculum import Draw as Draw
 from rlstep.interfaces.curriculum import Measurement as Measurement
-from rlstep.adapters.adapter import Adapter as Adapter
 from rlstep.interfaces.environments import Between as Between
 from rlstep.interfaces.environments import Environment as Environment
 from rlstep.interfaces.environments import Episode as Episode

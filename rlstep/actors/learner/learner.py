@@ -21,6 +21,7 @@ from torch import Tensor
 
 from rlstep.actors.learner.learner_rank import LearnerRank
 from rlstep.actors.learner.models import Wanted, model_inputs
+from rlstep.actors.learner.rank_gradients import ModuleGradients
 from rlstep.actors.learner.watch import WeightWatch, logprob_figures
 from rlstep.interfaces import Batch
 from rlstep.plugins import naming_plugins
@@ -236,6 +237,10 @@ class LearnerWorker(LearnerRank):
 
     def _step(self, metrics: Sums, tally: _Tally) -> None:
         rate = self.engine.get_lr()[0]
+        with naming_plugins():
+            told = self.config.aggregation.aggregate(ModuleGradients(self.engine.module))
+        if self.rank == 0:
+            metrics.update(told)
         self.engine.step()
         if not self.engine.was_step_applied():
             tally.skipped += 1
