@@ -14,7 +14,7 @@ from rlstep.pairs.outcome import OutcomePairs
 def config() -> Config:
     return arithmetic(
         "arithmetic-sgd-sai",
-        policy=replace(policy(), optimizer=SgdSai(learning_rate=1e-2, weight_decay=0.0)),
+        policy=replace(policy(), optimizer=SgdSai(learning_rate=3e-4, weight_decay=0.0)),
         samples=OutcomePairs(step_source="prm"),
         loss=FullStepDpo(beta=0.1, gamma=2.0),
         **with_prm(),

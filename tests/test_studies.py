@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recipes.studies import asked_difficulty, pre_ppo, study_base, turn_credit
+from recipes.studies import asked_difficulty, faulty_rank, pre_ppo, study_base, turn_credit
 from recipes.studies import credit_assignment as study
 from rlstep.advantages.assemble import AdvantageBuilder
 from rlstep.config import GeneratorConfig
 from rlstep.curriculum.shuffled import Shuffled
 from rlstep.interfaces import Measurement
+from rlstep.reporting.describe import describe_config
 from rlstep.running.preparing import load_prompts
 from rlstep.tasks.arithmetic import arithmetic_tokenizer
 from rlstep.testing.roles import TOKENIZER
@@ -258,3 +259,15 @@ def test_the_table_of_difficulty_worked_by_hand(
     ]
     assert [row["pass_rate"]["written"] for row in found["levels"]] == [1.0, 0.5]
     assert found["exact"] == pytest.approx({"over_levels": 1, "over_problems": 1, "problems": 2})
+
+
+# --- a faulty rank -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm", faulty_rank.ARMS)
+def test_every_arm_with_a_faulty_rank_is_a_valid_run(arm: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("STUDY_ARM", arm)
+    config = faulty_rank.config()
+    assert (config.policy.world_size, config.policy.zero_stage) == (4, 0)
+    assert config.policy.aggregation == faulty_rank.ARMS[arm]
+    json.dumps(describe_config(config))

@@ -47,7 +47,9 @@ class SgdSai(Optimizer):
     whole_tensors: ClassVar[bool] = True
 
     learning_rate: float = 1e-2
-    """The largest one, after the warm-up; about what plain SGD would take, not AdamW."""
+    """The largest one, after the warm-up; the paper's. A weight moves by about this times the norm
+    of its tensor's gradient, which is at most `gradient_clip`: to move a trained policy as far as
+    AdamW does it is a few times AdamW's rate."""
     weight_decay: float = 1e-2
     """Decoupled decay of matrices; biases and norms have none."""
     momentum: float = 0.9
