@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from rlstep.checks import at_least, between, check_types
 from rlstep.curriculum.shuffled import Shuffled
+from rlstep.diffusion.refusals import check_diffusion
 from rlstep.interfaces import (
     Curriculum,
     Judge,
@@ -31,6 +32,7 @@ from rlstep.learner_config import PoolingConfig as PoolingConfig
 from rlstep.measuring.monitors import Monitors
 from rlstep.reporting.sinks.usual import USUAL
 from rlstep.role_config import SERVED_RANKS
+from rlstep.role_config import DiffusionGeneratorConfig as DiffusionGeneratorConfig
 from rlstep.role_config import GeneratorConfig as GeneratorConfig
 from rlstep.role_config import PlacementConfig as PlacementConfig
 from rlstep.role_config import ScorerConfig as ScorerConfig
@@ -41,7 +43,8 @@ SCORE_HEADS = ("token_classification", "two_label", "two_token", "process_reward
 
 
 def check_of_head(loss: Loss, head: str, *, name: str = "loss", field: str) -> None:
-    """Refuse a loss of a scalar head's numbers for a policy's logprobs, and the other way round.
+    """Refuse a loss of a scalar head's numbers for a policy's logprobs, and the other way round;
+    and for a masked diffusion model one that is not of its ELBO.
 
     Args:
         name: of the loss in the configuration.
@@ -50,6 +53,12 @@ def check_of_head(loss: Loss, head: str, *, name: str = "loss", field: str) -> N
     Raises:
         ValueError: naming the head and its valid value.
     """
+    if head == "masked_diffusion" and not loss.of_elbo:
+        raise ValueError(
+            f"{name} {type(loss).__name__} needs every token's own logprob, and a model of {field}"
+            " 'masked_diffusion' has only samples of its ELBO; the nearest valid values are"
+            " ElboBgpo() for advantages and CrossEntropy() for labels"
+        )
     if loss.of_head is (head in SCORE_HEADS):
         return
     read = "a scalar head's numbers" if loss.of_head else "a policy's logprobs"
@@ -206,6 +215,7 @@ class Config:
         self._check_conversations()
         self._check_sizes()
         self._check_transfer()
+        check_diffusion(self.policy, self.generator, self.rollouts, self.splitter, self.step_models)
         if self.run_dir and not self.run_dir.startswith("/"):
             raise ValueError(f"run_dir is {self.run_dir!r}; it must be absolute, like /data/runs")
 

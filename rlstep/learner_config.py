@@ -51,13 +51,22 @@ class LearnerConfig:
     model: ModelConfig
     """What is trained."""
     head: Literal[
-        "language_model", "token_classification", "two_label", "two_token", "process_reward"
+        "language_model",
+        "token_classification",
+        "two_label",
+        "two_token",
+        "process_reward",
+        "masked_diffusion",
     ] = "language_model"
     """What the model gives every token: the logprob of it, or a number whose sigmoid is a score.
     'token_classification' has one label; 'two_label' is the second label's logit minus the first's
     (heads of one linear layer, which start at zero: an untrained PRM scores every step 0.5);
     'two_token' is a language model's logit of one token minus another's; 'process_reward' is
-    Qwen2.5-Math-PRM's head of two layers, which a folder must have."""
+    Qwen2.5-Math-PRM's head of two layers, which a folder must have. 'masked_diffusion' is a policy
+    that reads both ways (transformers' masked language models), see rlstep/diffusion."""
+    elbo_samples: int = 4
+    """Of a 'masked_diffusion' head: random maskings of every trained sequence, whose mean is its
+    log-likelihood's lower bound. More take time and no memory."""
     label_tokens: tuple[str, str] = (" +", " -")
     """Texts of the good and the bad token of a 'two_token' head, each one token of its model."""
     optimizer: Optimizer = OptimizerConfig()
@@ -108,6 +117,9 @@ class LearnerConfig:
         at_least("learner.epochs", self.epochs, 1)
         at_least("learner.statistics_every", self.statistics_every, 0)
         at_least("learner.threads", self.threads, 1)
+        at_least("learner.elbo_samples", self.elbo_samples, 1)
+        if self.head == "masked_diffusion":
+            self._check_diffusion()
         self._check_reference()
         self._check_aggregation()
         if self.head == "two_token" and self.label_tokens[0] == self.label_tokens[1]:
@@ -128,6 +140,20 @@ class LearnerConfig:
                 f"learner.model.dtype is 'bfloat16', which is trained with ZeRO, and aggregation"
                 f" {name} needs the whole gradient of every rank; the only valid value is 'float32'"
             )
+
+    def _check_diffusion(self) -> None:
+        """Its canvases are equally long, and every token of one sees all others."""
+        for name, value, valid in (
+            ("packing", self.packing, False),
+            ("model.lora.rank", self.model.lora.rank, 0),
+            ("model.adapter", self.model.adapter, NoAdapter()),
+            ("statistics_every", self.statistics_every, 0),
+        ):
+            if value != valid:
+                raise ValueError(
+                    f"learner.{name} is {value!r}, which a learner of head 'masked_diffusion' does"
+                    f" not have; the only valid value is {valid!r}"
+                )
 
     def _check_reference(self) -> None:
         if (self.reference == "model") != (self.reference_model is not None):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from rlstep.checks import at_least, between
@@ -66,9 +66,10 @@ class GeneratorConfig:
         between("generator.door_port", self.door_port, 0, 65535)
         if self.context < (least := self.probe_prompt + PROBE_TOKENS):
             raise ValueError(
-                f"generator.context is {self.context}, and the probe of every weight sync takes two"
-                f" cache blocks of generator.block_size {self.block_size} and {PROBE_TOKENS + 1}"
-                f" tokens; the smallest valid value is {least}"
+                f"generator.context is {self.context}, and the probe of every weight sync takes"
+                f" {self.probe_prompt} tokens (two cache blocks of generator.block_size"
+                f" {self.block_size}, and one) and {PROBE_TOKENS}; the smallest valid value is"
+                f" {least}"
             )
         if not 0.0 < self.gpu_memory_utilization <= 1.0:
             raise ValueError(
@@ -81,6 +82,52 @@ class GeneratorConfig:
         """Fewest tokens of the prompt of a weight sync's probe: more than two blocks, so that a
         prefix cache that survived the sync would be seen."""
         return 2 * self.block_size + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionGeneratorConfig(GeneratorConfig):
+    """Loops of torch that unmask canvases, for a policy of head 'masked_diffusion', which vLLM
+    (0.32) does not serve. What is an engine's own, its cache, graphs and splitting, they do not
+    have."""
+
+    kv_cache_mib: int = 0
+    """None."""
+    block: int = 8
+    """Tokens of a block of the completion. Blocks are unmasked left to right; inside of one those
+    tokens come first that the model is surest of. 1 writes left to right."""
+    tokens_per_step: int = 1
+    """Tokens of a block that one forward of the model makes known, each drawn as if the others were
+    not: more is faster, and less exact."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("generator.block", self.block, 1)
+        between("generator.tokens_per_step", self.tokens_per_step, 1, self.block)
+        usual = {field.name: field.default for field in fields(self)}
+        for name in _OF_ENGINES:
+            if (value := getattr(self, name)) != usual[name]:
+                raise ValueError(
+                    f"generator.{name} is {value!r}, and a diffusion generator has none; the only"
+                    f" valid value is {usual[name]!r}"
+                )
+
+    @property
+    def probe_prompt(self) -> int:
+        """There is no prefix cache: one token will do."""
+        return 1
+
+
+_OF_ENGINES = (
+    "tensor_parallel_size",
+    "prefill_tokens",
+    "kv_cache_mib",
+    "gpu_memory_utilization",
+    "block_size",
+    "enforce_eager",
+    "transfer",
+    "door_port",
+)
+"""Fields of `GeneratorConfig` that a diffusion generator has no use for."""
 
 
 @dataclass(frozen=True, kw_only=True)

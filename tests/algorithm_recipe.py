@@ -33,6 +33,7 @@ from rlstep.losses.divergence import ForwardKl
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.dpo_nll import DpoNll
 from rlstep.losses.dr_grpo import DrGrpo
+from rlstep.losses.elbo_bgpo import ElboBgpo
 from rlstep.losses.full_step_dpo import FullStepDpo
 from rlstep.losses.gaussian_label import GaussianLabelLoss
 from rlstep.losses.grpo import Grpo
@@ -130,6 +131,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
         **with_prm(),
     },
     "grpo": {"samples": GROUPS, "loss": Grpo()},
+    "elbo_bgpo": {"samples": GROUPS, "loss": ElboBgpo()},
     "gspo": {"samples": GROUPS, "loss": Gspo()},
     "ipo": {"samples": PAIRS, "loss": Ipo()},
     "kto": {"samples": PAIRS, "loss": Kto()},

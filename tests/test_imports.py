@@ -18,6 +18,7 @@ WITH_TORCH = (
     *("rlstep.tensors.batching", "rlstep.tensors.logprobs", "rlstep.losses"),
     "rlstep.analysis.weight_spread",
     "rlstep.optimizers.sgd_sai",
+    *("rlstep.diffusion.elbo", "rlstep.diffusion.unmasking"),
 )
 ENTRY_POINTS = ("rlstep.cli", "rlstep.commands", "rlstep.running.run")
 OUTER = (*ENTRY_POINTS, "rlstep.actors", "rlstep.running.checkpoint", "rlstep.testing")

@@ -37,7 +37,7 @@ class WeightSync:
     def __init__(
         self, learner: LearnerGroup, generators: GeneratorGroup, probe: TokenIds, longest: int
     ) -> None:
-        assert len(probe) >= 2 * generators.config.block_size
+        assert len(probe) >= generators.config.probe_prompt
         self.version = 0
         self.max_parity_error = 0.0
         self._learner = learner

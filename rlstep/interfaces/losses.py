@@ -123,6 +123,11 @@ class Loss(ABC):
     """Whether it is of a scalar head's numbers, and not of logprobs."""
     of_logits: ClassVar[bool] = False
     """Whether it fits the sigmoid of a scalar head, and not the head's number itself."""
+    of_elbo: ClassVar[bool] = False
+    """Whether it can be of a masked diffusion model, where every row is a sequence under one random
+    masking: predictions [N, L] then are trained / hidden tokens times the logprob of a hidden
+    token, 0 elsewhere, so that a row's sum is a sample of the sequence's ELBO and no number is a
+    token's logprob. It must be linear in a row, or a bound that adds up over the rows."""
     laws: ClassVar[frozenset[str]] = frozenset()
     """Names of the laws in tests/test_laws.py that hold for it."""
 

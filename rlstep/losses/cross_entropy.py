@@ -16,11 +16,13 @@ from rlstep.types import Counts, LabelSamples
 class CrossEntropy(Loss):
     """-weight log pi(token), averaged by weight over the trained tokens of a language model.
 
-    pi is the model at temperature 1, whatever the completions were sampled at.
+    pi is the model at temperature 1, whatever the completions were sampled at. Of a masked
+    diffusion model it is the mean of its ELBO's samples, a bound from above of the same.
     """
 
     takes: ClassVar[type] = LabelSamples
     separable: ClassVar[bool] = True
+    of_elbo: ClassVar[bool] = True
     laws: ClassVar[frozenset[str]] = frozenset({"gradient_is_the_values"})
 
     def __call__(self, predictions: Tensor, batch: LabelBatch, counts: Counts) -> LossOutput:

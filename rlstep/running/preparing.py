@@ -108,7 +108,7 @@ def check_models(config: Config) -> None:
         check_adapters_served,
         check_engine,
         check_heads,
-        check_policy,
+        check_served,
     )
     from rlstep.actors.learner.models import check_learner
     from rlstep.actors.learner.positions import check_positions
@@ -120,9 +120,10 @@ def check_models(config: Config) -> None:
         for read in filter(None, (config.policy.model, config.policy.reference_model)):
             check_positions(read.path, config.generator.context)
         on_cpu = not place.generator_gpus
-        check_policy(config.policy.model.path, on_cpu=on_cpu)
+        served = config.policy.model.path
+        check_served(config.generator, served, on_cpu=on_cpu)
         if config.generator.transfer == "adapter":
-            check_adapters_served(config.policy.model.path, config.policy.model.lora, on_cpu=on_cpu)
+            check_adapters_served(served, config.policy.model.lora, on_cpu=on_cpu)
         for model in config.step_models:
             name = f"step_models ({model.source})"
             check_learner(model.learner, model.loss)

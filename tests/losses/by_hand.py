@@ -17,6 +17,7 @@ from torch import Tensor
 from rlstep.interfaces import Loss, PairBatch
 from rlstep.losses.bnf import Bnf
 from rlstep.losses.cispo import Cispo, ClippedWeight
+from rlstep.losses.elbo_bgpo import ElboBgpo
 from rlstep.losses.full_step_dpo import FullStepDpo
 from rlstep.losses.gspo import Gspo
 from rlstep.losses.kto import Kto
@@ -167,4 +168,8 @@ BY_HAND: dict[type[Loss], Callable[[Any, Tensor, Any, Counts], Tensor]] = {
     Cispo: _policy_gradient(_cispo),
     Reinforce: _policy_gradient(lambda loss, rho, advantage: advantage),
     Gspo: _policy_gradient(_gspo, by_sequence=True),
+    ElboBgpo: _policy_gradient(
+        lambda loss, rho, advantage: advantage * (1.0 if advantage >= 0.0 else rho),
+        by_sequence=True,
+    ),
 }

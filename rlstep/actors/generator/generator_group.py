@@ -6,18 +6,20 @@ import asyncio
 import logging
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import singledispatch
 from typing import Any, Unpack
 
 import ray
 from ray.exceptions import RayError
 
+from rlstep.actors.generator.diffusion_generator import DiffusionGenerator
 from rlstep.actors.generator.generator import (
     GeneratorWorker,
     Serving,
     engine_environment,
     greedy,
 )
-from rlstep.config import GeneratorConfig
+from rlstep.config import DiffusionGeneratorConfig, GeneratorConfig
 from rlstep.reporting.role_logs import note_last_lines, role_environment
 from rlstep.types import Completion, Failure, Request, TokenIds
 
@@ -71,7 +73,7 @@ class GeneratorGroup:
             "runtime_env": {"env_vars": environment},
             **self._options,
         }
-        worker = ray.remote(GeneratorWorker).options(**options)
+        worker = ray.remote(worker_class(self.config)).options(**options)
         return worker.remote(self.config, self._model_path, **self._serving)
 
     async def generate(self, requests: Sequence[Request]) -> AsyncIterator[Item]:
@@ -241,6 +243,17 @@ class GeneratorGroup:
                 logger.warning("generator %d was lost before it was closed: %s", replica, error)
             ray.kill(actor, no_restart=True)
         self.actors = []
+
+
+@singledispatch
+def worker_class(config: GeneratorConfig) -> Any:
+    """What a replica is: a vLLM engine, for any other kind of configuration what it names."""
+    return GeneratorWorker
+
+
+@worker_class.register
+def _(config: DiffusionGeneratorConfig) -> Any:
+    return DiffusionGenerator
 
 
 def _role(replica: int) -> str:

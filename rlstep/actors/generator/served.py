@@ -1,12 +1,15 @@
-"""What vLLM's engines cannot serve, refused before one is started."""
+"""What generators cannot serve, refused before one is started."""
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import Any
 
 from rlstep.actors.learner.models import empty_model
 from rlstep.actors.weights.merged import check_conversion, joined_names
+from rlstep.diffusion.canvas import read_canvas
 from rlstep.learner_config import LearnerConfig, LoraConfig, PoolingConfig
+from rlstep.role_config import DiffusionGeneratorConfig, GeneratorConfig
 from rlstep.scoring.step_models.prm_text import context_of
 
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
@@ -17,6 +20,27 @@ NO_ADAPTERS = ("gpt2", "falcon")
 """Models to which vLLM (0.32) applies no LoRA."""
 TIED_ONLY = ("gemma2", "gemma3n_text")
 """Models that vLLM (0.32) gives no head of their own: the embeddings are it."""
+
+
+@singledispatch
+def check_served(config: GeneratorConfig, path: str, *, on_cpu: bool) -> None:
+    """Refuse a policy that generators of this configuration could not serve, or not be sent.
+
+    Raises:
+        ValueError: see `check_policy`; of a diffusion model, a context over its canvas.
+    """
+    check_policy(path, on_cpu=on_cpu)
+
+
+@check_served.register
+def _(config: DiffusionGeneratorConfig, path: str, *, on_cpu: bool) -> None:
+    check_conversion(empty_model(path))
+    canvas = read_canvas(path)
+    if config.context > canvas.length:
+        raise ValueError(
+            f"generator.context is {config.context}, and model.path {path!r} has canvases of"
+            f" {canvas.length} tokens (canvas_length); that is the largest valid value"
+        )
 
 
 def check_policy(path: str, *, on_cpu: bool) -> None:

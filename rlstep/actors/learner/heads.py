@@ -65,6 +65,8 @@ def make_head(config: LearnerConfig, outputs: int = 1) -> Head:
             from rlstep.actors.learner.process_reward import Qwen2ForProcessRewardModel
 
             return Head(model_class=Qwen2ForProcessRewardModel, read=_margin(1, 0), labels=2)
+        case "masked_diffusion":
+            return Head(model_class=transformers.AutoModelForMaskedLM, read=_on_canvases)
 
 
 def label_token_ids(config: LearnerConfig) -> tuple[int, int]:
@@ -84,6 +86,10 @@ def _only(logits: Tensor, token_ids: Tensor) -> Tensor:
 
 def _all(logits: Tensor, token_ids: Tensor) -> Tensor:
     return logits.float()
+
+
+def _on_canvases(logits: Tensor, token_ids: Tensor) -> Tensor:
+    raise AssertionError("a token's logprob needs what is hidden: see DiffusionLearner.forward")
 
 
 def _margin(good: int, bad: int) -> Read:

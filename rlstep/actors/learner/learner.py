@@ -146,13 +146,17 @@ class LearnerWorker(LearnerRank):
                 ref = self._by_sequence(samples, model)
         return _Start(old=old, ref=ref, now=frozenset(now))
 
+    def rows_of(self, samples: Samples) -> Sequence[Any]:
+        """What the model reads of every sequence, each with a length; see `pack`."""
+        return [s.token_ids for s in samples.sequences]
+
     def _by_sequence(self, samples: Samples, model: Any) -> dict[int, Floats]:
-        rows = self.all_rows([s.token_ids for s in samples.sequences], model)
+        rows = self.all_rows(self.rows_of(samples), model)
         return {id(s): row for s, row in zip(samples.sequences, rows, strict=True)}
 
     def _update(self, samples: Samples, start: _Start, first: bool, tally: _Tally) -> None:
         """One optimizer step on a mini-batch, or none where something is not finite."""
-        token_ids = [s.token_ids for s in samples.sequences]
+        token_ids = self.rows_of(samples)
         batch = collate(samples, *start.rows(samples)).to(self.device)
         metrics: Sums = defaultdict(float)
         if self.loss.separable:

@@ -12,6 +12,7 @@ import ray
 from numpy.typing import NDArray
 from ray.actor import ActorHandle
 
+from rlstep.actors.learner.diffusion_learner import DiffusionLearner
 from rlstep.actors.learner.frozen_rank import FrozenRank
 from rlstep.actors.learner.models import check_learner
 from rlstep.actors.learner.publisher import PublishingLearner
@@ -61,7 +62,9 @@ class LearnerGroup:
         check_learner(config, loss)
         options = {"num_cpus": 0, **(actor_options or {})}
         arguments = (config,) if loss is None else (config, loss, temperature)
-        kind: Any = ray.remote(FrozenRank if loss is None else PublishingLearner)
+        kind: Any = ray.remote(
+            FrozenRank if loss is None else _RANKS.get(config.head, PublishingLearner)
+        )
         device = "cuda" if options.get("num_gpus") else "cpu"
         actors = [
             kind.options(runtime_env=_environment(config, name, rank), **options).remote(
@@ -190,6 +193,10 @@ class LearnerGroup:
         finally:
             for wait in waits.values():
                 wait.cancel()
+
+
+_RANKS: dict[str, type[PublishingLearner]] = {"masked_diffusion": DiffusionLearner}
+"""What a rank that trains is, by its head, where it is of another kind."""
 
 
 def _environment(config: LearnerConfig, name: str, rank: int) -> dict[str, Any]:

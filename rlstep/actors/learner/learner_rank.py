@@ -147,9 +147,10 @@ class ModelRank:
 
     @torch.no_grad()
     def own_rows(
-        self, token_ids: Sequence[TokenIds], model: Any, temperature: float = 1.0
+        self, token_ids: Sequence[Any], model: Any, temperature: float = 1.0
     ) -> dict[int, Tensor]:
-        """Predictions of the sequences that fall to this rank, by position."""
+        """Predictions of the sequences that fall to this rank, by position; they are what `pack`
+        takes."""
         lengths = [len(row) for row in token_ids]
         rows: dict[int, Tensor] = {}
         for part in self.parts(lengths):
@@ -250,7 +251,7 @@ class LearnerRank(ModelRank):
             with adapter.off(self.engine.module) if adapter else nullcontext():
                 yield self.engine
 
-    def all_rows(self, token_ids: Sequence[TokenIds], model: Any) -> list[Floats]:
+    def all_rows(self, token_ids: Sequence[Any], model: Any) -> list[Floats]:
         """Predictions of all sequences, on every rank, at the temperature of `train`."""
         ends = np.cumsum([0] + [len(row) for row in token_ids])
         flat = torch.zeros(int(ends[-1]), device=self.device)

@@ -21,6 +21,7 @@ from rlstep.actors.learner.adapters import check_adapters
 from rlstep.actors.learner.heads import Head, label_token_ids, make_head
 from rlstep.actors.weights.merged import base_model, keep_conversion
 from rlstep.config import LearnerConfig, ModelConfig
+from rlstep.diffusion.canvas import read_canvas
 from rlstep.interfaces import COLUMNS, Loss
 from rlstep.scoring.step_models.prm_text import needs_same_ids
 from rlstep.tensors.batching import PackedBatch, Rows
@@ -87,8 +88,9 @@ def check_learner(config: LearnerConfig, loss: Loss | None) -> None:
     Raises:
         ValueError: the model (see `check_model`; a frozen one needs no pad or end token), label
             tokens that its tokenizer splits, an attention that its architecture lacks or that
-            leaves a part out, targets of adapters (see `check_adapters`), a loss that reads what
-            nobody computes, or a reference model that cannot be loaded or has other tokens.
+            leaves a part out, targets of adapters (see `check_adapters`), a diffusion model
+            without canvases (see `read_canvas`), a loss that reads what nobody computes, or a
+            reference model that cannot be loaded or has other tokens.
     """
     if loss is None:
         _check_folder(config.model.path)
@@ -100,6 +102,8 @@ def check_learner(config: LearnerConfig, loss: Loss | None) -> None:
     _check_attention(model, config.model)
     if adapter := config.model.adapters:
         check_adapters(model, adapter)
+    if config.head == "masked_diffusion":
+        read_canvas(config.model.path)
     if loss is not None:
         _check_reads(config, loss)
         _check_reference(config)
@@ -173,16 +177,17 @@ def empty_model(path: str, head: Head | None = None) -> Any:
     """The model on no device, to count and to check: nothing of its weights is read.
 
     Args:
-        head: a language model's without one.
+        head: without one a language model's, causal where its configuration has that form.
 
     Raises:
         OSError, ValueError: its configuration cannot be loaded.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
     labels = {"num_labels": head.labels} if head and head.labels else {}
     config: Any = AutoConfig.from_pretrained(path, trust_remote_code=False, **labels)
-    kind = head.model_class if head else AutoModelForCausalLM
+    causal = type(config) in AutoModelForCausalLM._model_mapping
+    kind = head.model_class if head else AutoModelForCausalLM if causal else AutoModelForMaskedLM
     with torch.device("meta"):
         model: Any = getattr(kind, "from_config", kind)(config)
     model.tie_weights()  # building on no device leaves a tied head apart
