@@ -1,7 +1,7 @@
 """The main job with SSB adapters: scales of inputs and outputs are trained, 2 % of the numbers.
 
-A scale starts at 1 and moves by about the learning rate an update, so the rate is some hundred times
-that of the weights.
+A scale starts at 1 and moves by about the learning rate an update, so the rate is some hundred
+times that of the weights.
 """
 
 from dataclasses import replace
