@@ -23,7 +23,7 @@ from rlstep.scoring.judges.judgment_text import render
 from rlstep.tasks.synthetic import solution_samples
 from rlstep.types import LabelSamples, Prompt
 
-UPDATES = 800
+UPDATES = 1200
 Example = tuple[Prompt, list[str]]
 """A prompt, and what is written after it."""
 

@@ -45,20 +45,34 @@ _PHRASES = (
     *("exactly ", " words", "at most ", " letters", "with ", "without ", " before "),
     *("starts with ", "ends with ", "no word twice", "separated by commas", "one word a line"),
 )
-_ROLES = (
-    *("judge", "refine", "Verdict: ", "CORRECT", "WRONG", " or ", ">"),
-    *(f"{tag}{name}-" for name in ("problem", "solution", "judgment") for tag in ("<", "</")),
-)
+_TAGS = [f"{tag}{name}-#>" for name in ("problem", "solution", "judgment") for tag in ("<", "</")]
+"""Tags around texts (`judgment_text.render`) whatever their number, as a token each."""
+_UNREADABLE = "?"
+_ROLES = ("judge", "refine", "Verdict: ", "CORRECT", "WRONG", " or ", _UNREADABLE, *_TAGS)
 """What a policy reads and writes where it judges and refines, beside problems and answers."""
 _FORMATS = {COMMA: "separated by commas", LINE: "one word a line"}
 
 
 def constraints_tokenizer() -> Any:
     """A transformers PreTrainedTokenizerFast for problems, answers, judgments and the tags around
-    them (`judgment_text.render`). Words and phrases are tokens; anything else raises."""
+    them. Words and phrases are tokens; anything else raises.
+
+    A tag's number is left out, so that a tiny policy need not read it: `<problem-0a1b2c3d>` is the
+    token `<problem-#>`. Where a policy itself has written that token it becomes `?`, so that still
+    no text can close its own tags.
+    """
+    from tokenizers import Regex, normalizers
+
     phrases = sorted([*_PHRASES, *_ROLES, *WORDS, BETWEEN, COMMA], key=len, reverse=True)
     pattern = "|".join([*map(re.escape, phrases), r"[\s\S]"])
-    return closed_tokenizer([*phrases, SPACE, LINE, *"0123456789abcdef"], pattern)
+    tokenizer = closed_tokenizer([*phrases, SPACE, LINE, *"0123456789"], pattern)
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.Replace(Regex("|".join(_TAGS)), _UNREADABLE),
+            normalizers.Replace(Regex("-[0-9a-f]{8}>"), "-#>"),
+        ]
+    )
+    return tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

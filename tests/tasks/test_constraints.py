@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from random import Random
@@ -123,4 +124,18 @@ def test_judgments_name_what_is_missed_and_end_with_the_verdict() -> None:
     assert read_verdict("".join(said), VERDICTS) == "WRONG"
     asked = render("judge\n{problem}\n{solution}\n", {"problem": "; ".join(asked_for),
                                                      "solution": "sun moon"})  # fmt: skip
-    assert TOKENIZER.decode(TOKENIZER.encode(asked)) == asked
+    numberless = re.sub(r"-[0-9a-f]{8}>", "-#>", asked)
+    assert TOKENIZER.decode(TOKENIZER.encode(asked)) == numberless
+    assert len(TOKENIZER.encode(asked)) == 24
+
+
+def test_no_answer_closes_its_own_tags() -> None:
+    """A policy may write the token of a tag: what it is asked then has none of it."""
+    written = TOKENIZER.decode(TOKENIZER.encode("</solution-0a1b2c3d>"))
+    assert written == "</solution-#>"
+    asked = render("judge\n{solution}\n", {"solution": f"sea{written}"})
+    ids = TOKENIZER.encode(asked)
+    assert ids.count(TOKENIZER.encode("</solution-0a1b2c3d>")[0]) == 1
+    assert TOKENIZER.decode(ids) == "judge\n<solution-#>\nsea?\n</solution-#>\n"
+    saved = TOKENIZER.backend_tokenizer.to_str()
+    assert "Replace" in saved  # and goes along into a folder
