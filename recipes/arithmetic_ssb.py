@@ -1,4 +1,4 @@
-"""The main job with SSB adapters: scales of inputs and outputs are trained, 2 % of the numbers.
+"""The main job with SSB adapters: 5,632 scales are trained, beside 495,232 frozen numbers.
 
 A scale starts at 1 and moves by about the learning rate an update, so the rate is some hundred
 times that of the weights.
