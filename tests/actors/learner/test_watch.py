@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from rlstep.actors.learner.learner_group import LearnerGroup
+from rlstep.adapters.scaling import Ssb
 from rlstep.config import LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
 from rlstep.types import LabelSamples, PairSamples
 from tests.actors.learner.learner_kit import (
@@ -120,8 +121,13 @@ def test_they_do_not_depend_on_zero(tiny_model: str, lora: bool):
         assert found[1][name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
 
 
-def test_of_adapters_only_what_they_move_counts(tiny_model: str):
-    model = ModelConfig(path=tiny_model, lora=LORA)
+@pytest.mark.parametrize(
+    "adapters",
+    [{"lora": LORA}, {"adapter": Ssb(target_modules=LORA.target_modules)}],
+    ids=["lora", "ssb"],
+)
+def test_of_adapters_only_what_they_move_counts(tiny_model: str, adapters: dict[str, Any]):
+    model = ModelConfig(path=tiny_model, **adapters)
     with running(config(tiny_model, model=model), MarginLoss()) as worker:
         was = weights(worker)
         metrics = worker.train(samples())
