@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rlstep.checks import named, positive
+from rlstep.checks import at_least, named, positive
+from rlstep.curriculum.levels import LEVEL
 from rlstep.interfaces import PromptSet, Task, Tokenizer
 from rlstep.types import Prompt
 
@@ -24,10 +25,20 @@ class Part:
     """Where they come from."""
     weight: float = 1.0
     """Its share of the problems is its weight over the sum of the weights."""
+    level: int | None = None
+    """Of all its problems, in the place of their own; None leaves them theirs."""
 
     def __post_init__(self) -> None:
         named("part.name", self.name, "part, for instance 'logic'")
         positive("part.weight", self.weight)
+        if self.level is not None:
+            at_least("part.level", self.level, 0)
+
+    def named(self, prompt: Prompt) -> Prompt:
+        """A prompt of its task as one of the mixture."""
+        level = {} if self.level is None else {LEVEL: self.level}
+        meta = {**prompt.meta, **level, TASK: self.name}
+        return replace(prompt, prompt_id=f"{self.name}/{prompt.prompt_id}", meta=meta)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +46,8 @@ class TaskMixture(Task):
     """Problems of several tasks, in the shares of their weights, for `ByTask` or judges.
 
     Each split has as many problems as the shares allow, the first of each part; the rest is counted
-    ('over_weight'). All parts are read by one tokenizer. A task that is here several times, at
-    several levels, is a task of levels.
+    ('over_weight'). All parts are read by one tokenizer. A task that is here several times, from
+    easy to hard, is a task of levels.
     """
 
     parts: tuple[Part, ...]
@@ -71,11 +82,7 @@ class TaskMixture(Task):
         mixed: list[Prompt] = []
         for part, split in there:
             kept = split[: max(1, round(unit * part.weight))]
-            mixed += [_of_part(part.name, prompt) for prompt in kept]
+            mixed += [part.named(prompt) for prompt in kept]
             if len(kept) < len(split):
                 dropped["over_weight"] += len(split) - len(kept)
         return mixed
-
-
-def _of_part(name: str, prompt: Prompt) -> Prompt:
-    return replace(prompt, prompt_id=f"{name}/{prompt.prompt_id}", meta={**prompt.meta, TASK: name})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -79,6 +79,14 @@ def test_one_task_at_several_levels_is_a_task_of_levels() -> None:
     train = task.load(TOKENIZER, 64).train
     assert [p.meta["level"] for p in train] == [0] * 4 + [2] * 4
     LevelDial().check(train, draw(size=4))
+
+
+def test_a_part_may_say_its_level() -> None:
+    tasks = [Arithmetic(operations=3, limit=n, largest_operand=9, train=4) for n in (20, 40)]
+    parts = [Part(name=str(i), task=task, level=i) for i, task in enumerate(tasks)]
+    assert [p.meta["level"] for p in mixed(*parts).train] == [0] * 4 + [1] * 4
+    with pytest.raises(ValueError, match=r"part\.level is -1; the smallest valid value is 0"):
+        replace(parts[0], level=-1)
 
 
 def test_arithmetic_and_logic_by_one_tokenizer() -> None:
