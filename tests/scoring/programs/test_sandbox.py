@@ -93,7 +93,9 @@ def solve(program: str, test: str = "assert f(3) == 4", setup: str = "") -> Resu
 
 
 def sandboxed_processes() -> set[str]:
-    """Ids of this machine's processes that are in another process namespace than this test."""
+    """Ids of this machine's processes that are in another process namespace than this test, but for
+    those below another of pytest's workers, whose tests run programs at the same time. What has
+    outlived its sandbox is below nobody."""
     own, found = os.readlink("/proc/self/ns/pid"), set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -101,7 +103,9 @@ def sandboxed_processes() -> set[str]:
                 found.add(folder.name)
         except OSError:  # ended meanwhile
             continue
-    return found
+    others = set(descendants(os.getppid())) - set(descendants(os.getpid()))
+    there = {name for name in found if Path("/proc", name).exists()}
+    return there - set(map(str, others))
 
 
 # --- verdicts
