@@ -100,7 +100,14 @@ def adapted(path: str, adapter: Adapter) -> Any:
     return load_model(LearnerConfig(model=ModelConfig(path=path, adapter=adapter)), 0).eval()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+IN_BRIEF = ("Llama", "GPT2", "Gemma2")
+"""The usual, one whose weights lie the other way round, and one with its ends tied."""
+
+
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(f, marks=() if f in IN_BRIEF else pytest.mark.slow) for f in FAMILIES],
+)
 def test_of_every_family(tmp_path: Path, family: str) -> None:
     """Begins as the model, is one again when it is off, and merges into one of the same logits."""
     path = make_family(tmp_path, family)

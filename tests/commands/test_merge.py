@@ -117,7 +117,10 @@ def test_one_model_is_itself_bit_by_bit(
     assert all(torch.equal(w, weights(tmp_path / "out")[n]) for n, w in weights(only).items())
 
 
-@pytest.mark.parametrize("method", ["Average", "TaskArithmetic", "Awd"])
+@pytest.mark.parametrize(
+    "method",
+    ["Awd", *(pytest.param(m, marks=pytest.mark.slow) for m in ("Average", "TaskArithmetic"))],
+)
 def test_the_order_of_the_models_changes_nothing(
     method: str, base: Path, child: Callable[..., str], tmp_path: Path
 ) -> None:
