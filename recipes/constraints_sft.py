@@ -1,6 +1,6 @@
-"""Makes the policy that `spar_self_play.py` begins with: it answers, judges and refines.
+"""Makes a policy for self-play (`rlstep/self_play`): it answers, judges and refines.
 
-rlstep sft recipes/constraints_sft.py          in <run>/export; the shipped one is made so
+rlstep sft recipes/constraints_sft.py          in <run>/export; none is shipped yet
 
 Three formats, one model: answers of mixed quality, judgments that name what is missed, and
 refinements of wrong answers. All of it is made by the exact check.

@@ -1,6 +1,6 @@
 """Makes the policy that the region recipe begins with: it often looks at the wrong object.
 
-rlstep sft recipes/grid_regions_sft.py          in <run>/export; the shipped one is made so
+rlstep sft recipes/grid_regions_sft.py          in <run>/export; none is shipped yet
 """
 
 from collections.abc import Iterator

@@ -2,11 +2,12 @@
 
     python recipes/studies/pre_ppo.py --out /data/pre-ppo [--seeds 3] [--quick] [--json FILE]
 
-Arithmetic and logic of mixed difficulty, two domains of one joint policy, by GRPO. All arms sample
-every problem once in the first 6 iterations. Then `pre_ppo` goes on with the third that is hardest
-for its domain by the verdicts seen so far, `random` with a random third, `all` with all. They
-differ in nothing else: policy, problems, samples, updates. Every (arm, seed) is a run of its own;
-one that is complete in `--out` is not run again.
+Arithmetic and logic of mixed difficulty, two domains of one joint policy (`policies/both/base`,
+which is not made yet), by GRPO. All arms sample every problem once in the first 6 iterations. Then
+`pre_ppo` goes on with the third that is hardest for its domain by the verdicts seen so far,
+`random` with a random third, `all` with all. They differ in nothing else: policy, problems,
+samples, updates. Every (arm, seed) is a run of its own; one that is complete in `--out` is not run
+again.
 """
 
 import json
