@@ -46,8 +46,7 @@ class Looked(Examples):
 def config() -> FitConfig:
     start = RandomLlama(
         tokenizer="rlstep.tasks.grid_regions.grid_regions_tokenizer",
-        hidden_size=96,
-        intermediate_size=288,
+        intermediate_size=192,
     )
     return made_policy("grid-regions-sft", Looked(), start, UPDATES)
 

@@ -10,6 +10,9 @@ from rlstep.interfaces import Examples, StartModel
 from rlstep.losses.cross_entropy import CrossEntropy
 from rlstep.types import Prompt
 
+CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+"""As in rlstep/actors/generator/served.py, which imports torch."""
+
 
 def drawn(problems: Sequence[Prompt], batch: int, updates: int) -> Iterator[Sequence[Prompt]]:
     """The problems of every update, one batch after the other; they repeat after an epoch."""
@@ -35,6 +38,15 @@ class RandomLlama(StartModel):
     """Of queries; half as many of keys and values."""
     vocab_size: int = 0
     """0: the tokenizer's."""
+
+    def __post_init__(self) -> None:
+        """Whoever trains it for an hour wants to sample from it, too (see `served.check_heads`)."""
+        if self.hidden_size % self.heads or self.hidden_size // self.heads not in CPU_HEAD_SIZES:
+            raise ValueError(
+                f"start.hidden_size is {self.hidden_size} for {self.heads} heads; on a CPU vLLM"
+                f" 0.32 serves heads of {CPU_HEAD_SIZES}: the smallest valid value is"
+                f" {CPU_HEAD_SIZES[0] * self.heads}"
+            )
 
     def write(self, folder: str, seed: int) -> None:
         from importlib import import_module

@@ -203,9 +203,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_types(self, "")
-        for name in ("iterations", "max_policy_lag", "train_seconds", "seed"):
-            at_least(name, getattr(self, name), 0)
-        for name in ("checkpoint_every", "export_every", "further_prompts"):
+        numbers = ("iterations", "max_policy_lag", "train_seconds", "seed", "further_prompts")
+        for name in (*numbers, "checkpoint_every", "export_every"):
             at_least(name, getattr(self, name), 0)
         between("max_failed_scores", self.max_failed_scores, 0.0, 1.0)
         at_least("prompts_per_iteration", self.prompts_per_iteration, 1)

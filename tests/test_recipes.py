@@ -120,3 +120,13 @@ def test_every_recipe_is_a_script(path: Path):
 
 def test_dry_runs_load_no_cluster(resolved: dict):
     assert resolved["loaded"] == []
+
+
+def test_a_policy_that_no_cpu_serves_is_not_made() -> None:
+    from recipes.sft_base import CPU_HEAD_SIZES, RandomLlama
+    from rlstep.actors.generator import served
+
+    assert served.CPU_HEAD_SIZES == CPU_HEAD_SIZES
+    with pytest.raises(ValueError, match=r"start\.hidden_size is 96 for 4 heads; .* value is 128"):
+        RandomLlama(tokenizer="any", hidden_size=96)
+    RandomLlama(tokenizer="any", hidden_size=64, heads=2)
