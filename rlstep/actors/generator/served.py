@@ -82,7 +82,8 @@ def check_adapters_served(path: str, lora: LoraConfig, *, on_cpu: bool) -> None:
 
     Raises:
         ValueError: the model's architecture has none in vLLM, it is a mixture and the engine on a
-            CPU, or one is on either end of the model.
+            CPU (where that an adapter is applied rightly has not been seen), or one is on either
+            end of the model.
     """
     model = empty_model(path)
     merged = "they travel merged; the nearest valid value of generator.transfer is 'rlstep_gloo'"

@@ -206,19 +206,6 @@ async def test_of_every_family_that_vllm_gives_adapters(
                 assert parity_error(learner, prompt, answer) <= 1e-4
 
 
-@pytest.mark.slow
-async def test_the_cpu_engine_does_not_start_a_mixture_with_adapters(
-    ray_cluster: None, tmp_path: Path
-) -> None:
-    """vLLM 0.32; where it does, `check_adapters_served` may let mixtures through."""
-    path = make_family(tmp_path, "Qwen3Moe")
-    arithmetic_tokenizer().save_pretrained(path)
-    group = GeneratorGroup(generator_config(transfer="adapter"), path, {}, lora_rank=LORA.rank)
-    with pytest.raises(RuntimeError, match="generator 0 died before its first answer"):
-        await group.start()
-    await group.close()
-
-
 def move_adapters(learner: Any, *, back: bool = False) -> None:
     """As `update` does, of the adapters alone; or the last such move, undone."""
     if back:
