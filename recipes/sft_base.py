@@ -8,10 +8,8 @@ from rlstep.config import LearnerConfig, ModelConfig, OptimizerConfig
 from rlstep.fit_config import FitConfig
 from rlstep.interfaces import Examples, StartModel
 from rlstep.losses.cross_entropy import CrossEntropy
+from rlstep.role_config import CPU_HEAD_SIZES
 from rlstep.types import Prompt
-
-CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
-"""As in rlstep/actors/generator/served.py, which imports torch."""
 
 
 def drawn(problems: Sequence[Prompt], batch: int, updates: int) -> Iterator[Sequence[Prompt]]:

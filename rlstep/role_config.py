@@ -7,6 +7,8 @@ from typing import Literal
 
 from rlstep.checks import at_least, between
 
+CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+"""Of the CPU engine's attention (vLLM 0.32)."""
 SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Of LoRA adapters, which vLLM (0.32) makes room for."""
 PROBE_TOKENS = 8

@@ -123,10 +123,8 @@ def test_dry_runs_load_no_cluster(resolved: dict):
 
 
 def test_a_policy_that_no_cpu_serves_is_not_made() -> None:
-    from recipes.sft_base import CPU_HEAD_SIZES, RandomLlama
-    from rlstep.actors.generator import served
+    from recipes.sft_base import RandomLlama
 
-    assert served.CPU_HEAD_SIZES == CPU_HEAD_SIZES
     with pytest.raises(ValueError, match=r"start\.hidden_size is 96 for 4 heads; .* value is 128"):
         RandomLlama(tokenizer="any", hidden_size=96)
     RandomLlama(tokenizer="any", hidden_size=64, heads=2)

@@ -9,11 +9,10 @@ from rlstep.actors.learner.models import empty_model
 from rlstep.actors.weights.merged import check_conversion, joined_names
 from rlstep.diffusion.canvas import read_canvas
 from rlstep.learner_config import LearnerConfig, LoraConfig, PoolingConfig
+from rlstep.role_config import CPU_HEAD_SIZES as CPU_HEAD_SIZES
 from rlstep.role_config import DiffusionGeneratorConfig, GeneratorConfig
 from rlstep.scoring.step_models.prm_text import context_of
 
-CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
-"""Of the CPU engine's attention (vLLM 0.32)."""
 CPU_EXPERT_WIDTH = 32
 """Of the CPU engine's experts: it packs hidden sizes by it (vLLM 0.32)."""
 NO_ADAPTERS = ("gpt2", "falcon")
