@@ -36,6 +36,8 @@ class RandomLlama(StartModel):
     """Of queries; half as many of keys and values."""
     vocab_size: int = 0
     """0: the tokenizer's."""
+    context: int = 256
+    """Tokens of a problem with its solution."""
 
     def __post_init__(self) -> None:
         """Whoever trains it for an hour wants to sample from it, too (see `served.check_heads`)."""
@@ -63,7 +65,7 @@ class RandomLlama(StartModel):
                 num_hidden_layers=self.layers,
                 num_attention_heads=self.heads,
                 num_key_value_heads=self.heads // 2,
-                max_position_embeddings=256,
+                max_position_embeddings=self.context,
                 tie_word_embeddings=True,
                 bos_token_id=None,
                 eos_token_id=tokenizer.eos_token_id,

@@ -175,6 +175,9 @@ class Config:
     """Turns of the loop: collect, score, train, sync."""
     train_seconds: float = 0.0
     """Start no iteration after this many seconds of training; 0 sets no limit."""
+    train_tokens: int = 0
+    """Start no iteration after this many sampled tokens: of rollouts, continuations for labels and
+    search, those thrown away too, but not of evaluations and judges; 0 sets no limit."""
     prompts_per_iteration: int = 64
     """Problems that are sampled from in one iteration; divisible by policy.mini_batches."""
     further_prompts: int = 0
@@ -203,8 +206,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_types(self, "")
-        numbers = ("iterations", "max_policy_lag", "train_seconds", "seed", "further_prompts")
-        for name in (*numbers, "checkpoint_every", "export_every"):
+        numbers = ("iterations", "max_policy_lag", "train_seconds", "train_tokens", "seed")
+        for name in (*numbers, "further_prompts", "checkpoint_every", "export_every"):
             at_least(name, getattr(self, name), 0)
         between("max_failed_scores", self.max_failed_scores, 0.0, 1.0)
         at_least("prompts_per_iteration", self.prompts_per_iteration, 1)

@@ -534,6 +534,7 @@ NAN = float("nan")
         ("max_prompt_tokens", 0, 1),
         ("train_seconds", -0.5, 0),
         ("train_seconds", NAN, 0),
+        ("train_tokens", -1, 0),
         ("checkpoint_every", -1, 0),
         ("seed", -1, 0),
         ("deadline_s", 0.5, 1.0),

@@ -25,6 +25,7 @@ from rlstep.interfaces import AskContext, CallFormat, Loss, RolloutContext, Step
 from rlstep.plugins import ask_labellers
 from rlstep.reporting.stages import stage
 from rlstep.role_config import PROBE_TOKENS
+from rlstep.rollouts.counting import CountingGenerator
 from rlstep.rollouts.generate_door import GenerateDoor, door_token
 from rlstep.scoring.judges.routing import RoutedScorer
 from rlstep.tensors.tokenizers import reading_tags
@@ -49,13 +50,16 @@ class RunRoles:
         """Cleared while an iteration's updates are under way: a run stops between iterations."""
         self.between_updates.set()
 
-    async def start(self, probe: TokenIds, resume_from: Path | None, version: int) -> None:
+    async def start(
+        self, probe: TokenIds, resume_from: Path | None, version: int, sampled: int = 0
+    ) -> None:
         """Start every role at once, restore the learners, send the first weights.
 
         Args:
             probe: token ids to make the parity probe's prompt of.
             resume_from: a checkpoint's directory, or None.
             version: the policy version that the weights have.
+            sampled: tokens that the run has sampled for training before.
         """
         config = self._config
         options = await self._place()
@@ -69,6 +73,7 @@ class RunRoles:
             lora_rank=config.policy.model.lora.rank if alone else 0,
         )
         self._started.append(self.generators)
+        self._counting = CountingGenerator(self.generators, sampled)
         _, self.policy, self.step_models = await asyncio.gather(
             self._start_generators(),
             self._learner(
@@ -195,9 +200,13 @@ class RunRoles:
     def version(self) -> int:
         return self.sync.version
 
+    @property
+    def sampled(self) -> int:
+        return self._counting.sampled
+
     def context(self, iteration: int, purpose: str = "") -> RolloutContext:
         return RolloutContext(
-            generator=self.generators,
+            generator=self.generators if purpose else self._counting,
             scorer=self._routed,
             splitter=self._config.splitter,
             tokenizer=self._reader,

@@ -117,6 +117,11 @@ class Roles(Protocol):
         """The policy version that the generators serve."""
         ...
 
+    @property
+    def sampled(self) -> int:
+        """Tokens that the run has sampled so far, evaluations and judges apart."""
+        ...
+
     def context(self, iteration: int, purpose: str = ...) -> RolloutContext: ...
 
     async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:

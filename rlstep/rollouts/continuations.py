@@ -16,7 +16,7 @@ import numpy as np
 from rlstep.interfaces import RolloutContext
 from rlstep.rollouts.asking import Asking
 from rlstep.rollouts.requests import Branch, branch, continued, request_seed
-from rlstep.types import Failure, Rollout, StepScores, TokenIds, Verdict
+from rlstep.types import Failure, Rollout, Sampling, StepScores, TokenIds, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -111,10 +111,12 @@ class Continuations:
 
     Args:
         context: the roles and the run's seed.
+        temperature: of the draws; None draws as the rollouts were drawn.
     """
 
-    def __init__(self, context: RolloutContext) -> None:
+    def __init__(self, context: RolloutContext, temperature: float | None = None) -> None:
         self._context = context
+        self._temperature = temperature
         self._tallies: dict[tuple[str, bytes], asyncio.Task[Tally]] = {}
         self._asking = Asking(context.generator.generate)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -156,7 +158,10 @@ class Continuations:
     async def draw(self, parent: Rollout, steps: int, first: int, number: int) -> list[Rollout]:
         """The prefix's continuations `first` .. `first + number - 1`, verified; none where the
         request failed."""
-        origin = _continuation(parent, steps, first, number, self._context)
+        sampling = parent.sampling
+        if self._temperature is not None:
+            sampling = replace(sampling, temperature=self._temperature)
+        origin = _continuation(parent, steps, first, number, sampling, self._context)
         made = await continued(origin, self._asking.ask, self._context)
         if isinstance(made, Failure):
             self._failures[made.reason] += 1
@@ -170,9 +175,14 @@ class Continuations:
 
 
 def _continuation(
-    parent: Rollout, steps: int, first: int, number: int, context: RolloutContext
+    parent: Rollout,
+    steps: int,
+    first: int,
+    number: int,
+    sampling: Sampling,
+    context: RolloutContext,
 ) -> Branch:
-    origin = branch(parent, steps, number, "mc", parent.sampling, context)
+    origin = branch(parent, steps, number, "mc", sampling, context)
     name, seed = origin.request.request_id, prefix_seed(origin.request.prefix_ids, context)
     request = replace(
         origin.request, request_id=f"{name}+{first}" if first else name, seed=seed + first

@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import ClassVar
 
+import numpy as np
+
+from rlstep.checks import between
 from rlstep.interfaces import Labeller, RolloutContext
 from rlstep.rollouts.continuations import Continuations, Tally, with_counts
+from rlstep.rollouts.requests import request_seed
 from rlstep.rollouts.stopping import BetaStopping
 from rlstep.types import Rollout
 
@@ -48,6 +53,12 @@ class FirstErrorSearch(Labeller):
     the scores take as no label (`pairs.first_error` as right). The last step's label is the verdict
     (n = 1). A correct rollout is not searched; nor is one without a verdict, which has no label at
     all. Where a prefix got no verdict on any continuation, the search of its rollout ends.
+
+    A completer of its own (`temperature`) finds errors where the policy, as it is sampled, finishes
+    nothing: of long chains it may solve most greedily and none by sampling. It is the prover of
+    process advantage verifiers (Setlur et al. 2024, arXiv:2410.08146), which need not be the
+    policy. What it does not solve from the prompt says nothing of where a rollout went wrong: such
+    a problem's rollouts are not searched.
     """
 
     source: ClassVar[str] = "monte_carlo"
@@ -56,21 +67,42 @@ class FirstErrorSearch(Labeller):
     stopping: BetaStopping = BetaStopping()
     """When a prefix has enough continuations, and the threshold under which it is low; who reads
     the scores must use the same threshold."""
+    temperature: float | None = None
+    """Of the continuations, as 0 for greedy ones, of which `stopping.limit` 1 is enough; None draws
+    them as the rollouts are drawn."""
+    fraction: float = 1.0
+    """Share of the wrong rollouts that are searched."""
+
+    def __post_init__(self) -> None:
+        between("first_error_search.temperature", self.temperature or 0.0, 0.0, 2.0)
+        between("first_error_search.fraction", self.fraction, 0.0, 1.0)
 
     async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
         """The same rollouts, in order, with 'monte_carlo' StepScores of counts."""
-        async with Continuations(context) as continuations:
-            return await asyncio.gather(*(self._search(r, continuations) for r in rollouts))
+        chosen = self._choose(rollouts, context)
+        async with Continuations(context, self.temperature) as continuations:
+            labelled = (self._label(r, r.rollout_id in chosen, continuations) for r in rollouts)
+            return await asyncio.gather(*labelled)
 
-    async def _search(self, rollout: Rollout, continuations: Continuations) -> Rollout:
-        verdict = Tally.of(rollout)
-        found = {len(rollout.steps) - 1: verdict}
+    def _choose(self, rollouts: Sequence[Rollout], context: RolloutContext) -> set[str]:
+        """A seeded sample of the wrong rollouts."""
+        wrong = [r.rollout_id for r in rollouts if (own := Tally.of(r)).n and not own.k]
+        rng = np.random.default_rng(request_seed(context.seed, f"{context.scope}/first_error"))
+        return {wrong[i] for i in rng.permutation(len(wrong))[: ceil(self.fraction * len(wrong))]}
+
+    async def _label(self, rollout: Rollout, search: bool, continuations: Continuations) -> Rollout:
+        found = {len(rollout.steps) - 1: Tally.of(rollout)}
+
+        async def value(steps: int) -> Tally:
+            return await continuations.tally(rollout, steps, self.stopping.more)
 
         async def is_low(step: int) -> bool | None:
-            tally = await continuations.tally(rollout, step + 1, self.stopping.more)
-            found[step] = tally
+            found[step] = tally = await value(step + 1)
             return self.stopping.low(tally.n, tally.k) if tally.n else None
 
-        if verdict.n and not verdict.k:
+        if search and self.temperature is not None:
+            whole = await value(0)
+            search = whole.n > 0 and not self.stopping.low(whole.n, whole.k)
+        if search:
             await first_low(len(rollout.steps), is_low)
         return with_counts(rollout, found)

@@ -60,6 +60,7 @@ async def train(
             metrics["time/train"] = time.monotonic() - begun
             idle = _idle(idle, metrics)
             metrics["time/iteration"] = time.monotonic() - started
+            metrics["rollout/sampled_total"] = roles.sampled
             report({"iteration": iteration + 1, **metrics}, scored)
             yield iteration + 1
             started = time.monotonic()

@@ -86,18 +86,20 @@ def check_unfinished(config: Config | FitConfig, state: RunState, *, complete: b
     Raises:
         ValueError: names the field, and the nearest value with which it goes on.
     """
-    done, seconds = state.iteration, state.counters.get("train_seconds", 0)
+    done = state.iteration
     if config.iterations < done + complete:
         raise ValueError(
             f"resume: iterations is {config.iterations}, and the run has done {done}"
             f"{' and is complete' if complete else ''}; the smallest valid value is"
             f" {done + complete}"
         )
-    if complete and 0 < config.train_seconds <= seconds:
-        raise ValueError(
-            f"resume: train_seconds is {config.train_seconds:g}, and the run is complete after"
-            f" {seconds}; it goes on with more, or with 0, which sets no limit"
-        )
+    for name in ("train_seconds", "train_tokens"):
+        limit, spent = getattr(config, name, 0), state.counters.get(name, 0)
+        if complete and 0 < limit <= spent:
+            raise ValueError(
+                f"resume: {name} is {limit:g}, and the run is complete after {spent}; it goes on"
+                " with more, or with 0, which sets no limit"
+            )
 
 
 def _fixed(before: Mapping[str, Any]) -> Iterator[str]:

@@ -135,7 +135,11 @@ class Run:
         roles = RunRoles(self.config, self.tokenizer)
         stack.push_async_callback(roles.close)
         probe = self.prompts.train[0].token_ids
-        await roles.start(probe, saved.path if saved else None, state.versions.get("policy", 0))
+        version, sampled = (
+            state.versions.get("policy", 0),
+            int(state.counters.get("train_tokens", 0)),
+        )
+        await roles.start(probe, saved.path if saved else None, version, sampled)
         roles.scorer.versions |= {n: v for n, v in state.versions.items() if n != "policy"}
         return roles
 
@@ -183,16 +187,21 @@ class Run:
                     await export_iteration(self.roles, self.directory, self.state)
                 if _due(iteration, config.checkpoint_every):
                     await self._save()
-                if 0.0 < config.train_seconds <= self.seconds or self.stopped.is_set():
+                if self._spent() or self.stopped.is_set():
                     return
                 if _due(iteration, config.evaluation.every) and iteration < config.iterations:
                     await self._evaluate(iteration)
+
+    def _spent(self) -> bool:
+        """Whether one of the budgets of training is used up."""
+        seconds, tokens = self.config.train_seconds, self.config.train_tokens
+        return 0.0 < seconds <= self.seconds or 0 < tokens <= self.roles.sampled
 
     def _state(self, iteration: int) -> RunState:
         return RunState(
             iteration=iteration,
             versions={"policy": self.roles.version, **self.roles.scorer.versions},
-            counters={"train_seconds": round(self.seconds)},
+            counters={"train_seconds": round(self.seconds), "train_tokens": self.roles.sampled},
         )
 
     async def _save(self) -> None:
@@ -274,6 +283,7 @@ class Run:
         summary = {
             "complete": complete,
             "train_seconds": round(self.seconds, 1),
+            "train_tokens": self.roles.sampled,
             "max_parity_error": self.roles.sync.max_parity_error,
             "generators_recreated": self.roles.generators.recoveries,
         }

@@ -23,7 +23,7 @@ def fitting(train: Seq[Prompt], evaluation: Seq[Prompt], max_prompt_tokens: int)
     )
 
 
-def closed_tokenizer(tokens: Seq[str], pattern: str) -> Any:
+def closed_tokenizer(tokens: Seq[str], pattern: str, longest: int = 256) -> Any:
     r"""A transformers PreTrainedTokenizerFast with exactly these tokens.
 
     `<pad>` is 0, `<eos>` 1, and the tokens follow in their order. What is no token raises: nothing
@@ -32,6 +32,7 @@ def closed_tokenizer(tokens: Seq[str], pattern: str) -> Any:
     Args:
         pattern: a regular expression whose matches are the tokens of a text; what it does not
             match is looked up as it stands. r"[\s\S]" makes every character a token.
+        longest: tokens of the longest text that the policy is made for.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -45,7 +46,7 @@ def closed_tokenizer(tokens: Seq[str], pattern: str) -> Any:
         pad_token="<pad>",
         eos_token="<eos>",
         clean_up_tokenization_spaces=False,
-        model_max_length=256,
+        model_max_length=longest,
     )
 
 

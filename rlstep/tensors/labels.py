@@ -236,6 +236,31 @@ class UntilFirstError(LabelView):
         return _label(targets, np.where(_after(error), 0.0, weights))
 
 
+@dataclass(frozen=True, kw_only=True)
+class LocatedError(LabelView):
+    """What a search for the first error found (`FirstErrorSearch`): 1 for every step up to the last
+    high prefix, 0 for the next one where that is low; the steps after it are left out.
+
+    A prefix is high where its share of correct continuations is at least `threshold`. From it the
+    steps before follow: what is finished correctly had no error until there. Weight 1. A wrong
+    rollout that was not searched has no label, a correct one is right in every step.
+    """
+
+    threshold: float = 0.5
+    """The search's own (`BetaStopping.threshold`)."""
+
+    def __post_init__(self) -> None:
+        positive("view.threshold", self.threshold)
+        between("view.threshold", self.threshold, 0.0, 1.0)
+
+    def labels(self, n: Ints, k: Ints) -> tuple[Floats, Floats]:
+        drawn, right = n[1:], k[1:]
+        high = (drawn > 0) & _at_least_times(right, drawn, _as_written(self.threshold))
+        step, error = np.arange(len(drawn)), int(high.nonzero()[0].max(initial=-1)) + 1
+        known = (step < error) | ((step == error) & (drawn > 0))
+        return _label(step < error, known.astype(np.float32))
+
+
 def _label(targets: NDArray, weights: NDArray) -> tuple[Floats, Floats]:
     """Both as float32, the targets 0 where the weight is."""
     kept = np.where(weights > 0, targets, 0.0)

@@ -9,8 +9,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rlstep.config import Config
-from rlstep.interfaces import Conversing, Environment, RolloutContext, StepSplitter, Verifier
+from rlstep.interfaces import (
+    Conversing,
+    Environment,
+    GenerateRole,
+    RolloutContext,
+    StepSplitter,
+    Verifier,
+)
 from rlstep.plugins import ask_labellers
+from rlstep.rollouts.counting import CountingGenerator
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.tasks.arithmetic import AnswerLine
 from rlstep.tensors.text import decode_with_ends
@@ -168,9 +176,16 @@ class FakeRoles:
     """Where given, every training waits for it."""
     version: int = 0
 
+    def __post_init__(self) -> None:
+        self.counting = CountingGenerator(self.generator)
+
+    @property
+    def sampled(self) -> int:
+        return self.counting.sampled
+
     def context(self, iteration: int, purpose: str = "") -> RolloutContext:
         return fake_context(
-            self.generator,
+            self.generator if purpose else self.counting,
             self.scorer,
             splitter=self.config.splitter,
             conversing=self.config.rollouts.conversing,
@@ -196,7 +211,7 @@ class FakeRoles:
 
 
 def fake_context(
-    generator: FakeGenerator,
+    generator: GenerateRole,
     scorer: FakeScorer,
     *,
     splitter: StepSplitter = NewlineSplitter(),

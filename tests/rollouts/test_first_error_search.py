@@ -160,6 +160,39 @@ async def test_one_step_needs_no_search():
     assert generator.asked == [] and counts(only) == [[1], [0], [0]]
 
 
+async def test_a_completer_of_its_own_is_asked_for_the_prompt_first():
+    """It solves the problem, and then its one greedy continuation of a prefix is the prefix's."""
+    labeller = FirstErrorSearch(stopping=BetaStopping(batch=1, limit=1), temperature=0.0)
+    (scores,), generator = await label(labeller, [chain("a", 10)], coins(wrong_from(7)))
+    assert [len(r.prefix_ids) for r in generator.asked] == [2, 17, 26, 23]  # of 2 + 3 steps tokens
+    assert {r.sampling.temperature for r in generator.asked} == {0.0}
+    assert counts(scores)[0] == [0, 0, 0, 0, 1, 0, 1, 1, 0, 1]
+    assert first_error(scores, 0.5) == 7
+
+
+async def test_what_a_completer_does_not_solve_is_not_searched():
+    """The policy itself has no such question: its own rollouts were the prompt's continuations."""
+    greedy = FirstErrorSearch(stopping=BetaStopping(batch=1, limit=1), temperature=0.0)
+    rollouts = [chain("a", 8)]
+    (scores,), generator = await label(greedy, rollouts, coins(lambda steps: 0.0))
+    assert len(generator.asked) == 1 and counts(scores)[0] == [0] * 7 + [1]
+    _, searched = await label(replace(greedy, temperature=None), rollouts, coins(lambda _: 0.0))
+    assert len(searched.asked) == 3
+
+
+async def test_a_share_of_the_wrong_rollouts_is_searched():
+    rollouts = [chain(name, 8) for name in "abcdefgh"] + [chain("z", 8, answer=RIGHT)]
+    labelled, _ = await label(FirstErrorSearch(fraction=0.3), rollouts, coins(wrong_from(3)))
+    searched = [sum(counts(scores)[0]) > 1 for scores in labelled]
+    assert sum(searched) == ceil(0.3 * 8) and not searched[-1]
+    again, _ = await label(FirstErrorSearch(fraction=0.3), rollouts, coins(wrong_from(3)))
+    assert [counts(s) for s in again] == [counts(s) for s in labelled]
+    with pytest.raises(ValueError, match=r"first_error_search\.fraction"):
+        FirstErrorSearch(fraction=1.5)
+    with pytest.raises(ValueError, match=r"first_error_search\.temperature"):
+        FirstErrorSearch(temperature=-1.0)
+
+
 async def test_the_order_of_rollouts_changes_nothing():
     rollouts = [chain(name, 8) for name in "abcd"]
     write = coins(lambda steps: 0.9 - 0.1 * steps)

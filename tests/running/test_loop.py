@@ -71,6 +71,8 @@ async def test_each_iteration_collects_trains_and_reports():
     assert done == [1, 2, 3]
     assert [m["iteration"] for m in reports.metrics] == [1, 2, 3]
     assert roles.version == 3
+    sampled = [metrics["rollout/sampled_total"] for metrics in reports.metrics]
+    assert 0 < sampled[0] < sampled[1] < sampled[2] == roles.sampled
     for metrics, samples in zip(reports.metrics, roles.trained, strict=True):
         # One right and one wrong rollout a prompt: accuracy 1/2, and one pair each.
         assert metrics["rollout/groups"] == 2 and metrics["rollout/rollouts"] == 4

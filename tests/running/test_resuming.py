@@ -225,3 +225,14 @@ def test_a_run_goes_on_where_something_is_left_to_do(
         return
     with pytest.raises(ValueError, match=f"^resume: {message}"):
         check_unfinished(config, state, complete=complete)
+
+
+def test_a_run_that_used_up_its_tokens_goes_on_with_more() -> None:
+    state = RunState(iteration=2, counters={"train_tokens": 1000})
+    for tokens in (0, 1001):
+        check_unfinished(replace(CONFIG, train_tokens=tokens), state, complete=True)
+    check_unfinished(replace(CONFIG, train_tokens=1000), state, complete=False)
+    with pytest.raises(
+        ValueError, match="train_tokens is 1000, and the run is complete after 1000"
+    ):
+        check_unfinished(replace(CONFIG, train_tokens=1000), state, complete=True)

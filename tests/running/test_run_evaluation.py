@@ -241,3 +241,18 @@ async def test_evaluated_completions_are_written(tmp_path: Path):
     directory.metrics.append({"iteration": 0, "time/evaluation": 1.0})
     directory.truncate_after(0)
     assert len(list(directory.evaluations)) == 6
+
+
+async def test_a_run_starts_no_iteration_after_its_tokens(tmp_path: Path):
+    """What is sampled for evaluations is not of them."""
+    whole, summary = await lived(
+        RunDirectory.create(tmp_path, "whole"), None, RunState(iteration=0)
+    )
+    assert whole.state.iteration == 3
+    each = summary["train_tokens"] // 3
+    assert each > 0 and summary["train_tokens"] == 3 * each == whole.state.counters["train_tokens"]
+    for budget, iterations in ((each, 1), (each + 1, 2), (2 * each, 2)):
+        directory = RunDirectory.create(tmp_path, f"of-{budget}-{iterations}")
+        run, summary = await lived(directory, None, RunState(iteration=0), train_tokens=budget)
+        assert run.state.iteration == iterations and summary["complete"]
+        assert summary["train_tokens"] == iterations * each

@@ -37,6 +37,7 @@ class Policy:
 def roles() -> Any:
     return SimpleNamespace(
         policy=Policy(),
+        sampled=0,
         sync=SimpleNamespace(max_parity_error=0.0),
         generators=SimpleNamespace(recoveries=0),
     )

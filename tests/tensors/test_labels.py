@@ -17,6 +17,7 @@ from rlstep.tensors.labels import (
     EntropyRegularised,
     EverySample,
     Hard,
+    LocatedError,
     ProverProgress,
     RelativeProgress,
     Soft,
@@ -39,6 +40,7 @@ VIEWS: list[LabelView] = [
     ProverProgress(),
     UntilFirstError(),
     UntilFirstError(of=Hard(), continuations=1),
+    LocatedError(),
 ]
 PER_STEP = [Soft(), Hard(), Threshold(share=0.8), EntropyRegularised(eta=3.0)]
 """Views that look at no other step."""
@@ -243,6 +245,25 @@ def test_until_the_first_error():
     assert read(alone, n, k) == ([0.5, 0, 0, 0, 0], [4, 1, 0, 0, 0])
 
 
+def test_what_a_search_located_by_hand():
+    prompt = ([4], [1])
+    # Of ten steps 4 and 6 are high, 7 is low, the last is the verdict: seven right, one wrong.
+    n, k = [0, 0, 0, 0, 8, 0, 8, 8, 0, 1], [0, 0, 0, 0, 8, 0, 7, 1, 0, 0]
+    found = read(LocatedError(), prompt[0] + n, prompt[1] + k)
+    assert found == ([1] * 7 + [0] * 3, [1] * 8 + [0] * 2)
+    # A wrong rollout that nobody searched says nothing, a correct one everything.
+    assert read(LocatedError(), [4, 0, 0, 0, 1], [1, 0, 0, 0, 0]) == ([0] * 4, [0] * 4)
+    assert read(LocatedError(), [4, 0, 0, 0, 1], [1, 0, 0, 0, 1]) == ([1] * 4, [1] * 4)
+    # A search that ended early: high until the second step, the third never asked for.
+    assert read(LocatedError(), [4, 0, 2, 0, 1], [1, 0, 2, 0, 0]) == ([1, 1, 0, 0], [1, 1, 0, 0])
+    # All but the last step high: the error is in the last. All low: in the first.
+    assert read(LocatedError(), [4, 2, 2, 1], [1, 2, 2, 0]) == ([1, 1, 0], [1, 1, 1])
+    assert read(LocatedError(), [4, 2, 2, 1], [1, 0, 0, 0]) == ([0, 0, 0], [1, 0, 0])
+    assert read(LocatedError(threshold=0.8), [1, 5, 1], [1, 4, 0]) == ([1, 0], [1, 1])
+    with pytest.raises(ValueError, match=r"view\.threshold"):
+        LocatedError(threshold=1.5)
+
+
 def test_steps_after_the_first_error_are_masked():
     counts = {"monte_carlo": make_counts([4, 4, 4], [2, 0, 3])}
     [sequence] = step_labels(
@@ -267,7 +288,8 @@ def test_targets_are_probabilities_and_nothing_comes_of_nothing(view: LabelView,
     assert len(targets) == len(weights) == len(n) - 1
     assert all(0.0 <= target <= 1.0 for target in targets)
     assert all(weight >= 0.0 for weight in weights)
-    assert all(weight == 0.0 for weight, drawn in zip(weights, n[1:], strict=True) if not drawn)
+    if not isinstance(view, LocatedError):  # which says of steps that right ones come after them
+        assert all(w == 0.0 for w, drawn in zip(weights, n[1:], strict=True) if not drawn)
     assert all(target == 0.0 for target, w in zip(targets, weights, strict=True) if not w)
 
 
