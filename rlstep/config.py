@@ -29,6 +29,8 @@ from rlstep.learner_config import LoraConfig as LoraConfig
 from rlstep.learner_config import ModelConfig as ModelConfig
 from rlstep.learner_config import OptimizerConfig as OptimizerConfig
 from rlstep.learner_config import PoolingConfig as PoolingConfig
+from rlstep.measuring.held_out import EvaluationConfig as EvaluationConfig
+from rlstep.measuring.held_out import HeldOutSet as HeldOutSet
 from rlstep.measuring.monitors import Monitors
 from rlstep.reporting.sinks.usual import USUAL
 from rlstep.role_config import SERVED_RANKS
@@ -110,24 +112,6 @@ def needs_head(
             f" {'not ' if of_logits else ''}for the logit of a probability, and this model reads"
             f" {'one' if of_logits else 'another number'}"
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
-    """Greedy accuracy on held-out problems, before the first iteration, by cadence, and after."""
-
-    every: int = 0
-    """Iterations between evaluations; 0 evaluates only before the first and after the last."""
-    problems: int = 0
-    """How many of the held-out problems; 0 takes all."""
-    max_tokens: int = 0
-    """Longest completion; 0 takes the rollouts' own limit."""
-    prm_problems: int = 256
-    """Held-out problems of the frozen probe that measures the PRM, with 4 completions each."""
-
-    def __post_init__(self) -> None:
-        for name in ("every", "problems", "max_tokens", "prm_problems"):
-            at_least(f"evaluation.{name}", getattr(self, name), 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from typing import Any
 from rlstep.commands.show import root
 from rlstep.commands.words import Words, nearest
 from rlstep.reporting.card import LINEAGE, data_lines, describe, figure_rows, parent_lines
+from rlstep.reporting.columns import table
 from rlstep.reporting.files import read_json
 from rlstep.reporting.hashing import hash_weights
 from rlstep.reporting.ledger import (
@@ -62,13 +63,6 @@ def main(words: Sequence[str]) -> None:
     else:
         said = f"no verb {verb!r}; the nearest is {nearest(verb, VERBS)!r}" if verb else "no verb"
         raise ValueError(f"runs: {said}; there are {', '.join(VERBS)}")
-
-
-def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Lines of columns, each as wide as it needs to be."""
-    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-    for cells in (head, *body):
-        yield "  ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip()
 
 
 # --- list, show, diff ----------------------------------------------------------------------------

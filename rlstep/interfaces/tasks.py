@@ -21,6 +21,13 @@ class PromptSet:
     """Rows that were left out, by reason."""
     too_long: Sequence[int] = ()
     """Lengths, in tokens, of the prompts that were left out for theirs."""
+    sets: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
+    """What `evaluation.sets` holds out beside `evaluation`, by name; no task's own business."""
+
+    @property
+    def held_out(self) -> list[Prompt]:
+        """All problems that are only evaluated."""
+        return [*self.evaluation, *(prompt for each in self.sets.values() for prompt in each)]
 
 
 class Task(ABC):

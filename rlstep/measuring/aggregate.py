@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -86,14 +87,17 @@ def best_of_n(scores: ArrayLike, outcomes: ArrayLike, n: int) -> float:
     if not 1 <= n <= len(values):
         nearest = min(max(n, 1), len(values))
         raise ValueError(f"n is {n} of {len(values)} chains; the nearest valid value is {nearest}")
-    subsets, below, expected = math.comb(len(values), n), 0, 0.0
-    for score in np.unique(values):
-        level = values == score
-        upto = below + int(level.sum())
-        share = Fraction(math.comb(upto, n) - math.comb(below, n), subsets)
-        expected += float(share) * float(results[level].mean())
-        below = upto
-    return expected
+    _, level, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    means = np.bincount(level, results) / sizes
+    return float(_rank_shares(len(values), n) @ means[np.sort(level)])
+
+
+@lru_cache(maxsize=256)
+def _rank_shares(chains: int, n: int) -> NDArray[np.float64]:
+    """float64 [N]: the chance that the highest of n of N chains has each rank, the lowest first."""
+    subsets = math.comb(chains, n)
+    ways = (math.comb(rank, n - 1) for rank in range(chains))  # the others are below it
+    return np.array([float(Fraction(number, subsets)) for number in ways])
 
 
 def first_below(scores: ArrayLike, threshold: float) -> int | None:

@@ -42,13 +42,13 @@ def rollout_rows(
             yield {
                 "iteration": iteration,
                 "prompt_id": group.prompt.prompt_id,
-                "failure": _failure_text(failure),
+                "failure": failure_text(failure),
             }
 
 
 def _rollout_row(iteration: int, rollout: Rollout) -> dict[str, Any]:
     outcome, sources = rollout.outcome, rollout.scores.items()
-    failures = {name: _failure_text(s) for name, s in sources if isinstance(s, Failure)}
+    failures = {name: failure_text(s) for name, s in sources if isinstance(s, Failure)}
     whole = {name: round(s.value, 4) for name, s in sources if isinstance(s, RolloutScore)}
     forced = {"observed": seen} if (seen := rollout.observation_text(-1)) else {}
     return {
@@ -107,6 +107,6 @@ def _step(rollout: Rollout, index: int) -> dict[str, Any]:
     return {"text": rollout.step_text(index), **observed, "scores": scores}
 
 
-def _failure_text(failure: Failure) -> str:
-    """An error's own words may quote a URL with a password in it."""
+def failure_text(failure: Failure) -> str:
+    """A failure in words. An error's own may quote a URL with a password in it."""
     return redact(f"{failure.reason}: {failure.detail}" if failure.detail else failure.reason)

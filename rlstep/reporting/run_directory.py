@@ -6,13 +6,17 @@
               metrics.jsonl    one line an iteration
               rollouts.jsonl   one line a rollout, to be read by people
               evaluations.jsonl  one line a completion of an evaluation, as in rollouts.jsonl
+              samples.jsonl    one line a sample of an evaluation that draws several of a problem
+              eval.json        the last evaluation's figures, see evaluated.py; evaluation.png draws
+                               them
               measurements.jsonl  what each iteration showed of its prompts, where a curriculum
                                chooses by it
               probe.jsonl      the frozen rollouts that measure the PRM
               checkpoints/     see rlstep/running/checkpoint.py
               models.jsonl     one line an export: its weights by hash, see card.py
               export/          the trained model, at the run's end
-              exports/         the model of earlier iterations: by cadence, or by `rlstep export`
+              exports/         the model of earlier iterations: by cadence, or by `rlstep export`;
+                               that of the best evaluation
               summary.json     the run in a few numbers
               accuracy.png
               log/             what each role's process printed, as it stands; see role_logs.py
@@ -141,6 +145,18 @@ class RunDirectory:
         return JsonLines(self.path / "evaluations.jsonl")
 
     @property
+    def samples(self) -> JsonLines:
+        return JsonLines(self.path / "samples.jsonl")
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "eval.json"
+
+    @property
+    def curves_plot(self) -> Path:
+        return self.path / "evaluation.png"
+
+    @property
     def measurements(self) -> JsonLines:
         return JsonLines(self.path / "measurements.jsonl")
 
@@ -188,7 +204,9 @@ class RunDirectory:
         self.rollouts.truncate_after(iteration)
         self.measurements.truncate_after(iteration)
         # An evaluation follows the checkpoint: one that was not measured happens again.
-        self.evaluations.truncate_after(iteration - (not self.evaluated(iteration)))
+        measured = iteration - (not self.evaluated(iteration))
+        self.evaluations.truncate_after(measured)
+        self.samples.truncate_after(measured)
 
     def evaluated(self, iteration: int) -> bool:
         """Whether the metrics have an evaluation of that iteration."""

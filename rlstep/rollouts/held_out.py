@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
 from rlstep.interfaces import RolloutContext, RolloutStrategy
 from rlstep.rollouts.independent import Independent
+from rlstep.rollouts.requests import regroup
 from rlstep.types import Group, Prompt, Rollout, Sampling
 
 PROBE_SAMPLES = 4
 """Completions of each problem of the PRM's probe."""
+TOGETHER = 512
+"""Rollouts that the step models score in one call, at least, while there are so many."""
 
 
 async def sample_greedily(
@@ -27,6 +30,26 @@ async def sample_probe(
     """Verified completions of held-out problems with the PRM's first scores of them."""
     groups = await _collect(prompts, _each(PROBE_SAMPLES, sampling, context), context)
     return await context.scorer.score_steps([r for group in groups for r in group.rollouts])
+
+
+async def sample_many(
+    prompts: Sequence[Prompt], samples: int, sampling: Sampling, context: RolloutContext
+) -> AsyncGenerator[list[Group], None]:
+    """So many verified completions of each problem, with the step models' scores; groups come as
+    they are complete, some at a time. All problems are asked for at once."""
+    strategy, waiting = _each(samples, sampling, context), list[Group]()
+    async for group in strategy.collect(prompts, context):
+        waiting.append(group)
+        if sum(len(each.rollouts) for each in waiting) >= TOGETHER:
+            yield await _scored(waiting, context)
+            waiting = []
+    if waiting:
+        yield await _scored(waiting, context)
+
+
+async def _scored(groups: Sequence[Group], context: RolloutContext) -> list[Group]:
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    return regroup(groups, await context.scorer.score_steps(rollouts))
 
 
 def _each(samples: int, sampling: Sampling, context: RolloutContext) -> RolloutStrategy:

@@ -71,6 +71,12 @@ def group_of(
     return Group(prompt=prompt, rollouts=rollouts)
 
 
+def regroup(groups: Sequence[Group], rollouts: Sequence[Rollout]) -> list[Group]:
+    """The groups with these rollouts, as many in each as before."""
+    rest = iter(rollouts)
+    return [replace(g, rollouts=tuple(next(rest) for _ in g.rollouts)) for g in groups]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Branch:
     """A request to go on from the first `steps` steps of a rollout."""

@@ -14,6 +14,7 @@ from rlstep.interfaces import Roles, RolloutContext
 from rlstep.measuring.metrics import Record, rollout_metrics
 from rlstep.measuring.monitors import watch, watch_learner
 from rlstep.plugins import check_failed_scores
+from rlstep.rollouts.requests import regroup
 from rlstep.running.selection import Selection
 from rlstep.running.stream import stream
 from rlstep.types import Failure, Group, Rollout
@@ -88,12 +89,6 @@ async def score(groups: Sequence[Group], roles: Roles, context: RolloutContext) 
         context.scorer.score_steps(rollouts), roles.label(rollouts, context)
     )
     return [s.with_scores(**r.scores) for s, r in zip(labelled, scored, strict=True)]
-
-
-def regroup(groups: Sequence[Group], rollouts: Sequence[Rollout]) -> list[Group]:
-    """The groups with these rollouts, as many in each as before."""
-    rest = iter(rollouts)
-    return [replace(g, rollouts=tuple(next(rest) for _ in g.rollouts)) for g in groups]
 
 
 def drop_stale(group: Group, oldest: int) -> Group:

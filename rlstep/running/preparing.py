@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,9 @@ from rlstep.running.resuming import check_resume, check_unfinished
 from rlstep.running.selection import draw_of
 from rlstep.scoring.judges.routing import check_routes
 from rlstep.scoring.processes.confined import spec_of
+from rlstep.tasks.mixture import Part
 from rlstep.tensors.tokenizers import read_tokenizer
-from rlstep.types import Sampling
+from rlstep.types import Prompt, Sampling
 
 logger = logging.getLogger(__name__)
 
@@ -194,6 +197,7 @@ def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
             f" {len(prompts.train)} training problems; the nearest valid value is that{left_out}"
         )
     config.curriculum.check(prompts.train, draw_of(config))
+    prompts = replace(prompts, sets=_further(config, tokenizer, prompts))
     environment = config.rollouts.conversing and config.rollouts.conversing.environment
     if environment is None or not environment.decides:
         check_routes(prompts, config.judges, config.verifier)
@@ -204,8 +208,36 @@ def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
     return prompts
 
 
+def _further(
+    config: Config, tokenizer: Tokenizer, prompts: PromptSet
+) -> dict[str, Sequence[Prompt]]:
+    """The problems of `evaluation.sets`; their ids begin with the set's name, and the meta entry
+    'task' is the name, as in a mixture.
+
+    Raises:
+        ValueError: a set without a problem, or one that holds problems that are trained on.
+    """
+    trained, found = {prompt.prompt_id for prompt in prompts.train}, {}
+    for number, each in enumerate(config.evaluation.sets):
+        field = f"evaluation.sets.{number} ({each.name})"
+        loaded = each.task.load(tokenizer, config.max_prompt_tokens)
+        if not loaded.evaluation:
+            raise ValueError(
+                f"{field}: {type(each.task).__name__} holds out no problem at max_prompt_tokens"
+                f" {config.max_prompt_tokens} (dropped: {dict(loaded.dropped)})"
+            )
+        if seen := [p.prompt_id for p in loaded.evaluation if p.prompt_id in trained]:
+            raise ValueError(
+                f"{field}: {len(seen)} of its {len(loaded.evaluation)} problems are among those"
+                f" that are trained on, such as {seen[0]!r}; hold out others"
+            )
+        part = Part(name=each.name, task=each.task)
+        found[each.name] = [part.named(prompt) for prompt in loaded.evaluation]
+    return found
+
+
 def _check_rows(prompts: PromptSet, verifier: str) -> None:
-    for prompt in (*prompts.train, *prompts.evaluation):
+    for prompt in (*prompts.train, *prompts.held_out):
         try:
             for key, value in prompt.meta.items():
                 json_able(f"meta.{key}", value)

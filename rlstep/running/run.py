@@ -6,35 +6,30 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack, ExitStack, aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rlstep.config import Config
 from rlstep.fit_config import FitConfig
-from rlstep.interfaces import PromptSet, RolloutContext, StepOracle, Tokenizer
-from rlstep.measuring.evaluation import evaluate_prm, tells_apart
-from rlstep.measuring.metrics import rollout_metrics
-from rlstep.measuring.monitors import alarms, tell
-from rlstep.plugins import check_failed_scores, naming_plugins, naming_refusals
+from rlstep.interfaces import PromptSet, StepOracle, Tokenizer
+from rlstep.plugins import naming_plugins, naming_refusals
 from rlstep.reporting.card import sign
 from rlstep.reporting.disk import DiskFull
+from rlstep.reporting.evaluated import write_figures
 from rlstep.reporting.measurements import MeasurementLog
 from rlstep.reporting.origins import data_of, methods, note, note_models
-from rlstep.reporting.probe import read_probe, write_probe
 from rlstep.reporting.reporter import Reporter
-from rlstep.reporting.rows import rollout_rows
 from rlstep.reporting.run_directory import RunDirectory, check_root
 from rlstep.reporting.stages import stage
-from rlstep.rollouts.held_out import sample_greedily, sample_probe
 from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
 from rlstep.running.cluster import start_ray
+from rlstep.running.evaluating import HeldOut
 from rlstep.running.exports import export_iteration
 from rlstep.running.loop import train
 from rlstep.running.preparing import check, check_sinks, resolve_run_dir, resume_point
 from rlstep.running.selection import Selection
-from rlstep.types import Prompt, Rollout, Sampling
 
 if TYPE_CHECKING:
     from rlstep.actors.roles import RunRoles
@@ -223,53 +218,22 @@ class Run:
             await self._evaluate(iteration)
 
     async def _evaluate(self, iteration: int) -> None:
-        config = self.config.evaluation
-        problems = self.prompts.evaluation[: config.problems or None]
-        if not problems or self.directory.evaluated(iteration):
+        held_out = HeldOut(
+            config=self.config,
+            prompts=self.prompts,
+            directory=self.directory,
+            roles=self.roles,
+            step_models=self.config.step_models,
+        )
+        if not held_out.sets or self.directory.evaluated(iteration):
             return
-        started = time.monotonic()
-        sampling = self.config.rollouts.sampling
-        if config.max_tokens:
-            sampling = replace(sampling, max_tokens=config.max_tokens)
-        groups = await sample_greedily(problems, sampling, self.roles.context(iteration, "eval"))
-        check_failed_scores(groups, self.config.max_failed_scores)
-        metrics = rollout_metrics(groups, prefix="eval")
-        with_prm = any(model.source == "prm" for model in self.config.step_models)
-        if with_prm and config.prm_problems:
-            probed = problems[: config.prm_problems]
-            metrics |= await self._evaluate_prm(iteration, probed, sampling)
-        metrics["time/evaluation"] = time.monotonic() - started
-        oracle = self.config.task if isinstance(self.config.task, StepOracle) else None
-        rows = rollout_rows(iteration, groups, oracle)
-        try:
-            self.directory.evaluations.append(*rows)
-        except DiskFull as error:
-            logger.error("%s; the run goes on without these completions", error)
-        self.reporter.iteration({"iteration": iteration, **metrics})
-
-    async def _evaluate_prm(
-        self, iteration: int, problems: Sequence[Prompt], sampling: Sampling
-    ) -> dict[str, float]:
-        context = self.roles.context(iteration, "prm-probe")
-        probe = await self._probe(problems, sampling, context)
-        now = await context.scorer.score_steps(probe)
-        if not tells_apart(probe):  # nothing to drift from until today
-            probe = now
-            write_probe(self.directory.probe, probe)
-        task = self.config.task
-        metrics = evaluate_prm(probe, now, task if isinstance(task, StepOracle) else None)
-        moved = {"drift": metrics["prm/drift"]} if "prm/drift" in metrics else {}
-        return metrics | tell(alarms(moved, self.config.monitors.thresholds))
-
-    async def _probe(
-        self, problems: Sequence[Prompt], sampling: Sampling, context: RolloutContext
-    ) -> list[Rollout]:
-        """Sampled at the first evaluation of the run, and read back from its directory after; with
-        the PRM's scores of the first evaluation at which it told steps apart."""
-        file = self.directory.probe
-        if not file.exists():
-            write_probe(file, await sample_probe(problems, sampling, context))
-        return read_probe(file, self.prompts.evaluation)
+        measured = await held_out.measure(iteration)
+        if measured.samples:
+            try:
+                await asyncio.to_thread(write_figures, self.directory, measured)
+            except DiskFull as error:
+                logger.error("%s; the run goes on without these figures", error)
+        self.reporter.iteration({"iteration": iteration, **measured.metrics})
 
     async def _finish(self, state: RunState) -> dict[str, Any]:
         """The last evaluation and the export; a run that was stopped keeps only its checkpoint."""

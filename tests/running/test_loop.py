@@ -16,7 +16,8 @@ from rlstep.interfaces import Labeller, RolloutContext
 from rlstep.losses.grpo import Grpo
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.pairs.outcome import OutcomePairs
-from rlstep.running.loop import drop_stale, regroup, train
+from rlstep.rollouts.requests import regroup
+from rlstep.running.loop import drop_stale, train
 from rlstep.running.selection import Selection
 from rlstep.scoring.rewards.soft_overlong import SoftOverlong
 from rlstep.scoring.rewards.weighted_sum import WeightedSum

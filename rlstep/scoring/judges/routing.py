@@ -116,7 +116,7 @@ def check_routes(prompts: PromptSet, judges: Sequence[Judge], verifier: Verifier
     Raises:
         ValueError: naming the prompt and what it lacks.
     """
-    for prompt in (*prompts.train, *prompts.evaluation):
+    for prompt in (*prompts.train, *prompts.held_out):
         judge = next((judge for judge in judges if judge.takes(prompt)), None)
         if judge is not None:
             judge.check(prompt)

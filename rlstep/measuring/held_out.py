@@ -1,0 +1,101 @@
+"""What is measured on held-out problems, and when."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+
+from rlstep.checks import at_least
+from rlstep.interfaces import Task
+
+ACCURACY = "eval/accuracy"
+"""Of the greedy completions."""
+SAMPLED = "eval/sampled/"
+"""What every metric of the samples begins with."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutSet:
+    """Further problems of an evaluation: those that a task holds out, under a name of their own."""
+
+    name: str
+    """In metrics and tables; letters, digits, '_', '.', '-'."""
+    task: Task
+    """Its evaluation problems are taken, and none of its training problems."""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or self.name == "sampled":
+            plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", self.name).strip("-._") or "further"
+            near = plain if plain != "sampled" else "sampled-set"
+            raise ValueError(
+                f"evaluation.sets: the name {self.name!r} is none for metrics; a valid one is"
+                f" {near!r}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Accuracy on held-out problems, before the first iteration, by cadence, and after: greedy, and
+    of several samples of each where `samples` says so."""
+
+    every: int = 0
+    """Iterations between evaluations; 0 evaluates only before the first and after the last."""
+    problems: int = 0
+    """How many of the held-out problems of each set; 0 takes all."""
+    max_tokens: int = 0
+    """Longest completion; 0 takes the rollouts' own limit."""
+    samples: int = 0
+    """Completions of each problem beside the greedy one, drawn as the rollouts are: for avg@k,
+    pass@k, majority, best-of-k and weighted votes by the step models. 0 draws none."""
+    ks: tuple[int, ...] = ()
+    """At how many samples these are measured; empty: at 1, 2, 4, ... and all of them."""
+    sets: tuple[HeldOutSet, ...] = ()
+    """Further held-out problems, which are measured at the same time as the task's own."""
+    best: str = ""
+    """A metric of the evaluation, such as 'eval/accuracy': the policy is exported to <run>/exports/
+    best whenever it is higher than ever. Empty: no best one is kept."""
+    prm_problems: int = 256
+    """Held-out problems of the frozen probe that measures the PRM, with 4 completions each."""
+
+    def __post_init__(self) -> None:
+        for name in ("every", "problems", "max_tokens", "samples", "prm_problems"):
+            at_least(f"evaluation.{name}", getattr(self, name), 0)
+        for k in self.ks:
+            at_least("evaluation.ks", k, 1)
+            if k > self.samples:
+                raise ValueError(
+                    f"evaluation.ks has {k}, which is above evaluation.samples {self.samples}; the"
+                    f" largest valid value is {self.samples}"
+                    if self.samples
+                    else f"evaluation.ks has {k}, and evaluation.samples is 0, so that there is"
+                    f" nothing to take {k} of; the smallest valid value of it is {max(self.ks)}"
+                )
+        names = [each.name for each in self.sets]
+        if again := [name for i, name in enumerate(names) if name in names[:i]]:
+            raise ValueError(f"evaluation.sets has {again[0]!r} twice; give each its own name")
+        self._check_best()
+
+    @property
+    def at(self) -> tuple[int, ...]:
+        """The k that are measured, rising, the last one all samples."""
+        if not self.samples:
+            return ()
+        halves = {2**i for i in range(self.samples.bit_length())}
+        return tuple(sorted({*(self.ks or halves), self.samples}))
+
+    def _check_best(self) -> None:
+        if not self.best:
+            return
+        known = [ACCURACY, *(f"eval/{each.name}/accuracy" for each in self.sets)]
+        if self.samples:
+            known += [f"{SAMPLED}{name}" for name in ("accuracy", "pass", "majority")]
+        if not self.best.startswith("eval/") or (
+            self.best.startswith(SAMPLED) and not self.samples
+        ):
+            near = difflib.get_close_matches(self.best, known, 1, 0.0)[0]
+            raise ValueError(
+                f"evaluation.best is {self.best!r}, which no evaluation of this run measures; the"
+                f" nearest is {near!r}"
+            )

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rlstep.config import EvaluationConfig, HeldOutSet
+from rlstep.running.preparing import load_prompts
+from rlstep.tasks.arithmetic import Arithmetic
+from rlstep.testing.roles import TOKENIZER
+from rlstep.testing.small import small_config
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"samples": 8, "ks": (4, 16)}, "evaluation.ks has 16, .* largest valid value is 8"),
+        ({"ks": (4,)}, "evaluation.ks has 4, and evaluation.samples is 0"),
+        ({"samples": 8, "ks": (0,)}, "evaluation.ks is 0; the smallest valid value is 1"),
+        ({"samples": -1}, "evaluation.samples is -1"),
+        ({"best": "eval/acuracy"}, None),  # a metric's name is known when it is measured
+        ({"best": "accuracy"}, "evaluation.best is 'accuracy'.*the nearest is 'eval/accuracy'"),
+        ({"best": "eval/sampled/pass"}, "evaluation.best is 'eval/sampled/pass'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(fields: dict[str, Any], said: str | None):
+    if said is None:
+        EvaluationConfig(**fields)
+        return
+    with pytest.raises(ValueError, match=said):
+        EvaluationConfig(**fields)
+
+
+def test_where_the_curves_are_measured():
+    assert EvaluationConfig().at == ()
+    assert EvaluationConfig(samples=1).at == (1,)
+    assert EvaluationConfig(samples=6).at == (1, 2, 4, 6)
+    assert EvaluationConfig(samples=64).at == (1, 2, 4, 8, 16, 32, 64)
+    assert EvaluationConfig(samples=64, ks=(10, 3)).at == (3, 10, 64)
+
+
+# --- further sets --------------------------------------------------------------------------------
+
+LONGER = Arithmetic(operations=3, train=4, evaluation=6)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "sampled", "-x", "two words"])
+def test_a_name_that_no_metric_could_have(name: str):
+    with pytest.raises(ValueError, match=r"evaluation.sets: the name .* a valid one is '[\w-]+'"):
+        HeldOutSet(name=name, task=LONGER)
+
+
+def test_a_set_twice():
+    one = HeldOutSet(name="longer", task=LONGER)
+    with pytest.raises(ValueError, match=r"evaluation\.sets has 'longer' twice"):
+        EvaluationConfig(sets=(one, one))
+
+
+def loaded(task: Arithmetic) -> Any:
+    evaluation = EvaluationConfig(sets=(HeldOutSet(name="longer", task=task),))
+    return load_prompts(small_config(evaluation=evaluation), TOKENIZER)
+
+
+def test_the_problems_of_a_set_have_its_name():
+    prompts = loaded(LONGER)
+    assert len(prompts.evaluation) == 2 and len(prompts.sets["longer"]) == 6
+    assert all(p.prompt_id == f"longer/{p.text.strip()}" for p in prompts.sets["longer"])
+    assert {p.meta["task"] for p in prompts.sets["longer"]} == {"longer"}
+    assert len(prompts.held_out) == 8
+
+
+def test_a_set_without_a_problem():
+    with pytest.raises(ValueError, match=r"evaluation.sets.0 \(longer\): Arithmetic holds out no"):
+        loaded(Arithmetic(operations=3, evaluation=0))
+
+
+def test_a_set_that_is_trained_on(monkeypatch: pytest.MonkeyPatch):
+    config = small_config()
+    trained = load_prompts(config, TOKENIZER).train
+
+    class Leak(Arithmetic):
+        def load(self, tokenizer: Any, max_prompt_tokens: int) -> Any:
+            from rlstep.interfaces import PromptSet
+
+            return PromptSet(train=(), evaluation=trained[:3])
+
+    with pytest.raises(ValueError, match="3 of its 3 problems are among those that are trained on"):
+        loaded(Leak())
+
+
+def test_a_set_without_answers():
+    """Nobody can decide over them."""
+    from dataclasses import replace
+
+    class Unanswered(Arithmetic):
+        def load(self, tokenizer: Any, max_prompt_tokens: int) -> Any:
+            prompts = super().load(tokenizer, max_prompt_tokens)
+            return replace(prompts, evaluation=[replace(prompts.evaluation[0], answer="")])
+
+    with pytest.raises(ValueError, match=r"prompt 'longer/.*' has no reference answer"):
+        loaded(Unanswered(operations=3))
