@@ -16,6 +16,7 @@ from rlstep.merging.merge import Merge, prepared, write
 from rlstep.merging.models import ModelFolder
 from rlstep.merging.task_arithmetic import TaskArithmetic
 from rlstep.merging.task_vectors import cosines
+from rlstep.reporting.merged_card import sign_merged
 from rlstep.running.exports import check_free, writing
 
 
@@ -34,6 +35,7 @@ def main(words: Sequence[str]) -> None:
     merge = prepared(merger, ModelFolder(given.base), [ModelFolder(p) for p in given.models])
     with writing(target, 4 * merge.numbers) as folder:
         write(merge, folder)
+        sign_merged(folder, merger, given.base, given.models)
     size = sum(file.stat().st_size for file in target.iterdir())
     print(*_told(merger, merge), sep="\n")
     print(f"{merge.numbers:,} weights in float32, {size:,} bytes: {target}")

@@ -9,7 +9,7 @@ rlstep runs lineage RUN_OR_MODEL    what a model came from, as far back as runs 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,10 @@ class _Tree:
                 f"  its {LINEAGE} is of other weights ({short(said)}): they were changed after the"
                 " export"
             )
+        elif "merged" in said:
+            yield f"  merged by {said['merged']['method']}"
+            yield from self._parents(said["parents"], 1)
+            return
         elif said and sha256 not in self.known:
             recipe, data, parents = (said.get(part) for part in ("recipe", "data", "parents"))
             yield f"  made by run {said.get('run')}, which is not here; its {LINEAGE} says:"
@@ -222,11 +226,14 @@ class _Tree:
         if not parents:
             yield f"{inner}parents {next(parent_lines(parents))}"
             return
+        yield from self._parents(parents, depth + 1)
+
+    def _parents(self, parents: Mapping[str, Any], depth: int) -> Iterator[str]:
         for role, entry in parents.items():
             why = f" ({entry['unknown']})" if "unknown" in entry else ""
-            yield f"{inner}{role} from {entry['name']}, sha256 {short(entry)}{why}"
+            yield f"{_in(depth)}{role} from {entry['name']}, sha256 {short(entry)}{why}"
             if "sha256" in entry:
-                yield from self._of_hash(entry["sha256"], depth + 2)
+                yield from self._of_hash(entry["sha256"], depth + 1)
 
 
 def _in(depth: int) -> str:

@@ -56,7 +56,13 @@ ANSWER_LINE = r"(?m)^#(yes|no|unknown)\Z"
 _CONSONANTS = "bdfgklmprstvwz"
 _FIRST = [c + v for c in _CONSONANTS for v in "aeiou"]
 _LAST = [c + v + "q" for c in _CONSONANTS for v in "eou"]
-_WORDS = ["All ", "No ", "Some ", " are not ", " are ", ", ", ": ", NOTHING, *ANSWERS, "#?\n"]
+_WORDS = ["All ", "No ", "Some ", " are not ", " are ", ", ", ": ", NOTHING, *ANSWERS]
+TOKENS = (*_WORDS, *"#?\n", *_FIRST, *_LAST)
+"""What problems and solutions are written in: words, and a name is two syllables."""
+PATTERN = "|".join(
+    [*map(re.escape, _WORDS), f"[{_CONSONANTS}][eou]q|[{_CONSONANTS}][aeiou]", r"[\s\S]"]
+)
+"""For `closed_tokenizer`; what is neither word nor syllable is read by the character."""
 _LINE = re.compile(r"(.+), (.+): (.+)")
 
 
@@ -66,10 +72,7 @@ def logic_tokenizer() -> Any:
     Words are tokens, and names are two: every syllable is seen in training, so a name that is not
     reads as well as one that is. Anything else raises.
     """
-    words = [*_WORDS[:-1], *_WORDS[-1]]
-    syllables = f"[{_CONSONANTS}][eou]q|[{_CONSONANTS}][aeiou]"
-    pattern = "|".join([*map(re.escape, _WORDS[:-1]), syllables, r"[\s\S]"])
-    return closed_tokenizer([*words, *_FIRST, *_LAST], pattern)
+    return closed_tokenizer(TOKENS, PATTERN)
 
 
 @cache

@@ -17,6 +17,8 @@ from rlstep.interfaces import Merger
 from rlstep.merging.merge import prepared
 from rlstep.merging.models import ModelFolder
 from rlstep.merging.task_arithmetic import TaskArithmetic
+from rlstep.reporting.card import CARD, LINEAGE
+from rlstep.reporting.hashing import hash_weights
 from tests.run.run_kit import make_policy
 
 HEAD, EMBEDDING, NORM = "lm_head.weight", "model.embed_tokens.weight", "model.norm.weight"
@@ -107,6 +109,26 @@ def test_transformers_reads_all_of_it(
     mean = weights(tmp_path / "Average")
     for name, value in weights(first).items():
         torch.testing.assert_close(mean[name], (value + weights(second)[name]) / 2)
+
+
+def test_a_merge_says_what_it_came_from(
+    base: Path, child: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, models = tmp_path / "merged", [child("one", noisy(1)), child("two", noisy(2))]
+    assert look("merge", [str(base), *models, "--out", str(out), "--method", "Awd"]) == 0
+    lineage = json.loads((out / LINEAGE).read_text())
+    assert lineage["sha256"] == hash_weights(out)
+    assert lineage["merged"]["method"].startswith("Awd(scale=(")
+    assert lineage["merged"]["papers"] == ["2411.18729"]
+    names = {role: entry["name"] for role, entry in lineage["parents"].items()}
+    assert names == {"base": "base", "model 1": "one", "model 2": "two"}
+    assert lineage["parents"]["model 2"]["sha256"] == hash_weights(Path(models[1]))
+    card = (out / CARD).read_text()
+    assert str(tmp_path) not in card + json.dumps(lineage) and hash_weights(out) in card
+    capsys.readouterr()
+    assert look("runs", ["lineage", str(out), "--run-dir", str(tmp_path)]) == 0
+    told, first = capsys.readouterr().out, hash_weights(Path(models[0]))[:12]
+    assert "merged by Awd(" in told and f"model 1 from one, sha256 {first}" in told
 
 
 def test_one_model_is_itself_bit_by_bit(
