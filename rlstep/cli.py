@@ -19,12 +19,14 @@ from rlstep.config import Config
 from rlstep.fit_config import FitConfig
 
 if TYPE_CHECKING:
+    from rlstep.running.evaluation import Evaluation
     from rlstep.running.fitting import Fitting
     from rlstep.running.run import Run
 
 USAGE = """\
 usage: rlstep train RECIPE [--dry-run] [--FIELD VALUE ...]
-       rlstep eval RECIPE [--policy.model.path FOLDER] [--FIELD VALUE ...]
+       rlstep eval RECIPE [--policy.model.path FOLDER] [--evaluation.samples N] [--FIELD VALUE ...]
+       rlstep eval --compare RUN RUN ...   evaluations side by side, problem by problem
        rlstep sft RECIPE              supervised training of a policy
        rlstep fit RECIPE              supervised training of a step or reward model, or a critic
        rlstep train RECIPE --help     every field of the recipe's configuration
@@ -61,6 +63,8 @@ def main() -> None:
     verb, *words = sys.argv[1:] or [""]
     if verb in _COMMANDS:
         sys.exit(look(verb, words))
+    if verb == "eval" and words[:1] == ["--compare"]:
+        sys.exit(look("compare", words[1:]))
     if not verb or {verb, *words[:1]} & {"--help", "-h", "help"}:
         print(USAGE, end="", file=sys.stdout if verb else sys.stderr)
         sys.exit(0 if verb else 2)
@@ -83,7 +87,8 @@ def look(command: str, words: Sequence[str]) -> int:
     from rlstep.reporting.disk import DiskFull
 
     try:
-        importlib.import_module(f"rlstep.commands.{_COMMANDS[command]}").main(words)
+        module = _COMMANDS.get(command, command)
+        importlib.import_module(f"rlstep.commands.{module}").main(words)
     except (ValueError, DiskFull) as error:
         print(f"rlstep: {error}", file=sys.stderr)
         return 2
@@ -187,7 +192,7 @@ def run_recipe(
         from rlstep.reporting.stages import stage
 
         with stage("configuration, model and data checked"):
-            run = _prepared(config, written, name or _file_of(recipe))
+            run = _prepared(config, written, name or _file_of(recipe), verb)
     except (ValueError, PlugInError) as error:
         print(f"rlstep: {error}", file=sys.stderr)
         return 2
@@ -205,7 +210,13 @@ def _file_of(recipe: Callable[[], Config | FitConfig]) -> str:
     return Path(code.co_filename).stem if code else ""
 
 
-def _prepared(config: Config | FitConfig, written: Config | FitConfig, name: str) -> Run | Fitting:
+def _prepared(
+    config: Config | FitConfig, written: Config | FitConfig, name: str, verb: str
+) -> Run | Fitting | Evaluation:
+    if isinstance(config, Config) and verb == "eval":
+        from rlstep.running.evaluation import prepare_evaluation
+
+        return prepare_evaluation(config, written, name)
     if isinstance(config, Config):
         from rlstep.running.run import prepare
 
@@ -232,7 +243,7 @@ def plan_recipe(
     with offline():
         try:
             _, config = _configured(recipe, overrides, prog, verb)
-            found, wrong = preflight(config)
+            found, wrong = preflight(config, trains=verb != "eval")
         except ValueError as error:
             print(f"rlstep: {error}", file=sys.stderr)
             return 2
@@ -247,16 +258,22 @@ def _fit_verb(config: FitConfig) -> str:
 
 
 def _evaluation(config: Config) -> Config:
-    """The configuration without iterations, under a name of its own: <name>-eval, -eval-2, ..."""
+    """The configuration without iterations, under a name of its own: <name>-eval, -eval-2, ...; one
+    that is resumed is the evaluation of that name, or else <name>-eval."""
+    from rlstep.reporting.evaluated import is_evaluation
     from rlstep.reporting.run_directory import check_root, check_run_name, free_name
     from rlstep.running.preparing import resolve_run_dir
 
     check_run_name(config.name)
     root = resolve_run_dir(config)
     check_root(root)
-    name = free_name(root, f"{config.name}-eval")
+    name = f"{config.name}-eval"
+    if not config.resume:
+        name = free_name(root, name)
+    elif is_evaluation(root / config.name):
+        name = config.name
     print(f"the evaluation is {root / name}", flush=True)
-    return dataclasses.replace(config, iterations=0, name=name, run_dir=str(root), resume=False)
+    return dataclasses.replace(config, iterations=0, name=name, run_dir=str(root))
 
 
 def _configured(

@@ -201,6 +201,7 @@ class Config:
         self._check_conversations()
         self._check_sizes()
         self._check_transfer()
+        self.evaluation.check_best(model.source for model in self.step_models)
         check_diffusion(self.policy, self.generator, self.rollouts, self.splitter, self.step_models)
         if self.run_dir and not self.run_dir.startswith("/"):
             raise ValueError(f"run_dir is {self.run_dir!r}; it must be absolute, like /data/runs")

@@ -4,48 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import ray
-from ray.util.placement_group import placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from rlstep.actors.generator.generator_group import GeneratorGroup
 from rlstep.actors.learner.learner_group import LearnerGroup
 from rlstep.actors.scorer.pooling import PoolingGroup
-from rlstep.actors.scorer.scorer_group import ScorerGroup
 from rlstep.actors.scorer.step_models import StepModelRole
+from rlstep.actors.serving_roles import ServingRoles, actors_of
 from rlstep.actors.weight_sync import WeightSync
-from rlstep.checks import parts
-from rlstep.config import Config, LearnerConfig
-from rlstep.interfaces import AskContext, CallFormat, Loss, RolloutContext, StepModel, Tokenizer
+from rlstep.config import Config
+from rlstep.interfaces import RolloutContext, Tokenizer
 from rlstep.plugins import ask_labellers
 from rlstep.reporting.stages import stage
 from rlstep.role_config import PROBE_TOKENS
 from rlstep.rollouts.counting import CountingGenerator
-from rlstep.rollouts.generate_door import GenerateDoor, door_token
-from rlstep.scoring.judges.routing import RoutedScorer
-from rlstep.tensors.tokenizers import reading_tags
-from rlstep.thoughts import ThoughtTags
 from rlstep.types import Rollout, Samples, TokenIds
 
 
-class RunRoles:
+class RunRoles(ServingRoles):
     """Generators, scorers, and every learner (implements `interfaces.Roles`)."""
 
     def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
-        self._config = config
-        self._tokenizer = tokenizer
-        self._tags = {tag for tags in parts(config, ThoughtTags) for tag in (tags.start, tags.end)}
-        self._tags |= {tag for written in parts(config, CallFormat) for tag in written.tags}
-        self._reader = reading_tags(tokenizer, self._tags)
-        talk = config.rollouts.conversing
-        self._between = talk and talk.format.between(self._reader, talk.sampling.stop_token_ids)
-        self._started: list[Any] = []
-        """What must be closed, in the order of its start."""
+        super().__init__(config, tokenizer, config.step_models)
         self.between_updates = asyncio.Event()
         """Cleared while an iteration's updates are under way: a run stops between iterations."""
         self.between_updates.set()
@@ -61,18 +43,19 @@ class RunRoles:
             version: the policy version that the weights have.
             sampled: tokens that the run has sampled for training before.
         """
-        config = self._config
-        options = await self._place()
-        alone = config.generator.transfer == "adapter"
-        self.generators = GeneratorGroup(
-            config.generator,
-            config.policy.model.path,
-            options["generator"],
-            tempered=config.train_temperature != 1.0,
-            tags=self._tags,
-            lora_rank=config.policy.model.lora.rank if alone else 0,
+        config, place = self._config, self._config.placement
+        options = await self._place(
+            {
+                "policy": (config.policy.world_size, place.policy_gpus),
+                "step_models": (
+                    sum(actors_of(model) for model in config.step_models),
+                    place.step_model_gpus,
+                ),
+            }
         )
-        self._started.append(self.generators)
+        alone = config.generator.transfer == "adapter"
+        rank = config.policy.model.lora.rank if alone else 0
+        self._make_generators(config.generator, options["generator"], rank)
         self._counting = CountingGenerator(self.generators, sampled)
         _, self.policy, self.step_models = await asyncio.gather(
             self._start_generators(),
@@ -87,19 +70,7 @@ class RunRoles:
                 *(self._step_model(model, options["step_models"]) for model in config.step_models)
             ),
         )
-        talk = config.rollouts.conversing
-        self.scorer = ScorerGroup(
-            config.scorer,
-            config.verifier,
-            self.step_models,
-            {},
-            environment=talk and talk.environment,
-        )
-        self._started.append(self.scorer)
-        asking = AskContext(generator=self.generators, tokenizer=self._tokenizer, seed=config.seed)
-        with stage("judges") if config.judges else nullcontext():
-            self._routed = await RoutedScorer.start(self.scorer, config.judges, asking)
-        self._started.append(self._routed)
+        await self._start_scorers()
         if resume_from is not None:
             with stage(f"learners restored from {resume_from}"):
                 await self._each_learner("restore", resume_from)
@@ -111,91 +82,6 @@ class RunRoles:
             await self.sync.start(version)
         await self._open_door()
 
-    async def _open_door(self) -> None:
-        """Let other programs sample, where the configuration says so."""
-        config = self._config.generator
-        if not config.door_port:
-            return
-        door = GenerateDoor(
-            self.generators,
-            door_token(config.door_port),
-            context=config.context,
-            seed=self._config.seed,
-            port=config.door_port,
-        )
-        with stage(f"door of the generators at {await door.open()}"):
-            self._started.append(door)
-
-    async def _start_generators(self) -> None:
-        with stage(f"generators ({self._config.generator.replicas})"):
-            await self.generators.start()
-
-    async def _step_model(self, model: StepModel, options: dict[str, Any]) -> StepModelRole:
-        read = model.reader(self._tokenizer)
-        if model.engine is None:
-            learner = await self._learner(model.source, model.learner, model.loss, options)
-            return StepModelRole(model, learner, read)
-        with stage(f"{model.source} (in vLLM)"):
-            pooling = await PoolingGroup.start(
-                model.learner,
-                model.engine,
-                name=model.source,
-                deadline_s=self._config.deadline_s,
-                actor_options=options,
-            )
-        self._started.append(pooling)
-        return StepModelRole(model, pooling, read)
-
-    async def _learner(
-        self,
-        name: str,
-        config: LearnerConfig,
-        loss: Loss | None,
-        options: dict[str, Any],
-        temperature: float = 1.0,
-    ) -> LearnerGroup:
-        with stage(f"learner of {name}"):
-            group = await LearnerGroup.start(
-                config,
-                loss,
-                name=name,
-                seed=self._config.seed,
-                deadline_s=self._config.deadline_s,
-                actor_options=options,
-                temperature=temperature,
-            )
-        self._started.append(group)
-        return group
-
-    async def _place(self) -> dict[str, dict[str, Any]]:
-        """Ray options by role. With GPUs, one placement group holds a bundle for every actor."""
-        config, place = self._config, self._config.placement
-        wanted = {
-            "generator": (config.generator.replicas, place.generator_gpus),
-            "policy": (config.policy.world_size, place.policy_gpus),
-            "step_models": (
-                sum(actors_of(model) for model in config.step_models),
-                place.step_model_gpus,
-            ),
-        }
-        bundles = [{"GPU": gpus} for n, gpus in wanted.values() for _ in range(n) if gpus]
-        if not bundles:
-            return {role: {} for role in wanted}
-        group = placement_group(bundles, strategy=place.strategy)
-        self._started.append(_Placed(group))
-        try:
-            await asyncio.wait_for(group.ready(), self._config.deadline_s)
-        except TimeoutError as error:
-            raise TimeoutError(
-                f"placement: {len(bundles)} bundles of {bundles} GPUs were not free within"
-                f" {self._config.deadline_s:.0f} s; the cluster has {ray.cluster_resources()}"
-            ) from error
-        strategy = PlacementGroupSchedulingStrategy(group)
-        return {
-            role: {"num_gpus": gpus, "scheduling_strategy": strategy} if gpus else {}
-            for role, (_, gpus) in wanted.items()
-        }
-
     @property
     def version(self) -> int:
         return self.sync.version
@@ -205,17 +91,8 @@ class RunRoles:
         return self._counting.sampled
 
     def context(self, iteration: int, purpose: str = "") -> RolloutContext:
-        return RolloutContext(
-            generator=self.generators if purpose else self._counting,
-            scorer=self._routed,
-            splitter=self._config.splitter,
-            tokenizer=self._reader,
-            conversing=self._config.rollouts.conversing,
-            between=self._between,
-            iteration=iteration,
-            purpose=purpose,
-            seed=self._config.seed,
-        )
+        context = super().context(iteration, purpose)
+        return context if purpose else replace(context, generator=self._counting)
 
     async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
         return await ask_labellers(self._config.labellers, rollouts, context)
@@ -258,29 +135,3 @@ class RunRoles:
         await asyncio.gather(
             *(getattr(learner, verb)(str(directory / name)) for name, learner in learners.items())
         )
-
-    async def close(self) -> None:
-        """Close everything, the last started first; the first error is raised at the end."""
-        errors = []
-        while self._started:
-            try:
-                await self._started.pop().close()
-            except Exception as error:  # the others must be closed all the same
-                errors.append(error)
-        if errors:
-            raise errors[0]
-
-
-def actors_of(model: StepModel) -> int:
-    """How many actors a step model is spread over."""
-    return model.learner.world_size if model.engine is None else model.engine.replicas
-
-
-class _Placed:
-    """A placement group as one more thing to close."""
-
-    def __init__(self, group: Any) -> None:
-        self._group = group
-
-    async def close(self) -> None:
-        remove_placement_group(self._group)

@@ -52,8 +52,14 @@ def offline() -> Iterator[None]:
             os.environ["HF_HUB_OFFLINE"] = before
 
 
-def preflight(config: Config | FitConfig) -> tuple[list[tuple[str, str]], list[str]]:
-    """What was found, by what was looked at, and what would go wrong. Starts and writes nothing."""
+def preflight(
+    config: Config | FitConfig, *, trains: bool = True
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """What was found, by what was looked at, and what would go wrong. Starts and writes nothing.
+
+    Args:
+        trains: False of an evaluation, which needs no problem to train on.
+    """
     root = preparing.resolve_run_dir(config)
     found: list[tuple[str, str]] = []
     wrong: list[str] = []
@@ -75,8 +81,8 @@ def preflight(config: Config | FitConfig) -> tuple[list[tuple[str, str]], list[s
             with naming_refusals():
                 return fitting.check(config, root)
         with naming_refusals():
-            prompts = preparing.check(config, root)[1]
-        return f"{len(prompts.train):,} problems, {len(prompts.evaluation):,} held out"
+            prompts = preparing.check(config, root, trains=trains)[1]
+        return f"{len(prompts.train):,} problems, {len(prompts.held_out):,} held out"
 
     def sinks() -> str:
         with naming_refusals():

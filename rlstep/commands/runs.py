@@ -121,7 +121,8 @@ def _show(given: argparse.Namespace) -> Iterator[str]:
 def _models(run: RecordedRun) -> Iterator[str]:
     written = list(run.directory.models)
     for line in written:
-        yield f"iteration {line['iteration']}, sha256 {line['sha256']}"
+        which = f"{line['source']} of " if "source" in line else ""
+        yield f"{which}iteration {line['iteration']}, sha256 {line['sha256']}"
     if not written:
         folders = [run.directory.export, *run.directory.path.glob("exports/iteration-*")]
         any_weights = any(next(folder.glob("*.safetensors"), None) for folder in folders)

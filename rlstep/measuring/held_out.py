@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rlstep.checks import at_least
 from rlstep.interfaces import Task
+from rlstep.measuring.sampled import ACCURACY, AGGREGATES, MAJORITY, PASS, best_of, vote_by
 
-ACCURACY = "eval/accuracy"
-"""Of the greedy completions."""
-SAMPLED = "eval/sampled/"
-"""What every metric of the samples begins with."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -54,8 +52,8 @@ class EvaluationConfig:
     sets: tuple[HeldOutSet, ...] = ()
     """Further held-out problems, which are measured at the same time as the task's own."""
     best: str = ""
-    """A metric of the evaluation, such as 'eval/accuracy': the policy is exported to <run>/exports/
-    best whenever it is higher than ever. Empty: no best one is kept."""
+    """A metric of the evaluation, such as 'eval/accuracy': whenever it is higher than ever, the
+    policy is exported to <run>/exports/best. Empty: no best one is kept."""
     prm_problems: int = 256
     """Held-out problems of the frozen probe that measures the PRM, with 4 completions each."""
 
@@ -75,7 +73,6 @@ class EvaluationConfig:
         names = [each.name for each in self.sets]
         if again := [name for i, name in enumerate(names) if name in names[:i]]:
             raise ValueError(f"evaluation.sets has {again[0]!r} twice; give each its own name")
-        self._check_best()
 
     @property
     def at(self) -> tuple[int, ...]:
@@ -85,16 +82,25 @@ class EvaluationConfig:
         halves = {2**i for i in range(self.samples.bit_length())}
         return tuple(sorted({*(self.ks or halves), self.samples}))
 
-    def _check_best(self) -> None:
-        if not self.best:
-            return
-        known = [ACCURACY, *(f"eval/{each.name}/accuracy" for each in self.sets)]
+    def check_best(self, sources: Iterable[str]) -> None:
+        """Refuse a metric that no evaluation measures.
+
+        Args:
+            sources: of the step models, by whose scores the best of the samples are chosen.
+
+        Raises:
+            ValueError: names the nearest that is measured.
+        """
+        known = ["accuracy"]
         if self.samples:
-            known += [f"{SAMPLED}{name}" for name in ("accuracy", "pass", "majority")]
-        if not self.best.startswith("eval/") or (
-            self.best.startswith(SAMPLED) and not self.samples
-        ):
-            near = difflib.get_close_matches(self.best, known, 1, 0.0)[0]
+            names = [ACCURACY, PASS, MAJORITY]
+            for source in sources:
+                names += [name(source, a) for a in AGGREGATES for name in (best_of, vote_by)]
+            known += [f"sampled/{name}" for name in names]
+        places = ["eval", *(f"eval/{each.name}" for each in self.sets)]
+        metrics = [f"{place}/{name}" for place in places for name in known]
+        if self.best and self.best not in metrics:
+            near = difflib.get_close_matches(self.best, metrics, 1, 0.0)[0]
             raise ValueError(
                 f"evaluation.best is {self.best!r}, which no evaluation of this run measures; the"
                 f" nearest is {near!r}"

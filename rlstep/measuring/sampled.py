@@ -24,8 +24,10 @@ ORDERS = 128
 _TIED = 1e-9
 """Sums of weights that differ by less, of the largest, are equal: adding has an order."""
 
-AVERAGE, PASS, MAJORITY = "accuracy", "pass", "majority"
-AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
+ACCURACY, PASS, MAJORITY = "accuracy", "pass", "majority"
+"""'accuracy' is avg@N."""
+AGGREGATES: tuple[str, ...] = (*get_args(Aggregate), "whole")
+"""Of step scores; 'whole' is a score of the whole completion as it is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +89,7 @@ def problem_rates(problem: SampledProblem, ks: Sequence[int]) -> Rates:
     values = np.array([s.value for s in known], dtype=np.float64)
     average = values.mean() if len(values) else math.nan
     rates = {
-        AVERAGE: np.full(len(ks), average),
+        ACCURACY: np.full(len(ks), average),
         PASS: _best(values, values, ks),
         MAJORITY: _votes(known, np.ones((1, len(known))), ks)[0],
     }
@@ -102,7 +104,7 @@ def _rates_by(source: str, samples: Sequence[Sample], ks: Sequence[int]) -> Rate
     if any(not isinstance(score, Sequence) for score in given):
         chains = {"whole": np.array(given, dtype=np.float64)}
     else:
-        chains = {a: np.array([chain_score(s, a) for s in given]) for a in AGGREGATES}
+        chains = {a: np.array([chain_score(s, a) for s in given]) for a in get_args(Aggregate)}
     votes = _votes(samples, np.array(list(chains.values())), ks)
     return {
         **{best_of(source, name): _best(chains[name], values, ks) for name in chains},

@@ -27,7 +27,12 @@ _PIPELINES = {"language_model": "text-generation", "two_token": "text-generation
 
 
 def sign(
-    folder: Path, directory: RunDirectory, iteration: int, versions: Mapping[str, int]
+    folder: Path,
+    directory: RunDirectory,
+    iteration: int,
+    versions: Mapping[str, int],
+    *,
+    source: str = "",
 ) -> dict[str, Any]:
     """Write lineage and card into an export, and its line into the run's models.jsonl.
 
@@ -36,6 +41,7 @@ def sign(
         directory: of the run that made them.
         iteration: after which.
         versions: by model, of what was trained by then.
+        source: of a step model; '' of the policy.
 
     Returns:
         What is in lineage.json.
@@ -43,7 +49,7 @@ def sign(
     Raises:
         ValueError: a file of the run is not what a run writes; names it.
     """
-    lineage = describe(RecordedRun.read(directory), iteration, versions)
+    lineage = describe(RecordedRun.read(directory), iteration, versions, source=source)
     try:
         lineage = {"sha256": hash_weights(folder), **lineage}
     except ValueError as error:
@@ -52,17 +58,27 @@ def sign(
     (folder / CARD).write_text(card(lineage))
     if "sha256" in lineage:
         line = {name: lineage[name] for name in ("iteration", "sha256", "versions", "made")}
-        directory.models.append(line)
+        directory.models.append({**line, "source": source} if source else line)
     return lineage
 
 
-def describe(run: RecordedRun, iteration: int, versions: Mapping[str, int]) -> dict[str, Any]:
-    """What made a run's model of an iteration, but for the hash of its weights."""
+def describe(
+    run: RecordedRun, iteration: int, versions: Mapping[str, int], *, source: str = ""
+) -> dict[str, Any]:
+    """What made a run's model of an iteration, but for the hash of its weights.
+
+    Args:
+        source: of a step model, of which the run's accuracies say nothing; '' of the policy.
+    """
     learner = run.config.get("policy") or run.config.get("learner") or {}
-    measured = figures(run, iteration)
+    if source:
+        models = run.config.get("step_models", ())
+        learner = next((m["learner"] for m in models if m.get("source") == source), {})
+    measured = None if source else figures(run, iteration)
     kept = run.versions
     return {
         "run": run.directory.name,
+        **({"step_model": source} if source else {}),
         "recipe": kept.get("recipe"),
         "head": learner.get("head", "language_model"),
         "iteration": iteration,

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlstep.measuring.metrics import Accuracy
-from rlstep.measuring.sampled import AVERAGE, MAJORITY, PASS, Curves, Point
+from rlstep.measuring.sampled import ACCURACY, MAJORITY, PASS, Curves, Point
 from rlstep.reporting.columns import table
-from rlstep.reporting.files import write_json
+from rlstep.reporting.files import read_json, write_json
 from rlstep.reporting.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+PLOT = "evaluation.png"
 _NAMES = {PASS: "pass@k", MAJORITY: "maj@k"}
 _KINDS = {"best": "best-of-k", "vote": "weighted vote"}
 _COLOURS = {"min": "C0", "product": "C1", "last": "C2", "mean": "C3", "whole": "C4"}
@@ -66,7 +67,13 @@ def write_figures(directory: RunDirectory, measured: Measured, **more: Any) -> N
     figures = {"iteration": measured.iteration, "samples": measured.samples, **more, "sets": sets}
     write_json(directory.figures, figures)
     if measured.samples:
-        plot_curves(measured, directory.curves_plot)
+        plot_curves(measured, directory.path / PLOT)
+
+
+def is_evaluation(path: Path) -> bool:
+    """Whether it is what `rlstep eval` makes: a run of no iterations."""
+    written = path / "config.json"
+    return written.is_file() and read_json(written).get("iterations") == 0
 
 
 # --- the table -----------------------------------------------------------------------------------
@@ -80,14 +87,14 @@ def lines(measured: Measured) -> Iterator[str]:
         yield f"{each.problems} held-out problems{which}{drawn}; %, ± one standard error by problem"
         if each.greedy is not None:
             yield f"greedy {_percent(each.greedy.value, each.greedy.standard_error)}"
-        if average := each.curves.get(AVERAGE):
+        if average := each.curves.get(ACCURACY):
             last = average[-1]
             yield f"avg@{measured.samples} {_percent(last.value, last.standard_error)}"
         yield from _by_k(each.curves)
 
 
 def _by_k(found: Curves) -> Iterator[str]:
-    shown = {name: points for name, points in found.items() if name != AVERAGE}
+    shown = {name: points for name, points in found.items() if name != ACCURACY}
     ks = sorted({point.k for points in shown.values() for point in points})
     if not ks:
         return
@@ -125,7 +132,7 @@ def _draw(axes: Axes, figures: SetFigures) -> None:
     if figures.greedy is not None:
         axes.axhline(figures.greedy.value, color="0.6", linewidth=1.0, label="greedy")
     for name, points in figures.curves.items():
-        if name != AVERAGE and points:
+        if name != ACCURACY and points:
             _line(axes, name, points)
     axes.set_xscale("log", base=2)
     ks = sorted({point.k for points in figures.curves.values() for point in points})

@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,6 +138,8 @@ class SamplesHash:
     """The sha256 of a stream of batches, as far as it was drawn."""
 
     batches: int = 0
+    prompt_ids: set[str] = field(default_factory=set)
+    """Of all sequences in them."""
 
     def __post_init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -147,6 +149,7 @@ class SamplesHash:
         for samples in batches:
             self.batches += 1
             self._add(samples)
+            self.prompt_ids.update(each.prompt_id for each in samples.sequences)
             yield samples
 
     def hexdigest(self) -> str:
@@ -156,8 +159,8 @@ class SamplesHash:
     def _add(self, value: Any) -> None:
         if is_dataclass(value):
             self._digest.update(f"{type(value).__name__}(".encode())
-            for field in fields(value):
-                self._add(getattr(value, field.name))
+            for part in fields(value):
+                self._add(getattr(value, part.name))
         elif isinstance(value, np.ndarray):
             self._digest.update(f"{value.dtype.str}{value.shape}".encode())
             self._digest.update(np.ascontiguousarray(value).tobytes())

@@ -16,7 +16,7 @@
               models.jsonl     one line an export: its weights by hash, see card.py
               export/          the trained model, at the run's end
               exports/         the model of earlier iterations: by cadence, or by `rlstep export`;
-                               that of the best evaluation
+                               that of the best evaluation; step models, by their source
               summary.json     the run in a few numbers
               accuracy.png
               log/             what each role's process printed, as it stands; see role_logs.py
@@ -153,10 +153,6 @@ class RunDirectory:
         return self.path / "eval.json"
 
     @property
-    def curves_plot(self) -> Path:
-        return self.path / "evaluation.png"
-
-    @property
     def measurements(self) -> JsonLines:
         return JsonLines(self.path / "measurements.jsonl")
 
@@ -176,8 +172,12 @@ class RunDirectory:
     def export(self) -> Path:
         return self.path / "export"
 
+    @property
+    def exports(self) -> Path:
+        return self.path / "exports"
+
     def export_of(self, iteration: int) -> Path:
-        return self.path / "exports" / f"iteration-{iteration:06d}"
+        return self.exports / f"iteration-{iteration:06d}"
 
     @property
     def summary(self) -> Path:

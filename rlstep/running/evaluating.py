@@ -15,7 +15,7 @@ from rlstep.interfaces import PromptSet, RolloutContext, StepModel, StepOracle
 from rlstep.measuring.evaluation import evaluate_prm, tells_apart
 from rlstep.measuring.metrics import accuracy, rollout_metrics
 from rlstep.measuring.monitors import alarms, tell
-from rlstep.measuring.sampled import AVERAGE, Curves, SampledProblem, curves
+from rlstep.measuring.sampled import ACCURACY, Curves, SampledProblem, curves
 from rlstep.plugins import check_failed_scores
 from rlstep.reporting.disk import DiskFull
 from rlstep.reporting.evaluated import Measured, SetFigures
@@ -207,5 +207,5 @@ def _sampled_metrics(
     for measure, points in found.items():
         if points:
             yield measure, points[-1].value
-        if points and measure == AVERAGE and points[-1].standard_error is not None:
-            yield f"{AVERAGE}_standard_error", points[-1].standard_error
+        if points and measure == ACCURACY and points[-1].standard_error is not None:
+            yield f"{ACCURACY}_standard_error", points[-1].standard_error

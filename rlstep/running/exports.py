@@ -6,13 +6,14 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlstep.reporting.card import sign
 from rlstep.reporting.disk import DiskFull, as_disk_full
+from rlstep.reporting.learned_from import write_learned
 from rlstep.reporting.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -61,11 +62,60 @@ async def export_iteration(roles: RunRoles, directory: RunDirectory, state: RunS
         directory: of the run.
         state: where it stands.
     """
-    target = directory.export_of(state.iteration)
+    await _export_policy(directory.export_of(state.iteration), roles, directory, state)
+
+
+async def keep_best(metric: str, roles: RunRoles, directory: RunDirectory, state: RunState) -> None:
+    """The policy as exports/best, where no evaluation before was as good.
+
+    Args:
+        metric: by which, from the run's metrics.
+        state: where it stands, just evaluated.
+    """
+    found = {int(r["iteration"]): float(r[metric]) for r in directory.metrics if metric in r}
+    if (now := found.pop(state.iteration, None)) is None:
+        logger.warning("%s was not measured: no verdict came; exports/best stays", metric)
+    elif now > max(found.values(), default=float("-inf")):
+        await _export_policy(directory.exports / "best", roles, directory, state)
+
+
+async def _export_policy(
+    target: Path, roles: RunRoles, directory: RunDirectory, state: RunState
+) -> None:
+    async def write(folder: Path) -> None:
+        await roles.policy.export(str(folder))
+        await asyncio.to_thread(sign, folder, directory, state.iteration, state.versions)
+
+    await _replaced(target, write)
+
+
+async def export_step_models(roles: RunRoles, directory: RunDirectory, state: RunState) -> None:
+    """Every step model that was trained, as exports/<source>, with its card and with hashes of the
+    problems that it learned from; a full disk is named."""
+    trained = [role for role in roles.step_models if role.model.loss is not None]
+    prompt_ids = set[str]()
+    if trained:
+        prompt_ids = await asyncio.to_thread(lambda: {r["prompt_id"] for r in directory.rollouts})
+    for role in trained:
+        source, learner, began_with = role.model.source, role.learner, role.model.learner.model.path
+
+        async def write(
+            folder: Path, source: str = source, learner: Any = learner, began: str = began_with
+        ) -> None:
+            await learner.export(str(folder))
+            write_learned(folder, prompt_ids, began)
+            versions = {source: state.versions.get(source, 0)}
+            await asyncio.to_thread(
+                sign, folder, directory, state.iteration, versions, source=source
+            )
+
+        await _replaced(directory.exports / source, write)
+
+
+async def _replaced(target: Path, write: Callable[[Path], Awaitable[None]]) -> None:
     try:
         shutil.rmtree(target, ignore_errors=True)
         with writing(target) as folder:
-            await roles.policy.export(str(folder))
-            await asyncio.to_thread(sign, folder, directory, state.iteration, state.versions)
+            await write(folder)
     except DiskFull as error:
         logger.error("%s; the run goes on without this export", error)

@@ -24,6 +24,7 @@ from rlstep.reporting.describe import describe_config
 from rlstep.reporting.disk import DiskFull
 from rlstep.reporting.files import read_json
 from rlstep.reporting.hashing import SamplesHash, hash_samples
+from rlstep.reporting.learned_from import write_learned
 from rlstep.reporting.origins import data_of, methods, note, note_models
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory, check_no_run, check_root
@@ -289,6 +290,9 @@ class Fitting:
 
     async def _export(self) -> None:
         await self.learner.export(str(self.directory.export))
+        if self.config.scores:
+            began_with = self.config.learner.model.path
+            write_learned(self.directory.export, self.drawn.prompt_ids, began_with)
         updates = {"updates": self.batches}
         await asyncio.to_thread(
             sign, self.directory.export, self.directory, self.iteration, updates

@@ -15,6 +15,7 @@ from rlstep.fit_config import FitConfig
 from rlstep.interfaces import JudgeModel, PromptSet, Tokenizer
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.files import read_json
+from rlstep.reporting.learned_from import check_unseen
 from rlstep.reporting.measurements import MeasurementLog
 from rlstep.reporting.origins import check_same_data
 from rlstep.reporting.probe import read_probe
@@ -32,11 +33,12 @@ from rlstep.types import Prompt, Sampling
 logger = logging.getLogger(__name__)
 
 
-def check(config: Config, root: Path) -> tuple[Tokenizer, PromptSet]:
+def check(config: Config, root: Path, *, trains: bool = True) -> tuple[Tokenizer, PromptSet]:
     """The tokenizer and the problems of a run, of which everything else was found valid, too.
 
     Args:
         root: where runs are kept.
+        trains: False of an evaluation, which needs problems that are held out, and no others.
 
     Raises:
         ValueError: the configuration, the data or a model.
@@ -56,7 +58,11 @@ def check(config: Config, root: Path) -> tuple[Tokenizer, PromptSet]:
     check_conversations(config, tokenizer)
     for step_model in config.step_models:
         step_model.reader(tokenizer)  # refuses what does not fit; the roles make their own
-    return tokenizer, load_prompts(config, tokenizer)
+    prompts = load_prompts(config, tokenizer, trains=trains)
+    for step_model in config.step_models:
+        most = config.evaluation.problems or None
+        check_unseen(step_model.source, step_model.learner.model.path, prompts, most)
+    return tokenizer, prompts
 
 
 def check_sinks(config: Config | FitConfig) -> str:
@@ -169,16 +175,44 @@ def check_conversations(config: Config, tokenizer: Tokenizer) -> None:
         conversing.format.between(tokenizer, conversing.sampling.stop_token_ids)
 
 
-def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
+def load_prompts(config: Config, tokenizer: Tokenizer, *, trains: bool = True) -> PromptSet:
     """The task's problems, cut to what the configuration uses.
 
+    Args:
+        trains: see `check`.
+
     Raises:
-        ValueError: a broken row, too few problems for one iteration, one that nobody can judge, or
-            one whose row the verifier reads and cannot be sent.
+        ValueError: a broken row, too few problems for one iteration, or none to evaluate, one that
+            nobody can judge, or one whose row the verifier reads and cannot be sent.
     """
     prompts = config.task.load(tokenizer, config.max_prompt_tokens)
     for reason, number in prompts.dropped.items():
         logger.warning("%s: %d rows dropped: %s", type(config.task).__name__, number, reason)
+    if trains:
+        _check_training(config, prompts)
+    prompts = replace(prompts, sets=_further(config, tokenizer, prompts))
+    if not trains:
+        _check_held_out(config, prompts)
+    environment = config.rollouts.conversing and config.rollouts.conversing.environment
+    if environment is None or not environment.decides:
+        check_routes(prompts, config.judges, config.verifier)
+    if environment is not None:
+        _check_rows(prompts, type(environment).__name__)
+    if "row" in config.verifier.asks:
+        _check_rows(prompts, type(config.verifier).__name__)
+    return prompts
+
+
+def _check_held_out(config: Config, prompts: PromptSet) -> None:
+    if not prompts.held_out:
+        raise ValueError(
+            f"task {type(config.task).__name__} holds out no problem (dropped:"
+            f" {dict(prompts.dropped)}), and evaluation.sets has none either; there is nothing to"
+            " evaluate on"
+        )
+
+
+def _check_training(config: Config, prompts: PromptSet) -> None:
     left_out = f"; dropped {dict(prompts.dropped)}" if prompts.dropped else ""
     if not prompts.train and prompts.too_long:
         raise ValueError(
@@ -197,15 +231,6 @@ def load_prompts(config: Config, tokenizer: Tokenizer) -> PromptSet:
             f" {len(prompts.train)} training problems; the nearest valid value is that{left_out}"
         )
     config.curriculum.check(prompts.train, draw_of(config))
-    prompts = replace(prompts, sets=_further(config, tokenizer, prompts))
-    environment = config.rollouts.conversing and config.rollouts.conversing.environment
-    if environment is None or not environment.decides:
-        check_routes(prompts, config.judges, config.verifier)
-    if environment is not None:
-        _check_rows(prompts, type(environment).__name__)
-    if "row" in config.verifier.asks:
-        _check_rows(prompts, type(config.verifier).__name__)
-    return prompts
 
 
 def _further(

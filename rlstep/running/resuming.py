@@ -34,6 +34,11 @@ _ADAPTERS = ("model.lora.alpha", "model.lora.target_modules")
 """Of a learner that has LoRA's: another `alpha` would scale what they have learnt, and so make
 another policy of the one that was saved."""
 
+_ANY_EVALUATION = frozenset(
+    {"name", "run_dir", "resume", "generator", "scorer", "placement", "sinks", "monitors"}
+)
+"""Of an evaluation what changes no sample."""
+
 
 def check_resume(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse a configuration that does not fit the run's checkpoints.
@@ -54,6 +59,30 @@ def check_fit_resume(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     names = _LEARNER + (_ADAPTERS if _at(before, "learner.model.lora.rank") else ())
     fixed = ("examples", "seed", *(f"learner.{name}" for name in names))
     _refuse_changes(fixed, before, now)
+
+
+def check_same_evaluation(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with an evaluation whose samples would not be of one kind.
+
+    Raises:
+        ValueError: names every field that may not change, with its value before.
+    """
+    if before.get("iterations") != 0:
+        raise ValueError(
+            "resume: the run of this name is no evaluation but a training; rlstep train goes on"
+            " with it"
+        )
+    changed = [
+        f"{field} is {b!r}, and was {a!r}"
+        for name in before
+        if name not in _ANY_EVALUATION
+        for field, a, b in _differences(name, before[name], now.get(name, _ABSENT))
+    ]
+    if changed:
+        raise ValueError(
+            f"resume: {'; '.join(changed)}; what is sampled already goes with the earlier value:"
+            " keep it, or begin another evaluation"
+        )
 
 
 def _refuse_changes(

@@ -17,7 +17,7 @@ from rlstep.interfaces import PromptSet, StepOracle, Tokenizer
 from rlstep.plugins import naming_plugins, naming_refusals
 from rlstep.reporting.card import sign
 from rlstep.reporting.disk import DiskFull
-from rlstep.reporting.evaluated import write_figures
+from rlstep.reporting.evaluated import Measured, write_figures
 from rlstep.reporting.measurements import MeasurementLog
 from rlstep.reporting.origins import data_of, methods, note, note_models
 from rlstep.reporting.reporter import Reporter
@@ -26,7 +26,7 @@ from rlstep.reporting.stages import stage
 from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
 from rlstep.running.cluster import start_ray
 from rlstep.running.evaluating import HeldOut
-from rlstep.running.exports import export_iteration
+from rlstep.running.exports import export_iteration, export_step_models, keep_best
 from rlstep.running.loop import train
 from rlstep.running.preparing import check, check_sinks, resolve_run_dir, resume_point
 from rlstep.running.selection import Selection
@@ -225,15 +225,21 @@ class Run:
             roles=self.roles,
             step_models=self.config.step_models,
         )
-        if not held_out.sets or self.directory.evaluated(iteration):
+        if not held_out.sets:
             return
-        measured = await held_out.measure(iteration)
-        if measured.samples:
-            try:
-                await asyncio.to_thread(write_figures, self.directory, measured)
-            except DiskFull as error:
-                logger.error("%s; the run goes on without these figures", error)
-        self.reporter.iteration({"iteration": iteration, **measured.metrics})
+        if not self.directory.evaluated(iteration):
+            measured = await held_out.measure(iteration)
+            if measured.samples:
+                await self._write_figures(measured)
+            self.reporter.iteration({"iteration": iteration, **measured.metrics})
+        if metric := self.config.evaluation.best:
+            await keep_best(metric, self.roles, self.directory, self._state(iteration))
+
+    async def _write_figures(self, measured: Measured) -> None:
+        try:
+            await asyncio.to_thread(write_figures, self.directory, measured)
+        except DiskFull as error:
+            logger.error("%s; the run goes on without these figures", error)
 
     async def _finish(self, state: RunState) -> dict[str, Any]:
         """The last evaluation and the export; a run that was stopped keeps only its checkpoint."""
@@ -244,6 +250,7 @@ class Run:
             export = self.directory.export
             await self.roles.policy.export(str(export))
             await asyncio.to_thread(sign, export, self.directory, state.iteration, state.versions)
+            await export_step_models(self.roles, self.directory, state)
         summary = {
             "complete": complete,
             "train_seconds": round(self.seconds, 1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -175,6 +176,8 @@ class FakeRoles:
     may_train: asyncio.Event | None = None
     """Where given, every training waits for it."""
     version: int = 0
+    step_models: Sequence[Any] = ()
+    """What a run would export beside its policy."""
 
     def __post_init__(self) -> None:
         self.counting = CountingGenerator(self.generator)

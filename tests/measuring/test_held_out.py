@@ -18,17 +18,35 @@ from rlstep.testing.small import small_config
         ({"ks": (4,)}, "evaluation.ks has 4, and evaluation.samples is 0"),
         ({"samples": 8, "ks": (0,)}, "evaluation.ks is 0; the smallest valid value is 1"),
         ({"samples": -1}, "evaluation.samples is -1"),
-        ({"best": "eval/acuracy"}, None),  # a metric's name is known when it is measured
-        ({"best": "accuracy"}, "evaluation.best is 'accuracy'.*the nearest is 'eval/accuracy'"),
-        ({"best": "eval/sampled/pass"}, "evaluation.best is 'eval/sampled/pass'"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(fields: dict[str, Any], said: str | None):
-    if said is None:
-        EvaluationConfig(**fields)
-        return
+def test_what_cannot_be_measured_is_refused(fields: dict[str, Any], said: str):
     with pytest.raises(ValueError, match=said):
         EvaluationConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("best", "samples", "nearest"),
+    [
+        ("accuracy", 0, "eval/accuracy"),
+        ("eval/acuracy", 0, "eval/accuracy"),
+        ("eval/sampled/accuracy", 0, "eval/accuracy"),
+        ("eval/sampled/pas", 8, "eval/sampled/pass"),
+        ("eval/longer/sampled/majority", 8, "eval/sampled/majority"),
+        ("eval/sampled/prm/best/min", 8, "eval/sampled/pass"),  # no PRM in this run
+        ("train/loss", 8, "eval/sampled/pass"),
+    ],
+)
+def test_a_best_by_what_is_not_measured(best: str, samples: int, nearest: str):
+    with pytest.raises(ValueError, match=rf"evaluation\.best is '{best}'.* nearest is '{nearest}'"):
+        small_config(evaluation=EvaluationConfig(best=best, samples=samples))
+
+
+@pytest.mark.parametrize("best", ["eval/accuracy", "eval/sampled/majority", "eval/longer/accuracy"])
+def test_a_best_by_what_is_measured(best: str):
+    sets = (HeldOutSet(name="longer", task=LONGER),)
+    config = small_config(evaluation=EvaluationConfig(best=best, samples=8, sets=sets))
+    assert config.evaluation.best == best
 
 
 def test_where_the_curves_are_measured():

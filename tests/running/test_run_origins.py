@@ -38,6 +38,7 @@ def roles() -> Any:
     return SimpleNamespace(
         policy=Policy(),
         sampled=0,
+        step_models=(),
         sync=SimpleNamespace(max_parity_error=0.0),
         generators=SimpleNamespace(recoveries=0),
     )

@@ -12,6 +12,7 @@ import pytest
 from rlstep.config import EvaluationConfig, HeldOutSet
 from rlstep.interfaces import PromptSet
 from rlstep.plugins import PlugInError
+from rlstep.reporting.evaluated import PLOT
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.running.checkpoint import Checkpoints
 from rlstep.running.evaluating import HeldOut
@@ -172,6 +173,6 @@ async def test_a_run_writes_figures_and_their_picture(directory: RunDirectory):
     [own] = figures["sets"]
     assert own["greedy"]["value"] == 1.0
     assert [p["k"] for p in own["curves"]["pass"]] == [1, 2, 4]
-    assert directory.curves_plot.read_bytes()[:4] == b"\x89PNG"
+    assert (directory.path / PLOT).read_bytes()[:4] == b"\x89PNG"
     directory.truncate_after(1)
     assert list(directory.samples) == []
