@@ -52,6 +52,7 @@ bench: setup
 	PYTHONPATH=. $(BIN)/python tests/bench/sinks.py
 	PYTHONPATH=. $(BIN)/python tests/bench/optimizers.py
 	PYTHONPATH=. $(BIN)/python tests/bench/aggregation.py
+	PYTHONPATH=. $(BIN)/python tests/bench/evaluate.py
 	$(BIN)/python tests/bench/sync.py
 	$(BIN)/python tests/bench/statistics_cost.py
 	PYTHONPATH=. $(BIN)/python tests/bench/log_partition.py

@@ -20,6 +20,7 @@ from rlstep.fit_config import FitConfig
 from rlstep.interfaces import PromptSet
 from rlstep.plugins import PlugInError, naming_refusals
 from rlstep.reporting.disk import free_bytes
+from rlstep.reporting.evaluated import is_evaluation
 from rlstep.reporting.run_directory import RunDirectory, check_new, check_root
 from rlstep.running import fitting, preparing
 
@@ -148,6 +149,8 @@ def _place(config: Config | FitConfig, root: Path, prompts: PromptSet | None) ->
         return f"{root / config.name}, a new one"
     directory = RunDirectory.reopen(root, config.name)
     directory.hold().close()  # refuses a run that is under way
+    if is_evaluation(directory.path):
+        return f"goes on with the samples of {directory.path}"
     if isinstance(config, FitConfig):
         saved = fitting.resume_point(config, directory)
     else:
@@ -175,15 +178,15 @@ def bytes_of_files(config: Config | FitConfig) -> int | None:
     """Of a run's checkpoints and exports, None where a model's size is not known.
 
     A checkpoint holds of every learner its weights, and of what is trained the optimizer's states
-    (see `plan.optimizer_bytes`). An export is the policy's
-    weights. A model that `FitConfig.start` writes is not there yet, so its size is not known.
+    (see `plan.optimizer_bytes`). An export is a model's weights. A model that `FitConfig.start`
+    writes is not there yet, so its size is not known.
     """
     if isinstance(config, FitConfig):
         learners, every = [config.learner], 0
     else:
         trained = [m.learner for m in config.step_models if m.loss is not None]
         learners, every = [config.policy, *trained], config.export_every
-    checkpoint, exported = 0, 0
+    checkpoint, written = 0, list[int]()
     for learner in learners:
         sizes = parameters(learner.model)
         if sizes is None:
@@ -191,9 +194,12 @@ def bytes_of_files(config: Config | FitConfig) -> int | None:
         half = learner.model.dtype == "bfloat16"
         weights = sizes[0] * (2 if half else 4)
         checkpoint += weights + sizes[1] * optimizer_bytes(learner)
-        exported = exported or weights
-    exports = 1 + (max(0, config.iterations - 1) // every if every else 0)
-    return CHECKPOINTS * checkpoint + exports * exported if config.iterations else 0
+        written.append(weights)
+    again = max(0, config.iterations - 1) // every if every else 0
+    if isinstance(config, Config) and config.evaluation.best:
+        again += 1
+    exports = sum(written) + again * written[0]  # of every model at the end
+    return CHECKPOINTS * checkpoint + exports if config.iterations else 0
 
 
 def _ports() -> str:

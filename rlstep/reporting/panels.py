@@ -62,7 +62,11 @@ def _accuracy(step_models: Sequence[str]) -> tuple[Panel, ...]:
     return (
         Panel(
             title="Accuracy",
-            lines={"eval/accuracy": "held out, greedy", "rollout/accuracy": "training rollouts"},
+            lines={
+                "eval/accuracy": "held out, greedy",
+                "eval/sampled/accuracy": "held out, sampled",
+                "rollout/accuracy": "training rollouts",
+            },
             unit="%",
         ),
         Panel(title="Loss of the policy", lines={"train/loss": "policy"}),

@@ -79,6 +79,7 @@ class HeldOut:
             rows = await drawing
         finally:
             drawing.cancel()
+            await asyncio.gather(drawing, return_exceptions=True)
         self._write(iteration, groups)
         figures, metrics = [], dict[str, float]()
         for name, prompts in sets.items():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rlstep.cli import look
+from rlstep.cli import look, main
 from rlstep.reporting.files import write_json
 from rlstep.reporting.run_directory import RunDirectory
 
@@ -57,6 +58,18 @@ def sample(iteration: int, problem: str, right: str) -> dict[str, Any]:
 def comparing(root: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert look("compare", [*words, "--run-dir", str(root)]) == 0, capsys.readouterr().err
     return capsys.readouterr().out
+
+
+def test_it_is_a_form_of_eval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    for name in ("first", "second"):
+        evaluated(tmp_path, name, "1010")
+    words = ["rlstep", "eval", "--compare", "first", "second", "--run-dir", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0 and "second against first" in capsys.readouterr().out
 
 
 def refused(root: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:

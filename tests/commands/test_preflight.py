@@ -19,7 +19,7 @@ from rlstep.cli import load_recipe, run_recipe
 from rlstep.commands import preflight as module
 from rlstep.commands.plan import parameters
 from rlstep.commands.preflight import bytes_of_files, preflight
-from rlstep.config import Config, LearnerConfig, ModelConfig
+from rlstep.config import Config, EvaluationConfig, LearnerConfig, ModelConfig
 from rlstep.interfaces import RunStart, Sink
 from rlstep.optimizers.sgd_sai import SgdSai
 from rlstep.reporting.describe import describe_config
@@ -252,6 +252,8 @@ def test_bytes_of_checkpoints_and_exports(config: Config, model: str) -> None:
     assert bytes_of_files(config) == n * (3 * 12 + 4)
     # Of 3 iterations the first two are exported, and the end.
     assert bytes_of_files(replace(config, export_every=1)) == n * (3 * 12 + 3 * 4)
+    best = EvaluationConfig(best="eval/accuracy")
+    assert bytes_of_files(replace(config, evaluation=best)) == n * (3 * 12 + 2 * 4)
     assert bytes_of_files(replace(config, iterations=0)) == 0
     half = LearnerConfig(model=ModelConfig(path=model, dtype="bfloat16"))
     assert bytes_of_files(replace(config, policy=half)) == n * (3 * 14 + 2)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rlstep.cli import _evaluation, load_recipe
+from rlstep.commands.preflight import preflight
 from rlstep.config import Config, EvaluationConfig
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.files import write_json
@@ -119,6 +120,12 @@ def test_it_goes_on_by_its_recipe_or_by_its_name(config: Config):
     assert prepared(resumed).directory.name == "arithmetic-full-step-dpo-eval"
     named = replace(resumed, name="arithmetic-full-step-dpo-eval")
     assert prepared(named).directory.name == "arithmetic-full-step-dpo-eval"
+
+
+def test_a_dry_run_says_that_it_goes_on(config: Config):
+    found, wrong = preflight(_evaluation(begun(config)), trains=False)
+    assert not wrong and dict(found)["run"].startswith("goes on with the samples of ")
+    assert dict(found)["models and data"] == "0 problems, 8 held out"
 
 
 def test_there_is_none_to_go_on_with(config: Config):
