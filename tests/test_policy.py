@@ -33,6 +33,9 @@ SHA256 = {
     "arithmetic_tool": "e3c349813ca1aa63d2e66463c31164e4075545ddc23ca53b9145062399d0c012",
     "reasoning_gym": "33286a4692039ce55b7b27e0d41f08341db7358de852dc82069aebd14d92a81f",
     "questions": "edfff9818b1ac666b90f8f686976d4e08161790409e6adb7254e1761423de1c6",
+    "both/base": "87c0c07361ce100cfe1c13d1be4b1cb1e6ca6efa61a464e29ab5426a87480081",
+    "both/arithmetic": "9cc25fbdad4d0936c7ead1b1dc59d35e2c6067670932b0d0fa3c4a0d1a72f6e4",
+    "both/logic": "ceae73bbe4f42ef0d0c45cc7a18196e5bc42b30d102a1207bd081d012560e8c1",
 }
 TASKS: dict[str, tuple[Any, Verifier]] = {
     "arithmetic": (
@@ -42,6 +45,11 @@ TASKS: dict[str, tuple[Any, Verifier]] = {
     "logic": (Logic(premises=3), ExactAnswer(pattern=ANSWER_LINE)),
     "arithmetic_tool": (Precedence(), AnswerLine()),
     "reasoning_gym": (GYM, ReasoningGymAnswer()),
+    "both/arithmetic": (
+        Arithmetic(operations=5, largest_operand=9, largest_factor=3, limit=20),
+        AnswerLine(),
+    ),
+    "both/logic": (Logic(premises=3), ExactAnswer(pattern=ANSWER_LINE)),
 }
 
 
@@ -88,6 +96,8 @@ def solutions(name: str, task: Task) -> list[tuple[str, Any]]:
         ("arithmetic", 0.6),
         ("logic", 0.67),
         ("arithmetic_tool", 0.58),
+        ("both/arithmetic", 1.0),
+        ("both/logic", 0.74),
         pytest.param(
             "reasoning_gym",
             0.51,

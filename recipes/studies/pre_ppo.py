@@ -2,8 +2,8 @@
 
     python recipes/studies/pre_ppo.py --out /data/pre-ppo [--seeds 3] [--quick] [--json FILE]
 
-Arithmetic and logic of mixed difficulty, two domains of one joint policy (`policies/both/base`,
-which is not made yet), by GRPO. All arms sample every problem once in the first 6 iterations. Then
+Arithmetic and logic of mixed difficulty, two domains of one joint policy (`policies/both/base`), by
+GRPO. All arms sample every problem once in the first 6 iterations. Then
 `pre_ppo` goes on with the third that is hardest for its domain by the verdicts seen so far,
 `random` with a random third, `all` with all. They differ in nothing else: policy, problems,
 samples, updates. Every (arm, seed) is a run of its own; one that is complete in `--out` is not run
@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import arithmetic_base
 import logic_process_grpo
 import numpy as np
+from both_base import BASE
 from studies.study_base import run_all, standard_error
 
 from rlstep.advantages.group import GroupAdvantages
@@ -48,7 +49,6 @@ from rlstep.tasks.logic import ANSWER_LINE
 from rlstep.tasks.mixture import Part, TaskMixture
 from rlstep.types import Prompt, Sampling
 
-POLICY = str(Path(__file__).resolve().parents[1] / "policies" / "both" / "base")
 DOMAINS = ("arithmetic", "logic")
 BASELINE = "random"
 
@@ -100,7 +100,7 @@ def config() -> Config:
         task=MIXED,
         curriculum=ARMS[os.environ["STUDY_ARM"]],
         policy=LearnerConfig(
-            model=ModelConfig(path=POLICY),
+            model=ModelConfig(path=BASE),
             optimizer=OptimizerConfig(learning_rate=1e-4, warmup_updates=10),
             mini_batches=2,
             threads=1,

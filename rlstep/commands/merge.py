@@ -35,7 +35,7 @@ def main(words: Sequence[str]) -> None:
     merge = prepared(merger, ModelFolder(given.base), [ModelFolder(p) for p in given.models])
     with writing(target, 4 * merge.numbers) as folder:
         write(merge, folder)
-        sign_merged(folder, merger, given.base, given.models)
+        sign_merged(folder, target.name, merger, given.base, given.models)
     size = sum(file.stat().st_size for file in target.iterdir())
     print(*_told(merger, merge), sep="\n")
     print(f"{merge.numbers:,} weights in float32, {size:,} bytes: {target}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ from rlstep.reporting.hashing import hash_weights
 from rlstep.reporting.origins import arxiv_ids, model_entry, now, summary
 
 
-def sign_merged(folder: Path, merger: Merger, base: str, models: list[str]) -> dict[str, Any]:
+def sign_merged(
+    folder: Path, name: str, merger: Merger, base: str, models: Sequence[str]
+) -> dict[str, Any]:
     """Write lineage and card into the folder of a merge, as `card.sign` does for an export.
 
     Args:
+        name: what the model is called.
         base: path of the model that the others began as.
         models: their paths.
 
@@ -38,7 +41,7 @@ def sign_merged(folder: Path, merger: Merger, base: str, models: list[str]) -> d
         "parents": {role: model_entry(path) for role, path in {"base": base, **numbered}.items()},
     }
     write_json(folder / LINEAGE, lineage)
-    (folder / CARD).write_text("\n".join(_card(folder.name, lineage)) + "\n")
+    (folder / CARD).write_text("\n".join(_card(name, lineage)) + "\n")
     return lineage
 
 

@@ -124,7 +124,11 @@ def test_a_merge_says_what_it_came_from(
     assert names == {"base": "base", "model 1": "one", "model 2": "two"}
     assert lineage["parents"]["model 2"]["sha256"] == hash_weights(Path(models[1]))
     card = (out / CARD).read_text()
-    assert str(tmp_path) not in card + json.dumps(lineage) and hash_weights(out) in card
+    assert (
+        "# merged\n" in card
+        and str(tmp_path) not in card + json.dumps(lineage)
+        and hash_weights(out) in card
+    )
     capsys.readouterr()
     assert look("runs", ["lineage", str(out), "--run-dir", str(tmp_path)]) == 0
     told, first = capsys.readouterr().out, hash_weights(Path(models[0]))[:12]
