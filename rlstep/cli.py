@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlstep.benchmarks.benchmark_config import BenchmarkConfig, Recipe
 from rlstep.commands.words import configured, nearest
 from rlstep.config import Config
 from rlstep.fit_config import FitConfig
 
 if TYPE_CHECKING:
+    from rlstep.running.benchmarking import Benchmarking
     from rlstep.running.evaluation import Evaluation
     from rlstep.running.fitting import Fitting
     from rlstep.running.run import Run
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: rlstep train RECIPE [--dry-run] [--FIELD VALUE ...]
        rlstep eval RECIPE [--policy.model.path FOLDER] [--evaluation.samples N] [--FIELD VALUE ...]
+       rlstep eval RECIPE [--model.learner.model.path FOLDER]      a PRM on benchmarks of PRMs
        rlstep eval --compare RUN RUN ...   evaluations side by side, problem by problem
        rlstep sft RECIPE              supervised training of a policy
        rlstep fit RECIPE              supervised training of a step or reward model, or a critic
@@ -41,7 +44,7 @@ usage: rlstep train RECIPE [--dry-run] [--FIELD VALUE ...]
        rlstep runs lineage RUN|MODEL  which policy, data and PRM a model came from
 
 RECIPE is a Python file with a function `config()` that returns an rlstep Config, or for sft and fit
-a FitConfig; RUN is a run's name or its folder.
+a FitConfig, or to evaluate a PRM a BenchmarkConfig; RUN is a run's name or its folder.
 """
 
 _COMMANDS = {
@@ -99,11 +102,12 @@ def load_recipe(path: str) -> Config:
     """The configuration of a run that a recipe file returns. Raises as `read_recipe`."""
     config = read_recipe(path)
     if not isinstance(config, Config):
-        raise ValueError(f"{path}: it is a supervised training: rlstep {_fit_verb(config)} {path}")
+        kind, verb = _KINDS[type(config)], _verb_for(config)
+        raise ValueError(f"{path}: it is {kind}: rlstep {verb} {path}")
     return config
 
 
-def read_recipe(path: str) -> Config | FitConfig:
+def read_recipe(path: str) -> Recipe:
     """The configuration that a recipe file returns.
 
     Raises:
@@ -146,10 +150,10 @@ def read_recipe(path: str) -> Config | FitConfig:
     except Exception as error:
         said = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ValueError(f"{_line(error, file)}: {said}") from error
-    if not isinstance(config, Config | FitConfig):
+    if not isinstance(config, Config | FitConfig | BenchmarkConfig):
         raise ValueError(
             f"{path}: config() returns {type(config).__name__}, it must return an rlstep Config"
-            " (or a FitConfig)"
+            " (or a FitConfig, or a BenchmarkConfig)"
         )
     return config
 
@@ -166,7 +170,7 @@ def _line(error: Exception, file: Path) -> str:
 
 
 def run_recipe(
-    recipe: Callable[[], Config | FitConfig],
+    recipe: Callable[[], Recipe],
     arguments: Sequence[str] | None = None,
     *,
     prog: str | None = None,
@@ -204,15 +208,15 @@ def run_recipe(
     return 0 if summary["complete"] else 130
 
 
-def _file_of(recipe: Callable[[], Config | FitConfig]) -> str:
+def _file_of(recipe: Callable[[], Recipe]) -> str:
     """The name of the file that a recipe's function stands in, '' where it is no function."""
     code = getattr(recipe, "__code__", None)
     return Path(code.co_filename).stem if code else ""
 
 
 def _prepared(
-    config: Config | FitConfig, written: Config | FitConfig, name: str, verb: str
-) -> Run | Fitting | Evaluation:
+    config: Recipe, written: Recipe, name: str, verb: str
+) -> Run | Fitting | Evaluation | Benchmarking:
     if isinstance(config, Config) and verb == "eval":
         from rlstep.running.evaluation import prepare_evaluation
 
@@ -221,13 +225,17 @@ def _prepared(
         from rlstep.running.run import prepare
 
         return prepare(config, written, name)
+    if isinstance(config, BenchmarkConfig):
+        from rlstep.running.benchmarking import prepare_benchmarks
+
+        return prepare_benchmarks(config, written, name)
     from rlstep.running.fitting import prepare_fit
 
     return prepare_fit(config, written, name)
 
 
 def plan_recipe(
-    recipe: Callable[[], Config | FitConfig],
+    recipe: Callable[[], Recipe],
     overrides: list[str],
     *,
     prog: str | None,
@@ -253,11 +261,17 @@ def plan_recipe(
     return 2 if wrong else 0
 
 
-def _fit_verb(config: FitConfig) -> str:
+_KINDS = {FitConfig: "a supervised training", BenchmarkConfig: "an evaluation of a model"}
+"""What a recipe is that is no run of the loop."""
+
+
+def _verb_for(config: FitConfig | BenchmarkConfig) -> str:
+    if isinstance(config, BenchmarkConfig):
+        return "eval"
     return "fit" if config.scores else "sft"
 
 
-def _evaluation(config: Config) -> Config:
+def _evaluation(config: Config | BenchmarkConfig) -> Config | BenchmarkConfig:
     """The configuration without iterations, under a name of its own: <name>-eval, -eval-2, ...; one
     that is resumed is the evaluation of that name, or else <name>-eval."""
     from rlstep.reporting.evaluated import is_evaluation
@@ -268,17 +282,19 @@ def _evaluation(config: Config) -> Config:
     root = resolve_run_dir(config)
     check_root(root)
     name = f"{config.name}-eval"
-    if not config.resume:
+    if isinstance(config, BenchmarkConfig) or not config.resume:
         name = free_name(root, name)
     elif is_evaluation(root / config.name):
         name = config.name
     print(f"the evaluation is {root / name}", flush=True)
+    if isinstance(config, BenchmarkConfig):
+        return dataclasses.replace(config, name=name, run_dir=str(root))
     return dataclasses.replace(config, iterations=0, name=name, run_dir=str(root))
 
 
 def _configured(
-    recipe: Callable[[], Config | FitConfig], arguments: list[str], prog: str | None, verb: str
-) -> tuple[Config | FitConfig, Config | FitConfig]:
+    recipe: Callable[[], Recipe], arguments: list[str], prog: str | None, verb: str
+) -> tuple[Recipe, Recipe]:
     """The recipe's own configuration, and with the overrides.
 
     Raises:
@@ -291,9 +307,11 @@ def _configured(
     except TypeError as error:  # a value of a wrong type, or a keyword that is no field
         raise ValueError(_explained(error)) from error
     if isinstance(config, FitConfig):
-        if verb not in ("", right := _fit_verb(config)):
+        if verb not in ("", right := _verb_for(config)):
             kind = "a model that scores" if config.scores else "a policy"
             raise ValueError(f"{verb}: the recipe trains {kind} on labels: rlstep {right}")
+    elif isinstance(config, BenchmarkConfig) and verb not in ("", "eval"):
+        raise ValueError(f"{verb}: the recipe evaluates a model that scores: rlstep eval")
     elif verb in ("sft", "fit"):
         raise ValueError(f"{verb}: the recipe is no supervised training: rlstep train")
     elif verb == "eval":

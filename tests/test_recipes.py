@@ -24,8 +24,12 @@ POLICY = str(FOLDER / "policies" / "arithmetic")
 TEACHERS = {
     "arithmetic_distillation": ["--policy.reference-model.path", POLICY],
     "arithmetic_teacher_grpo": ["--step-models.0.learner.model.path", POLICY],
+    "arithmetic_prm_benchmark": ["--model.learner.model.path", POLICY],
 }
-"""Recipes of a teacher that another run makes, and the option that names a folder for it."""
+"""Recipes of a model that another run makes, and the option that names a folder for it."""
+DATA = {"prm_benchmark": [f"--benchmarks.{i}.path={FOLDER}" for i in range(2)]}
+"""Those of data that nobody ships, and options that name a folder that is there. The model is not,
+and so they are not read."""
 
 # One interpreter for all: they load the same libraries.
 RESOLVE = """
@@ -48,7 +52,8 @@ def script(path):
 
 results, teachers = {}, json.loads(os.environ["TEACHERS"])
 for path in sys.argv[1:]:
-    verb = next((v for v in ("sft", "fit") if path.endswith(f"_{v}.py")), "train")
+    ends = {"sft": "sft", "fit": "fit", "benchmark": "eval"}
+    verb = next((v for end, v in ends.items() if path.endswith(f"_{end}.py")), "train")
     sys.argv = ["rlstep", verb, path, "--dry-run"]
     results[path] = {"without": outcome(main)}
     options = teachers.get(path.rpartition("/")[2].removesuffix(".py"), [])
@@ -73,7 +78,7 @@ def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict:
         env={
             **os.environ,
             "COLUMNS": "120",
-            "TEACHERS": json.dumps(TEACHERS),
+            "TEACHERS": json.dumps(TEACHERS | DATA),
             "RLSTEP_RUN_DIR": str(tmp_path_factory.mktemp("runs")),  # none of these names is taken
             "HF_HOME": str(tmp_path_factory.mktemp("hub")),
         },
@@ -100,9 +105,10 @@ def test_recipes_are_found():
 def test_dry_run(path: Path, way: str, resolved: dict):
     result = resolved["results"][str(path)][way]
     assert result["status"] == 0, result["err"]
-    supervised = path.stem.endswith(("_sft", "_fit"))
+    supervised, measured = path.stem.endswith(("_sft", "_fit")), path.stem.endswith("_benchmark")
     roles = ("learner",) if supervised else ("policy learner", "generator", "scorer")
-    for part in ("Config(", "iterations=", *roles, "GiB each"):
+    told = ("prm (frozen)",) if measured else ("iterations=", *roles)
+    for part in ("Config(", *told, "GiB each"):
         assert part in result["out"]
 
 
@@ -110,7 +116,15 @@ def test_dry_run(path: Path, way: str, resolved: dict):
 def test_a_teacher_that_is_not_there_is_named(name: str, resolved: dict):
     result = resolved["results"][str(FOLDER / f"{name}.py")]["without"]
     assert result["status"] == 2
-    assert "path is 'runs/teacher/export', and there is no such folder" in result["err"]
+    run = "prm" if name.endswith("_benchmark") else "teacher"
+    assert f"path is 'runs/{run}/export', and there is no such folder" in result["err"]
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_that_are_not_there_are_named(name: str, resolved: dict):
+    result = resolved["results"][str(FOLDER / f"{name}.py")]["without"]
+    assert result["status"] == 2
+    assert "benchmarks.0.path is 'data/ProcessBench', and there is no such file" in result["err"]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

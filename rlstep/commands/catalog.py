@@ -26,6 +26,7 @@ ROOMS = (
     "environments",
     "tools",
     "scoring",
+    "benchmarks",
     "pairs",
     "advantages",
     "labels",

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from rlstep.config import Config, LearnerConfig, ModelConfig
+from rlstep.benchmarks.benchmark_config import BenchmarkConfig, Recipe
+from rlstep.config import LearnerConfig, ModelConfig
 from rlstep.fit_config import FitConfig
 from rlstep.interfaces import StepModel
 
 _GIB = 1 << 30
 
 
-def print_plan(config: Config | FitConfig, found: Sequence[tuple[str, str]] = ()) -> None:
+def print_plan(config: Recipe, found: Sequence[tuple[str, str]] = ()) -> None:
     """Print the plan of a run. Starts nothing and loads no ray, vllm or deepspeed.
 
     Args:
@@ -34,12 +35,14 @@ def print_plan(config: Config | FitConfig, found: Sequence[tuple[str, str]] = ()
         console.print(f"{name}: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
-def rows(config: Config | FitConfig) -> list[tuple[str, str, str, str, str]]:
+def rows(config: Recipe) -> list[tuple[str, str, str, str, str]]:
     """One row a role: name, actors, GPUs of each, parameters, memory of each."""
     if isinstance(config, FitConfig):
         if not config.learner.model.path:
             return [_row("learner", config.learner.world_size, config.gpus, None, None)]
         return [_learner_row("learner", config.learner, config.gpus)]
+    if isinstance(config, BenchmarkConfig):
+        return [_step_model_row(config.model, config.gpus)]
     place = config.placement
     size = _all(config.policy.model)
     serving = 2 if config.generator.dtype == "bfloat16" else 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from rlstep.benchmarks.benchmark_config import BenchmarkConfig, Recipe
 from rlstep.checks import parts
 from rlstep.commands.plan import optimizer_bytes, parameters
 from rlstep.config import Config, ModelConfig
@@ -22,7 +23,7 @@ from rlstep.plugins import PlugInError, naming_refusals
 from rlstep.reporting.disk import free_bytes
 from rlstep.reporting.evaluated import is_evaluation
 from rlstep.reporting.run_directory import RunDirectory, check_new, check_root
-from rlstep.running import fitting, preparing
+from rlstep.running import benchmarking, fitting, preparing
 
 PATIENCE_S = 3.0
 """Longest wait for a service: a dry run is for finding out now."""
@@ -53,9 +54,7 @@ def offline() -> Iterator[None]:
             os.environ["HF_HUB_OFFLINE"] = before
 
 
-def preflight(
-    config: Config | FitConfig, *, trains: bool = True
-) -> tuple[list[tuple[str, str]], list[str]]:
+def preflight(config: Recipe, *, trains: bool = True) -> tuple[list[tuple[str, str]], list[str]]:
     """What was found, by what was looked at, and what would go wrong. Starts and writes nothing.
 
     Args:
@@ -81,6 +80,9 @@ def preflight(
         if isinstance(config, FitConfig):
             with naming_refusals():
                 return fitting.check(config, root)
+        if isinstance(config, BenchmarkConfig):
+            with naming_refusals():
+                return _cases(config, benchmarking.check(config, root))
         with naming_refusals():
             prompts = preparing.check(config, root, trains=trains)[1]
         return f"{len(prompts.train):,} problems, {len(prompts.held_out):,} held out"
@@ -99,11 +101,18 @@ def preflight(
     return found, wrong
 
 
-def _absent(config: Config | FitConfig) -> list[str]:
+def _cases(config: BenchmarkConfig, cases: Sequence[Sequence[Any]]) -> str:
+    both = zip(config.benchmarks, cases, strict=True)
+    return ", ".join(f"{len(each):,} cases of {benchmark.name}" for benchmark, each in both)
+
+
+def _absent(config: Recipe) -> list[str]:
     """Hub ids of which this machine has no copy: of models, and of the task's data."""
     paths = [each.path for each in parts(config, ModelConfig)]
     models = [p for p in paths if p and not _is_folder(p) and not _in_cache(p)]
     data = [text for _, text in _data(config) if not text.endswith(_FILES)]
+    if isinstance(config, BenchmarkConfig):  # whose data are always on this machine
+        data = []
     return list(dict.fromkeys([*models, *data]))
 
 
@@ -119,15 +128,19 @@ def _in_cache(path: str) -> bool:
     return isinstance(try_to_load_from_cache(path, "config.json"), str)
 
 
-def _data(config: Config | FitConfig) -> list[tuple[str, str]]:
-    """The places of a task's rows, or of examples, by field: files, or ids of datasets."""
+def _data(config: Recipe) -> list[tuple[str, str]]:
+    """The places of a task's rows, or of examples, by field: files, or ids of datasets. Of
+    benchmarks files or folders."""
+    if isinstance(config, BenchmarkConfig):
+        named = [(f"benchmarks.{i}", each) for i, each in enumerate(config.benchmarks)]
+        return [(f"{n}.path", str(getattr(b, "path"))) for n, b in named if hasattr(b, "path")]  # noqa: B009
     field = "examples" if isinstance(config, FitConfig) else "task"
     of: Any = getattr(config, field)
     named = [(f"{field}.{name}", getattr(of, name, "")) for name in ("path", "evaluation")]
     return [(name, text) for name, text in named if isinstance(text, str) and text]
 
 
-def _check_here(config: Config | FitConfig) -> None:
+def _check_here(config: Recipe) -> None:
     """What can be said where a model or a dataset is not here yet: of those that should be.
 
     Raises:
@@ -139,12 +152,13 @@ def _check_here(config: Config | FitConfig) -> None:
         if _is_folder(model.path):
             check_model(model.path)
     for name, text in _data(config):
-        if text.endswith(_FILES) and not Path(text).is_file():
+        local = text.endswith(_FILES) or isinstance(config, BenchmarkConfig)
+        if local and not Path(text).exists():
             raise ValueError(f"{name} is {text!r}, and there is no such file")
 
 
-def _place(config: Config | FitConfig, root: Path, prompts: PromptSet | None) -> str:
-    if not config.resume:
+def _place(config: Recipe, root: Path, prompts: PromptSet | None) -> str:
+    if isinstance(config, BenchmarkConfig) or not config.resume:
         check_new(root, config.name)
         return f"{root / config.name}, a new one"
     directory = RunDirectory.reopen(root, config.name)
@@ -160,7 +174,7 @@ def _place(config: Config | FitConfig, root: Path, prompts: PromptSet | None) ->
     return f"goes on after iteration {saved.state.iteration} of {config.iterations}: {saved.path}"
 
 
-def _disk(config: Config | FitConfig, root: Path) -> str:
+def _disk(config: Recipe, root: Path) -> str:
     """Raises: ValueError: the run's files need more than is free, or may not be written."""
     check_root(root)
     need, free = bytes_of_files(config), free_bytes(root)
@@ -174,13 +188,15 @@ def _disk(config: Config | FitConfig, root: Path) -> str:
     return f"{free:,} bytes free, checkpoints and exports need {need:,}"
 
 
-def bytes_of_files(config: Config | FitConfig) -> int | None:
+def bytes_of_files(config: Recipe) -> int | None:
     """Of a run's checkpoints and exports, None where a model's size is not known.
 
     A checkpoint holds of every learner its weights, and of what is trained the optimizer's states
     (see `plan.optimizer_bytes`). An export is a model's weights. A model that `FitConfig.start`
     writes is not there yet, so its size is not known.
     """
+    if isinstance(config, BenchmarkConfig):
+        return 0
     if isinstance(config, FitConfig):
         learners, every = [config.learner], 0
     else:
@@ -227,7 +243,7 @@ def _ports() -> str:
     return "the system picks them, and gave one"
 
 
-def _services(config: Config | FitConfig) -> list[tuple[str, str]]:
+def _services(config: Recipe) -> list[tuple[str, str]]:
     """Every `url` in the configuration, by the class that has it."""
     holders = [each for each in parts(config, object) if is_dataclass(each)]
     named = [

@@ -13,10 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
-from rlstep.config import Config
-from rlstep.fit_config import FitConfig
+from rlstep.benchmarks.benchmark_config import Recipe
 
-AnyConfig = TypeVar("AnyConfig", bound=Config | FitConfig)
+AnyConfig = TypeVar("AnyConfig", bound=Recipe)
 
 _RULE = re.compile(r"│ ─+ │|╰─+╯")
 _FLAG = re.compile(r"--[a-z][\w.-]*")
@@ -76,7 +75,7 @@ def configured(written: AnyConfig, arguments: Sequence[str], prog: str | None) -
     return config
 
 
-def no_option(written: Config | FitConfig, unknown: Sequence[str]) -> str:
+def no_option(written: Recipe, unknown: Sequence[str]) -> str:
     """What is wrong with words that are no options of a recipe's configuration."""
     flags = [flag for flag, _ in options(written)]
     name = unknown[0].partition("=")[0]
@@ -136,7 +135,7 @@ def _said(box: str) -> str:
         if _RULE.fullmatch(line):
             break
         lines.append(line.strip(" │"))
-    return re.sub(r"^Error parsing (Fit)?Config: ", "", " ".join(lines))
+    return re.sub(r"^Error parsing (Fit|Benchmark)?Config: ", "", " ".join(lines))
 
 
 def options(value: Any, name: str = "", hint: Any = None) -> Iterator[tuple[str, Any]]:

@@ -117,12 +117,7 @@ def judged_samples(
         tokenizer: the model's, a fast Hugging Face tokenizer.
         read: of a PRM's layout; None leaves the labels on the policy's own tokens.
     """
-    encode = cache(lambda text: tuple(continuation_ids(tokenizer, text)))
-    end = tokenizer.eos_token_id
-    rollouts = [
-        _rollout(f"{i}/{prompt.prompt_id}", prompt, judged, [encode(s) for s in judged.steps], end)
-        for i, (prompt, judged) in enumerate(solutions)
-    ]
+    rollouts = judged_rollouts(solutions, tokenizer)
     columns = [
         labelled_steps(rollout, *np.array([judged.targets, judged.weights], np.float32))
         for rollout, (_, judged) in zip(rollouts, solutions, strict=True)
@@ -135,10 +130,24 @@ def judged_samples(
     return to_model(samples, rollouts, read) if read else samples
 
 
+def judged_rollouts(solutions: Seq[tuple[Prompt, Judged]], tokenizer: Any) -> list[Rollout]:
+    """Solutions as if a policy had sampled them, which is what a PRM reads (see `judged_samples`).
+
+    Args:
+        tokenizer: the policy's, a fast Hugging Face tokenizer.
+    """
+    encode = cache(lambda text: tuple(continuation_ids(tokenizer, text)))
+    end = tokenizer.eos_token_id
+    return [
+        _rollout(f"{i}/{prompt.prompt_id}", prompt, judged, [encode(s) for s in judged.steps], end)
+        for i, (prompt, judged) in enumerate(solutions)
+    ]
+
+
 def _rollout(
     name: str, prompt: Prompt, judged: Judged, steps: list[tuple[int, ...]], end: int
 ) -> Rollout:
-    """The solution as if the policy had sampled it, which is what layouts read."""
+    """One solution, whose steps are token ids by now."""
     if judged.whole:
         steps = [*steps[:-1], (*steps[-1], end)]
     lengths = [len(ids) for ids in steps]

@@ -7,6 +7,8 @@ Adding one is a new file and its test; a recipe imports it. There is no registry
 
 from rlstep.adapters.adapter import Adapter as Adapter
 from rlstep.aggregation.aggregator import Aggregator as Aggregator
+from rlstep.interfaces.benchmarks import Benchmark as Benchmark
+from rlstep.interfaces.benchmarks import Case as Case
 from rlstep.interfaces.curriculum import Choice as Choice
 from rlstep.interfaces.curriculum import Curriculum as Curriculum
 from rlstep.interfaces.curriculum import Draw as Draw

@@ -98,6 +98,9 @@ class StepModel(ABC):
     embeds: ClassVar[bool] = False
     """Whether it reads, of a scalar head, what goes into it at the steps' last tokens as well."""
 
+    of_rollouts: ClassVar[bool] = False
+    """Whether its scores are of whole rollouts, and not of steps or tokens."""
+
     def reader(self, tokenizer: Any) -> Reader | None:
         """What it reads of a rollout, or None: the policy's own tokens, all of them.
 

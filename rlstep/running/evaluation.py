@@ -10,8 +10,8 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rlstep.benchmarks.benchmark_config import Recipe
 from rlstep.config import Config
-from rlstep.fit_config import FitConfig
 from rlstep.interfaces import PromptSet, StepModel, StepOracle, Tokenizer
 from rlstep.plugins import naming_plugins, naming_refusals
 from rlstep.reporting.describe import describe_config
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 def prepare_evaluation(
-    config: Config, recipe: Config | FitConfig | None = None, recipe_name: str = ""
+    config: Config, recipe: Recipe | None = None, recipe_name: str = ""
 ) -> Evaluation:
     """Everything that can be refused before a process starts, the run's directory last.
 
@@ -127,7 +127,7 @@ class Evaluation:
     """Those that score."""
     origins: dict[str, str]
     """By their sources what they learned from: see `check_unseen`."""
-    recipe: Config | FitConfig | None = None
+    recipe: Recipe | None = None
     """What the recipe returned, before anything was overridden."""
     recipe_name: str = ""
     """Of the recipe's file, '' where a program made the configuration."""

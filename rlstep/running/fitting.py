@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlstep.config import Config
+from rlstep.benchmarks.benchmark_config import Recipe
 from rlstep.fit_config import FitConfig
 from rlstep.interfaces import Tokenizer
 from rlstep.measuring.fitted import fit_metrics
@@ -44,9 +44,7 @@ _MODEL = "model"
 logger = logging.getLogger(__name__)
 
 
-def prepare_fit(
-    config: FitConfig, recipe: Config | FitConfig | None = None, recipe_name: str = ""
-) -> Fitting:
+def prepare_fit(config: FitConfig, recipe: Recipe | None = None, recipe_name: str = "") -> Fitting:
     """Everything that can be refused before a process starts, the run's directory last.
 
     Args:
@@ -137,7 +135,7 @@ class Fitting:
     directory: RunDirectory
     saved: Checkpoint | None
     """Where to go on from."""
-    recipe: Config | FitConfig | None = None
+    recipe: Recipe | None = None
     """What the recipe returned, before anything was overridden."""
     recipe_name: str = ""
     """Of the recipe's file, '' where a program made the configuration."""

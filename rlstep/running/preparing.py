@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rlstep.benchmarks.benchmark_config import Recipe
 from rlstep.checks import json_able, parts
 from rlstep.config import Config, ModelConfig
-from rlstep.fit_config import FitConfig
 from rlstep.interfaces import JudgeModel, PromptSet, Tokenizer
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.files import read_json
@@ -65,7 +65,7 @@ def check(config: Config, root: Path, *, trains: bool = True) -> tuple[Tokenizer
     return tokenizer, prompts
 
 
-def check_sinks(config: Config | FitConfig) -> str:
+def check_sinks(config: Recipe) -> str:
     """The sinks of a run, by name, of which each can do its work.
 
     Raises:
@@ -273,7 +273,7 @@ def _check_rows(prompts: PromptSet, verifier: str) -> None:
             ) from error
 
 
-def resolve_run_dir(config: Config | FitConfig) -> Path:
+def resolve_run_dir(config: Recipe) -> Path:
     """Where runs live: the configuration's place, or a default that is printed."""
     if config.run_dir:
         return Path(config.run_dir)

@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack, ExitStack, aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rlstep.benchmarks.benchmark_config import Recipe
 from rlstep.config import Config
-from rlstep.fit_config import FitConfig
 from rlstep.interfaces import PromptSet, StepOracle, Tokenizer
 from rlstep.plugins import naming_plugins, naming_refusals
 from rlstep.reporting.card import sign
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def prepare(config: Config, recipe: Config | FitConfig | None = None, recipe_name: str = "") -> Run:
+def prepare(config: Config, recipe: Recipe | None = None, recipe_name: str = "") -> Run:
     """Everything that can be refused before a process starts, the run's directory last.
 
     Args:
@@ -74,7 +74,7 @@ class Run:
     checkpoints: Checkpoints
     saved: Checkpoint | None
     """Where to go on from."""
-    recipe: Config | FitConfig | None = None
+    recipe: Recipe | None = None
     """What the recipe returned, before anything was overridden."""
     recipe_name: str = ""
     """Of the recipe's file, '' where a program made the configuration."""

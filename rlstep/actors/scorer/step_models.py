@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from rlstep.actors.learner.learner_group import LearnerGroup
 from rlstep.actors.scorer.pooling import PoolingGroup
+from rlstep.config import ModelConfig
 from rlstep.interfaces import Reader, StepInputs, StepModel
 from rlstep.plugins import crashed
+from rlstep.reporting.stages import stage
 from rlstep.tensors.inputs import at_steps, own_inputs, to_model
 from rlstep.types import Failure, Floats, Rollout, Score
 
@@ -104,3 +107,37 @@ class StepModelRole:
             async with self.reading:
                 samples = await asyncio.to_thread(to_model, samples, rollouts, read)
         return await self.learner.train(samples)
+
+
+async def start_frozen(
+    model: StepModel,
+    tokenizer: Any,
+    *,
+    seed: int,
+    deadline_s: float,
+    options: Mapping[str, Any],
+) -> StepModelRole:
+    """Any step model as its folder has it, to be read alone: on a learner's ranks, or in vLLM where
+    it has an engine. Adapters that it was trained with are in the weights there.
+
+    Args:
+        tokenizer: the policy's.
+        options: Ray options of each of its actors.
+
+    Raises:
+        ValueError, TimeoutError: see `LearnerGroup.start`, `PoolingGroup.start`.
+    """
+    read, settings = model.reader(tokenizer), {"name": model.source, "deadline_s": deadline_s}
+    if model.engine is not None:
+        with stage(f"{model.source} (in vLLM)"):
+            pooling = await PoolingGroup.start(
+                model.learner, model.engine, actor_options=options, **settings
+            )
+        return StepModelRole(model, pooling, read)
+    whole = model.learner.model
+    plain = ModelConfig(path=whole.path, dtype=whole.dtype, attention=whole.attention)
+    with stage(f"{model.source} (frozen)"):
+        learner = await LearnerGroup.start(
+            replace(model.learner, model=plain), None, seed=seed, actor_options=options, **settings
+        )
+    return StepModelRole(model, learner, read)

@@ -28,6 +28,7 @@ class RewardModel(StepModel):
 
     reads: ClassVar[frozenset[str]] = frozenset()
     loss: ClassVar[None] = None
+    of_rollouts: ClassVar[bool] = True
 
     learner: LearnerConfig
     """With head 'token_classification' and a folder that `rlstep fit` exported; there is no
