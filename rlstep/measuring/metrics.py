@@ -156,6 +156,8 @@ def rollout_metrics(
             metrics["accuracy_standard_error"] = measured.standard_error
     if groups:
         metrics["without_signal"] = float(np.mean([not has_signal(group) for group in groups]))
+    if shots := [int(group.prompt.meta.get("shots", 0)) for group in groups]:
+        metrics |= {"shots": float(np.mean(shots))} if any(shots) else {}
     if rollouts:
         metrics |= _length_metrics(rollouts)
     lags = [version - r.oldest_version for r in rollouts if r.steps] if version is not None else []

@@ -33,6 +33,8 @@ class SetFigures:
     """None without a single verdict."""
     curves: Curves
     """Of the samples; empty where none were drawn."""
+    shots: float = 0.0
+    """Solved problems that stood before each problem, the mean where not all had as many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +85,9 @@ def lines(measured: Measured) -> Iterator[str]:
     """What people read of an evaluation."""
     for each in measured.sets:
         which = f" of {each.name}" if each.name else ""
+        shown = f", {each.shots:g} shots" if each.shots else ""
         drawn = f", {measured.samples} samples of each" if measured.samples else ""
-        yield f"{each.problems} held-out problems{which}{drawn}; %, ± one standard error by problem"
+        yield f"{each.problems} held-out problems{which}{shown}{drawn}; %, ± one standard error by problem"
         if each.greedy is not None:
             yield f"greedy {_percent(each.greedy.value, each.greedy.standard_error)}"
         if average := each.curves.get(ACCURACY):

@@ -16,12 +16,13 @@ def summarize(records: Iterable[Record]) -> dict[str, Any]:
     """
     rows = list(records)
     accuracies = _column(rows, "eval/accuracy")
-    problems = _column(rows, "eval/problems")
+    problems, shots = _column(rows, "eval/problems"), _column(rows, "eval/shots")
     return {
         "iterations": int(max((row["iteration"] for row in rows), default=0)),
         "eval_accuracy_start": accuracies[0] if accuracies else None,
         "eval_accuracy_end": accuracies[-1] if accuracies else None,
         "eval_problems": int(problems[-1]) if problems else None,
+        "eval_shots": shots[-1] if shots else None,
         "train_seconds": sum(_column(rows, "time/iteration")),
         "updates": int(sum(_column(rows, "train/updates"))),
         "without_signal": _mean(_column(rows, "rollout/without_signal")),

@@ -183,8 +183,14 @@ def _of_set(
     prefix = f"eval/{name}" if name else "eval"
     problems = problems_of(rows)
     found = curves(problems, ks) if ks else {}
-    figures = SetFigures(name=name, problems=len(groups), greedy=accuracy(groups), curves=found)
     metrics = rollout_metrics(groups, prefix=prefix)
+    figures = SetFigures(
+        name=name,
+        problems=len(groups),
+        greedy=accuracy(groups),
+        curves=found,
+        shots=metrics.get(f"{prefix}/shots", 0.0),
+    )
     if ks:
         measured = _sampled_metrics(problems, rows, found)
         metrics |= {f"{prefix}/sampled/{what}": value for what, value in measured}

@@ -16,6 +16,7 @@ class Gsm8k(Jsonl):
     """
 
     prompt_column: str = "question"
+    example_column: str = "answer"
 
     def reference(self, row: Row) -> str | None:
         if row.value(self.answer_column) is None:

@@ -19,6 +19,7 @@ class HumanEval(Jsonl):
 
     split: str = "test"
     id_column: str = "task_id"
+    example_column: str = "canonical_solution"
     test_column: str = "test"
     """Holds the program that tests it."""
     entry_point_column: str = "entry_point"

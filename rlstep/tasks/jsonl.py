@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from rlstep.checks import at_least
 from rlstep.interfaces import PromptSet, Task, Tokenizer
 from rlstep.tasks.read_rows import read_rows
 from rlstep.tasks.rows import Row, as_json, digest, problem_id
+from rlstep.tasks.shots import SHOTS, Shots, Shown, last_keys
 from rlstep.tensors.templates import PromptEncoder, PromptTemplate
 from rlstep.types import Prompt
 
@@ -25,7 +27,8 @@ class Jsonl(Task):
     or line it stands in and however it is spaced. None is in training and evaluation at once, nor
     is one whose rows have ids of their own.
     A prompt's meta holds the source row, `problem` (the bare problem, or the last message) and
-    `suffix` (the template's), and `truncated_from`, its length in tokens, if it was truncated.
+    `suffix` (the template's), `truncated_from`, its length in tokens, if it was truncated, and
+    `shots`, how many solved problems stand before it, if any do.
     """
 
     path: str
@@ -57,6 +60,9 @@ class Jsonl(Task):
     training, and counted as 'in_evaluation'."""
     template: PromptTemplate = PromptTemplate()
     """What stands around the problem."""
+    example_column: str = ""
+    """Holds what a training problem is shown with where `template.shots` shows it: its solution; ''
+    takes the reference answer. (The last ones by a hash are shown; a problem is never its own.)"""
     too_long: Literal["drop", "truncate"] = "drop"
     """What happens to a prompt of more than max_prompt_tokens: it is left out (and counted as
     'too_long'), or its last max_prompt_tokens tokens are kept."""
@@ -68,6 +74,11 @@ class Jsonl(Task):
             raise ValueError(
                 f"task.held_out is {self.held_out} and task.evaluation {self.evaluation!r}; "
                 "the nearest valid value of task.held_out is 0"
+            )
+        if self.template.shots and self.too_long == "truncate":
+            raise ValueError(
+                f"task.template.shots is {self.template.shots} and task.too_long 'truncate', which"
+                " cuts examples off; the nearest valid value is 'drop'"
             )
 
     def reference(self, row: Row) -> str | None:
@@ -83,19 +94,19 @@ class Jsonl(Task):
     def load(self, tokenizer: Tokenizer, max_prompt_tokens: int) -> PromptSet:
         """Read, check and tokenize every row; see Task.load for errors."""
         at_least("max_prompt_tokens", longest := max_prompt_tokens, 1)
-        encoder = PromptEncoder(self.template, tokenizer)
         dropped: Counter[str] = Counter()
         train = self._read(self.path, self.split, dropped)
         evaluation: list[_Problem] = []
         if self.evaluation:
             evaluation = self._read(self.evaluation, self.evaluation_split, dropped)
             train = self._apart(train, evaluation, dropped)
-        too_long: list[int] = []
+        encoder = PromptEncoder(self.template, tokenizer)
+        writing = _Writing(encoder=encoder, longest=longest, shots=self._shots(train))
         fitting = [
-            {p: prompt for p in part if (prompt := self._prompt(p, encoder, longest, too_long))}
+            {p: prompt for p in part if (prompt := self._prompt(p, writing))}
             for part in (train, evaluation)
         ]
-        dropped["too_long"] = len(too_long)
+        dropped["too_long"] = len(writing.too_long)
         if self.evaluation and not fitting[1]:
             raise ValueError(
                 f"task.evaluation is {self.evaluation!r}, and none of its problems is left; dropped"
@@ -103,11 +114,12 @@ class Jsonl(Task):
             )
         if self.held_out and fitting[0]:
             fitting = self._hold_out(fitting[0])
+        self._check_shots(writing.shots, fitting[1])
         return PromptSet(
             train=list(fitting[0].values()),
             evaluation=list(fitting[1].values()),
             dropped=dict(+dropped),
-            too_long=too_long,
+            too_long=writing.too_long,
         )
 
     def _read(self, path: str, split: str, dropped: Counter[str]) -> list[_Problem]:
@@ -165,11 +177,44 @@ class Jsonl(Task):
             return problem_id(messages[0]["content"])
         return problem_id(*(text for m in messages for text in (m["role"], m["content"])))
 
-    def _prompt(
-        self, problem: _Problem, encoder: PromptEncoder, longest: int, too_long: list[int]
-    ) -> Prompt | None:
+    def _shots(self, train: list[_Problem]) -> Shots:
+        """Those of the training problems that are shown before others.
+
+        Raises:
+            ValueError: there are too few, or one has no solution; names its row and column.
+        """
+        if not (number := self.template.shots):
+            return Shots(number=0)
+        first = {problem.key: problem for problem in reversed(train)}
+        chosen = [first[key] for key in last_keys(list(first), number)]
+        shown = [Shown(key=p.key, worked=(self._text(p.row), self._worked(p))) for p in chosen]
+        return Shots(number=number, pool=tuple(shown))
+
+    def _text(self, row: Row) -> str:
+        if isinstance(row.value(self.prompt_column), list):
+            why = "a conversation cannot be shown before another; template.shots must be 0"
+            raise row.error(self.prompt_column, why)
+        return row.text(self.prompt_column)
+
+    def _worked(self, problem: _Problem) -> str:
+        if self.example_column:
+            return problem.row.text(self.example_column)
+        if not problem.answer.strip():
+            raise problem.row.error(self.answer_column, "is empty; template.shots has to show it")
+        return problem.answer
+
+    def _check_shots(self, shots: Shots, evaluation: Mapping[_Problem, Prompt]) -> None:
+        """Refuse to ask what is shown."""
+        asked = {problem.key for problem in evaluation}
+        if any(shown.key in asked for shown in shots.pool):
+            raise ValueError(
+                f"task.template.shots is {shots.number} and task.held_out {self.held_out}: what is"
+                " held out would be shown; fewer of one of the two are valid"
+            )
+
+    def _prompt(self, problem: _Problem, writing: _Writing) -> Prompt | None:
         """None, and its length noted, if it is too long and such prompts are dropped."""
-        row = problem.row
+        row, encoder, longest = problem.row, writing.encoder, writing.longest
         if isinstance(row.value(self.prompt_column), list):
             if not encoder.chats:
                 needed = "a conversation needs a tokenizer with a chat template"
@@ -179,13 +224,15 @@ class Jsonl(Task):
         else:
             text = row.text(self.prompt_column)
             try:
-                ids = encoder.problem(text)
+                ids = encoder.problem(text, writing.shots.before(problem.key))
             except Exception as error:  # all that the tokenizers library (0.22) raises
                 raise row.error(self.prompt_column, f"cannot be tokenized: {error}") from error
         meta = {**as_json(row.values), "problem": text, "suffix": self.template.suffix}
+        if self.template.shots:
+            meta[SHOTS] = self.template.shots
         if len(ids) > longest:
             if self.too_long == "drop":
-                too_long.append(len(ids))
+                writing.too_long.append(len(ids))
                 return None
             meta["truncated_from"] = len(ids)
             ids = ids[-longest:]
@@ -221,6 +268,18 @@ class Jsonl(Task):
             {p: prompt for p, prompt in prompts.items() if (p.key in chosen) == held_out}
             for held_out in (False, True)
         ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Writing:
+    """What makes prompts of problems."""
+
+    encoder: PromptEncoder
+    longest: int
+    """Most tokens of a prompt."""
+    shots: Shots
+    too_long: list[int] = field(default_factory=list)
+    """Lengths of the prompts that were left out for theirs."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

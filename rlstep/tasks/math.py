@@ -17,6 +17,7 @@ class Math(Jsonl):
     r"""Rows of `problem` and `answer`, or of `problem` and a `solution` that ends in `\boxed{}`."""
 
     prompt_column: str = "problem"
+    example_column: str = "solution"
     solution_column: str = "solution"
     r"""Where rows have no answer column, the reference is what the last `\boxed{}` here holds."""
 

@@ -7,11 +7,14 @@ import re
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
+from rlstep.checks import at_least
 from rlstep.interfaces import Tool
 
 PROBLEM = "{problem}"
+Worked: TypeAlias = tuple[str, str]
+"""A problem and its solution, to be shown before another problem."""
 _NOT_ARGUMENTS = frozenset(
     {"messages", "conversation", "tokenize", "add_generation_prompt", "tools"}
 )
@@ -35,11 +38,15 @@ class PromptTemplate:
     arguments: Mapping[str, bool | int | float | str] = field(default_factory=dict, hash=False)
     """What the chat template is called with beside the messages: {"enable_thinking": False}. One
     that it does not read is refused."""
+    shots: int = 0
+    """So many solved training problems stand before each problem, in earlier turns or, without a
+    chat template, in paragraphs of its text. For tasks that have solutions to show."""
     tools: tuple[Tool, ...] = ()
     """What the chat template is told can be called, in its own words. Of a tokenizer without a chat
     template, or one that knows no tools, `system` has to say it."""
 
     def __post_init__(self) -> None:
+        at_least("template.shots", self.shots, 0)
         if self.text.count(PROBLEM) != 1:
             raise ValueError(f"template.text is {self.text!r}; it must hold {PROBLEM} exactly once")
         for name in _NOT_ARGUMENTS.intersection(self.arguments):
@@ -76,18 +83,56 @@ class PromptEncoder:
                 " template that tells of tools; say in template.system how they are called"
             )
 
-    def problem(self, problem: str) -> list[int]:
-        """Token ids of the prompt for one problem."""
-        return self.conversation(
-            [{"role": "user", "content": self._template.text.replace(PROBLEM, problem)}]
-        )
+    def problem(self, problem: str, shots: Seq[Worked] = ()) -> list[int]:
+        """Token ids of the prompt for one problem.
+
+        Args:
+            shots: `template.shots` many, in their order.
+
+        Raises:
+            ValueError: there are not as many; the chat template refuses or drops a message.
+        """
+        if len(shots) != self._template.shots:
+            raise ValueError(
+                f"template.shots is {self._template.shots}, and there are {len(shots)} solved"
+                f" problems to show here; the nearest valid value is {len(shots)}"
+            )
+        asked = self._template.text.replace(PROBLEM, problem)
+        if self.chats:
+            turns = [(self._template.text.replace(PROBLEM, p), self._begun(s)) for p, s in shots]
+            roles = ("user", "assistant")
+            told = [
+                {"role": role, "content": content}
+                for turn in turns
+                for role, content in zip(roles, turn, strict=True)
+            ]
+            return self._encoded([*told, {"role": "user", "content": asked}])
+        told = [self._followed(self._template.text.replace(PROBLEM, p), s) for p, s in shots]
+        return self._encoded([{"role": "user", "content": "\n\n".join([*told, asked])}])
+
+    def _begun(self, solution: str) -> str:
+        """A solution that begins as every completion is made to."""
+        return _joined(self._template.suffix, solution)
+
+    def _followed(self, asked: str, solution: str) -> str:
+        """A problem and its solution in one text, as the policy is to continue one."""
+        return _joined(asked + self._template.suffix, solution)
 
     def conversation(self, messages: Seq[Mapping[str, str]]) -> list[int]:
         """Token ids of the prompt for a conversation whose last message asks for an answer.
 
         Raises:
-            ValueError: the chat template refuses the conversation, or drops its system prompt.
+            ValueError: the chat template refuses the conversation, or drops its system prompt; or
+                there should be shots, which have no place in it.
         """
+        if self._template.shots:
+            raise ValueError(
+                f"template.shots is {self._template.shots}, and a conversation has no place for"
+                " them; the nearest valid value is 0"
+            )
+        return self._encoded(messages)
+
+    def _encoded(self, messages: Seq[Mapping[str, str]]) -> list[int]:
         if self._template.system and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": self._template.system}, *messages]
         everything = "".join(m["content"] for m in messages) + self._template.suffix
@@ -156,6 +201,11 @@ class PromptEncoder:
 
         tokens = jinja2.Environment().lex(self._tokenizer.get_chat_template())
         return {word for _, kind, word in tokens if kind == "name"}
+
+
+def _joined(before: str, after: str) -> str:
+    """With a space between two words."""
+    return f"{before}{'' if not before or before[-1].isspace() else ' '}{after}"
 
 
 def _check_system(messages: Seq[Mapping[str, str]], rendered: str) -> None:

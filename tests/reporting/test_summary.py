@@ -12,7 +12,7 @@ RECORDS = [
     {"iteration": 2, "eval/accuracy": 0.4, "eval/problems": 500, "prm/auc": 0.7,
      "train/updates": 2, "rollout/without_signal": 0.25, "rollout/failures": 3},
     {"iteration": 3, "eval/accuracy": 0.6, "eval/accuracy_standard_error": 0.02,
-     "eval/problems": 400, "time/iteration": 1.5, "prm/auc": 0.8,
+     "eval/problems": 400, "eval/shots": 4.0, "time/iteration": 1.5, "prm/auc": 0.8,
      "train/updates": 1, "rollout/without_signal": 0.75},
 ]  # fmt: skip
 
@@ -23,6 +23,7 @@ def test_a_summary_worked_by_hand():
         "eval_accuracy_start": 0.2,
         "eval_accuracy_end": 0.6,
         "eval_problems": 400,
+        "eval_shots": 4.0,
         "train_seconds": 4.0,
         "updates": 3,
         "without_signal": 0.5,
@@ -38,6 +39,7 @@ def test_what_was_never_measured_is_none():
         "eval_accuracy_start": None,
         "eval_accuracy_end": None,
         "eval_problems": None,
+        "eval_shots": None,
         "train_seconds": 0,
         "updates": 0,
         "without_signal": None,

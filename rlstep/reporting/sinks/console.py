@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _SHOWN = {
     "train": ("rollout/accuracy", ".1%"),
     "eval": ("eval/accuracy", ".1%"),
+    "shots": ("eval/shots", "g"),
     "sampled": ("eval/sampled/accuracy", ".1%"),
     "eval nll": ("eval/nll", ".4f"),
     "eval auc": ("eval/auc", ".4f"),
