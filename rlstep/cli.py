@@ -37,6 +37,7 @@ usage: rlstep train RECIPE [--dry-run] [--FIELD VALUE ...]
        rlstep show RUN [--iteration N] [--prompt ID]      rollouts, steps coloured by score
        rlstep export RUN [--iteration N] [--out FOLDER]   a checkpoint as a Hugging Face folder
        rlstep merge BASE MODEL ... --out FOLDER [--method NAME]   fine-tuned models, made one
+       rlstep eval-suite RUN --tasks NAME,...    its model on tasks of lm-eval, in another process
        rlstep report RUN              the run as one HTML page, in its directory
        rlstep runs list               every run: when, by which recipe, how well, how it stands
        rlstep runs show RUN           what a run is made of, with hashes; see also diff and lineage
@@ -54,6 +55,7 @@ _COMMANDS = {
     "export": "export",
     "runs": "runs",
     "merge": "merge",
+    "eval-suite": "eval_suite",
 }
 """What is no run: its module in rlstep/commands."""
 _RUNS = ("train", "eval", "sft", "fit")
@@ -72,7 +74,8 @@ def main() -> None:
         print(USAGE, end="", file=sys.stdout if verb else sys.stderr)
         sys.exit(0 if verb else 2)
     if verb not in _RUNS:
-        near = nearest(verb, (*_RUNS, *_COMMANDS))
+        known = (*_RUNS, *_COMMANDS)
+        near = next(filter(verb.startswith, known), "") or nearest(verb, known)
         problem = f"there is no command {verb!r}; the nearest is {near!r} (rlstep --help has all)"
     elif not words or words[0].startswith("-"):
         problem = f"{verb} needs a recipe first: rlstep {verb} RECIPE [--FIELD VALUE ...]"

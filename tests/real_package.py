@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -13,18 +13,20 @@ from typing import IO
 import pytest
 
 
-def python_with(requirement: str, variable: str, folder: Path) -> str:
+def python_with(requirement: str | Sequence[str], variable: str, folder: Path) -> str:
     """An interpreter that has it: the one that the environment variable names, or one that is made
-    in the folder; the test is skipped where it cannot be installed."""
+    in the folder; the test is skipped where it cannot be installed. Several are installed one
+    after the other."""
     if given := os.environ.get(variable):
         return given
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = str(folder / "bin" / "python")
-    install = [python, "-m", "pip", "--disable-pip-version-check", "install", "-q", requirement]
-    done = subprocess.run(install, capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        pytest.skip(f"{requirement} cannot be installed: {last}")
+    install = [python, "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+    for each in [requirement] if isinstance(requirement, str) else requirement:
+        done = subprocess.run([*install, each], capture_output=True, text=True)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+            pytest.skip(f"{each} cannot be installed: {last}")
     return python
 
 

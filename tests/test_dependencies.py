@@ -20,6 +20,7 @@ LOCK = (ROOT / "requirements.lock").read_text()
 LOCKED = dict(re.findall(r"^([a-z0-9-]+)==([^\s\\;]+)", LOCK, re.MULTILINE))
 NEXT = {
     "deepspeed": "0.20",
+    "lm-eval": "0.5",
     "math-verify": "0.10",
     "mlflow-skinny": "4",
     "peft": "0.22",

@@ -64,7 +64,7 @@ def rollout_of(text: str, prompt: Prompt) -> Rollout:
 
 def test_every_verb_stands_in_the_table_of_commands() -> None:
     table = README.partition("## Commands")[2].partition("\n## ")[0]
-    assert set(re.findall(r"`rlstep (\w+)", table)) == {*_COMMANDS, *_RUNS}
+    assert set(re.findall(r"`rlstep ([\w-]+)", table)) == {*_COMMANDS, *_RUNS}
     assert all(f"`rlstep runs {verb}" in table for verb in VERBS)
 
 

@@ -157,6 +157,10 @@ class RunDirectory:
         return JsonLines(self.path / "measurements.jsonl")
 
     @property
+    def suites(self) -> Path:
+        return self.path / "suites.jsonl"
+
+    @property
     def probe(self) -> Path:
         return self.path / "probe.jsonl"
 
