@@ -87,7 +87,8 @@ def lines(measured: Measured) -> Iterator[str]:
         which = f" of {each.name}" if each.name else ""
         shown = f", {each.shots:g} shots" if each.shots else ""
         drawn = f", {measured.samples} samples of each" if measured.samples else ""
-        yield f"{each.problems} held-out problems{which}{shown}{drawn}; %, ± one standard error by problem"
+        what = f"{each.problems} held-out problems{which}{shown}{drawn}"
+        yield f"{what}; %, ± one standard error by problem"
         if each.greedy is not None:
             yield f"greedy {_percent(each.greedy.value, each.greedy.standard_error)}"
         if average := each.curves.get(ACCURACY):
