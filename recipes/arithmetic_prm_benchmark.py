@@ -3,9 +3,9 @@
 rlstep fit recipes/arithmetic_prm_fit.py --name prm
 rlstep eval recipes/arithmetic_prm_benchmark.py --model.learner.model.path runs/prm/export
 
-On solutions of 4, 8 and 16 operations, of which the exact oracle knows the first error. A PRM that
-a run trained is measured in the same way, and with `ProcessBench` on published solutions:
-`prm_benchmark.py`.
+On solutions of 4, 8 and 16 operations, of which the exact oracle knows the first error: of the kind
+that the shipped policy makes, and of other kinds. A PRM that a run trained is measured in the same
+way, and with `ProcessBench` on published solutions: `prm_benchmark.py`.
 """
 
 from arithmetic_base import TASK
@@ -27,7 +27,10 @@ def config() -> BenchmarkConfig:
     return BenchmarkConfig(
         name="arithmetic-prm",
         model=FrozenPrm(learner=learner),
-        benchmarks=(ArithmeticSteps(task=TASK, lengths=(4, 8, 16)),),
+        benchmarks=(
+            ArithmeticSteps(name="habit", errors="habit", task=TASK, lengths=(4, 8, 16)),
+            ArithmeticSteps(name="slips", task=TASK, lengths=(4, 8, 16)),
+        ),
     )
 
 

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from rlstep.benchmarks.oracle_steps import OracleSteps
+from rlstep.benchmarks.oracle_steps import SPARE, OracleSteps
 from rlstep.checks import between
-from rlstep.tasks.arithmetic import ANSWER, Arithmetic, chain
+from rlstep.tasks.arithmetic import ANSWER, Arithmetic, chain, worked_solution
 from rlstep.types import Prompt
+
+TRIES = 16
+"""Solutions of one problem that are drawn in search of one with, or without, an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArithmeticSteps(OracleSteps):
     """ProcessBench's protocol (arXiv:2412.06559) on chains of operations and their exact oracle.
 
-    Lengths are numbers of operations. A step does one operation or two, right or wrong alike. The
-    wrong result of the step with the error is one of: the last operation forgotten, its sign
-    turned round, or off by 1, 2 or 10.
+    Lengths are numbers of operations; a step does one operation or two. Errors are of one kind:
+
+    - 'slip': at each step with the same probability, so that its position tells little; the
+      result has the last operation forgotten or its sign turned round, or is off by 1, 2 or 10,
+      and other steps of two operations are right.
+    - 'habit': those of `worked_solution`, of which the shipped policy learned: wherever the second
+      of two operations is a multiplication, it is forgotten.
+
+    What only knows the habit by its looks is told by the first kind.
     """
 
     name: str = "arithmetic_steps"
     """Of the benchmark; its numbers are told under it."""
     task: Arithmetic
     """Whose held-out problems; `lengths` take the place of its operations."""
+    errors: Literal["slip", "habit"] = "slip"
+    """Of which kind."""
     pairs: float = 0.3
     """Probability that a step does two operations."""
 
@@ -37,14 +48,18 @@ class ArithmeticSteps(OracleSteps):
     def problems(self, tokenizer: Any) -> dict[str, Sequence[Prompt]]:
         found = {}
         for length in self.lengths or (self.task.operations,):
-            task = replace(self.task, operations=length, train=0, evaluation=self.number)
+            task = replace(self.task, operations=length, train=0, evaluation=SPARE * self.number)
             found[f"{length}_operations"] = task.load(tokenizer, 1 << 20).evaluation
         return found
 
     def first_error(self, prompt: Prompt, steps: Sequence[str]) -> int | None:
         return self.task.first_error(prompt, steps)
 
-    def solution(self, prompt: Prompt, rng: np.random.Generator, *, wrong: bool) -> list[str]:
+    def solution(
+        self, prompt: Prompt, rng: np.random.Generator, *, wrong: bool
+    ) -> list[str] | None:
+        if self.errors == "habit":
+            return self._of_habit(prompt, rng, wrong)
         terms, values = chain(prompt.text)
         groups: list[list[str]] = []
         while rest := terms[sum(map(len, groups)) :]:
@@ -58,6 +73,13 @@ class ArithmeticSteps(OracleSteps):
             steps.append(f"{value}{''.join(group)}={result}\n")
             value = result
         return [*steps, f"{ANSWER}{value}"]
+
+    def _of_habit(self, prompt: Prompt, rng: np.random.Generator, wrong: bool) -> list[str] | None:
+        for _ in range(TRIES):
+            steps = worked_solution(prompt, rng, self.pairs)
+            if (self.first_error(prompt, steps) is not None) == wrong:
+                return steps
+        return None
 
 
 def _result(value: int, terms: Sequence[str]) -> int:

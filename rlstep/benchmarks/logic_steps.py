@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rlstep.benchmarks.oracle_steps import OracleSteps
+from rlstep.benchmarks.oracle_steps import SPARE, OracleSteps
 from rlstep.tasks.logic import ANSWER, NO, NOTHING, UNKNOWN, YES, Logic, read_problem
 from rlstep.tasks.syllogism import Statement, about, conclusions
 from rlstep.types import Prompt
@@ -19,8 +19,8 @@ class LogicSteps(OracleSteps):
     """ProcessBench's protocol (arXiv:2412.06559) on chains of syllogisms and their exact oracle.
 
     Lengths are numbers of premises. A solution goes along the chain from the question's subject.
-    The step with the error states one of the things that do not follow: another form, the terms
-    turned round, or nothing where something follows; and the solution goes on from what it stated.
+    The error is at each deduction with the same probability, and states one of the things that do
+    not follow: another form, the terms turned round, or nothing where something follows.
     """
 
     name: str = "logic_steps"
@@ -31,7 +31,7 @@ class LogicSteps(OracleSteps):
     def problems(self, tokenizer: Any) -> dict[str, Sequence[Prompt]]:
         found = {}
         for length in self.lengths or (self.task.premises,):
-            task = replace(self.task, premises=length, train=0, evaluation=self.number)
+            task = replace(self.task, premises=length, train=0, evaluation=SPARE * self.number)
             found[f"{length}_premises"] = task.load(tokenizer, 1 << 20).evaluation
         return found
 

@@ -16,14 +16,16 @@ from rlstep.examples.judged import Judged, judged_rollouts
 from rlstep.interfaces import Case
 from rlstep.types import Prompt
 
+SPARE = 4
+"""Times as many problems as solutions are looked at: not every one has the error that is wanted."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OracleSteps(FirstErrors):
-    """Solutions of a task's held-out problems, a planted error in every second one.
+    """Solutions of a task's held-out problems, every second one with an error.
 
     In the manner of ProcessBench (arXiv:2412.06559), made and not downloaded; the label is what the
-    task's oracle says. The error is at each step of the solution with the same probability, and
-    what follows goes on from it, so a step's position tells little. The same seed makes the same
+    task's oracle says. What follows the error goes on from it. The same seed makes the same
     solutions. A length is a subset; see `FirstErrors` for the numbers.
     """
 
@@ -41,11 +43,14 @@ class OracleSteps(FirstErrors):
 
     @abstractmethod
     def problems(self, tokenizer: Any) -> dict[str, Sequence[Prompt]]:
-        """`number` held-out problems of each length, by the name of the subset."""
+        """Held-out problems of each length, by the name of the subset, `SPARE` times `number`."""
 
     @abstractmethod
-    def solution(self, prompt: Prompt, rng: np.random.Generator, *, wrong: bool) -> list[str]:
-        """The texts of a solution's steps, with or without a planted error."""
+    def solution(
+        self, prompt: Prompt, rng: np.random.Generator, *, wrong: bool
+    ) -> list[str] | None:
+        """The texts of a solution's steps, with or without an error; None where the problem has no
+        such solution, and the next one is taken."""
 
     @abstractmethod
     def first_error(self, prompt: Prompt, steps: Sequence[str]) -> int | None:
@@ -59,17 +64,19 @@ class OracleSteps(FirstErrors):
         ]
 
     def _cases(self, subset: str, prompts: Sequence[Prompt], tokenizer: Any) -> list[Case]:
-        if len(prompts) < self.number:
-            raise ValueError(
-                f"benchmarks.number is {self.number}, and {subset!r} has {len(prompts)} held-out"
-                " problems; that is the nearest valid value"
-            )
         rng = np.random.default_rng([self.seed, zlib.crc32(subset.encode())])
-        solved = [
-            self.solution(prompt, rng, wrong=i % 2 == 1)
-            for i, prompt in enumerate(prompts[: self.number])
-        ]
-        both = list(zip(prompts, solved, strict=False))
+        both: list[tuple[Prompt, list[str]]] = []
+        for prompt in prompts:
+            if len(both) == self.number:
+                break
+            steps = self.solution(prompt, rng, wrong=len(both) % 2 == 1)
+            if steps is not None:
+                both.append((prompt, steps))
+        if len(both) < self.number:
+            raise ValueError(
+                f"benchmarks.number is {self.number}, and of {subset!r} there are {len(both)}"
+                " solutions; that is the nearest valid value"
+            )
         rollouts = judged_rollouts([(p, _unjudged(steps)) for p, steps in both], tokenizer)
         labels = [self.first_error(prompt, steps) for prompt, steps in both]
         assert all((label is not None) == i % 2 for i, label in enumerate(labels)), "see `solution`"

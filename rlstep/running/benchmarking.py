@@ -124,7 +124,6 @@ class Benchmarking:
             found: dict[str, float] = {}
             complete = await self._until_stopped(self._measure(role, reporter, found))
             reporter.add_to_summary(complete=complete, **found)
-        print_figures(found)
         return {"complete": complete, **found}
 
     async def _start_model(self, stack: AsyncExitStack) -> StepModelRole:
@@ -217,20 +216,3 @@ class _Labels:
 
     def first_error(self, prompt: Prompt, step_texts: Sequence[str]) -> int | None:
         return self.known[prompt.prompt_id, tuple(step_texts)]
-
-
-def print_figures(found: Mapping[str, float]) -> None:
-    """The numbers as a table, those with a standard error beside it."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("figure", "value", "standard error")
-    for name, value in found.items():
-        if not name.endswith("_error"):
-            error = found.get(f"{name}_error")
-            shown = f"{value:,.0f}" if name.endswith(_COUNTS) else f"{value:.4f}"
-            table.add_row(name, shown, "" if error is None else f"{error:.4f}")
-    Console().print(table)
-
-
-_COUNTS = ("cases", "failures")
