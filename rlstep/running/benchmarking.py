@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlstep.benchmarks.benchmark_config import BenchmarkConfig, Recipe
-from rlstep.interfaces import Case
+from rlstep.interfaces import Case, PromptSet
 from rlstep.plugins import check_failed_scores, naming_plugins, naming_refusals
 from rlstep.reporting.disk import DiskFull
+from rlstep.reporting.learned_from import UNKNOWN, check_unseen
 from rlstep.reporting.origins import methods, note, note_models
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.rows import rollout_rows
@@ -63,7 +64,8 @@ def check(config: BenchmarkConfig, root: Path) -> list[list[Case]]:
         root: where runs are kept.
 
     Raises:
-        ValueError: the model or the data; names the file, its line and the field.
+        ValueError: the model or the data; names the file, its line and the field. Or the model
+            learned from problems of a benchmark.
     """
     from rlstep.actors.learner.models import check_learner
 
@@ -77,7 +79,23 @@ def check(config: BenchmarkConfig, root: Path) -> list[list[Case]]:
             " solution; set tokenizer.eos_token and save the tokenizer there"
         )
     config.model.reader(tokenizer)  # refuses what does not fit; the role makes its own
-    return [benchmark.cases(tokenizer) for benchmark in config.benchmarks]
+    cases = [benchmark.cases(tokenizer) for benchmark in config.benchmarks]
+    _check_unseen(config, cases)
+    return cases
+
+
+def _check_unseen(config: BenchmarkConfig, cases: Sequence[Sequence[Case]]) -> None:
+    """Refuse a model that learned from a benchmark's problems; of one that does not say, warn."""
+    path, source = config.model.learner.model.path, config.model.source
+    for benchmark, each in zip(config.benchmarks, cases, strict=True):
+        prompts = {r.prompt.prompt_id: r.prompt for case in each for r in case.rollouts}
+        measured = PromptSet(train=(), evaluation=(), sets={benchmark.name: [*prompts.values()]})
+        if check_unseen(source, path, measured, None) == UNKNOWN:
+            logger.warning(
+                "%s: %r does not say which problems it learned from; if problems of %s are among"
+                " them, its figures say nothing",
+                *(source, path, benchmark.name),
+            )
 
 
 @dataclass

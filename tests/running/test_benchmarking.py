@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,14 +21,15 @@ from rlstep.commands.show import main as show
 from rlstep.config import LearnerConfig, ModelConfig
 from rlstep.interfaces import Benchmark
 from rlstep.plugins import PlugInError
+from rlstep.reporting.learned_from import write_learned
 from rlstep.reporting.sinks.files import Files
 from rlstep.reporting.sinks.page import Page
 from rlstep.running import benchmarking
-from rlstep.running.benchmarking import prepare_benchmarks
+from rlstep.running.benchmarking import check, prepare_benchmarks
 from rlstep.scoring.step_models.frozen_prm import FrozenPrm
 from rlstep.scoring.step_models.reward_model import RewardModel
 from rlstep.scoring.step_models.teacher import Teacher
-from rlstep.tasks.arithmetic import Arithmetic
+from rlstep.tasks.arithmetic import Arithmetic, arithmetic_tokenizer
 from rlstep.tensors.templates import PromptTemplate
 from rlstep.types import Failure, Rollout, Score, StepScores
 from tests.benchmarks.kit import written
@@ -155,6 +157,25 @@ def test_stopped_it_is_not_complete(model: FrozenPrm, tmp_path: Path, fails: lis
     run = prepare_benchmarks(config(model, tmp_path))
     run.stopped.set()
     assert asyncio.run(run.run())["complete"] is False
+
+
+def test_a_model_that_learned_from_the_problems_is_refused(
+    model: FrozenPrm, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "prm"
+    shutil.copytree(model.learner.model.path, folder)
+    learner = replace(model.learner, model=ModelConfig(path=str(folder)))
+    known = config(FrozenPrm(learner=learner), tmp_path)
+    check(known, tmp_path)
+    assert "does not say which problems it learned from" in caplog.text
+    cases = STEPS.cases(arithmetic_tokenizer())
+    write_learned(folder, [cases[5].rollouts[0].prompt.prompt_id], "")
+    with pytest.raises(ValueError, match="learned from 1 of the 16 evaluated problems of arithm"):
+        check(known, tmp_path)
+    caplog.clear()
+    write_learned(folder, ["another"], "")
+    check(known, tmp_path)
+    assert "does not say" not in caplog.text
 
 
 def test_the_verb_is_eval(model: FrozenPrm, tmp_path: Path, capsys: Any) -> None:
