@@ -84,7 +84,7 @@ def test_the_best_must_beat_every_loser():
     assert beats_all(0.7, [0.2, 0.69]) and beats_all(-1.0, [-2.0])
     assert not beats_all(0.7, [0.2, 0.71])
     assert not beats_all(0.7, [0.7])  # a tie is wrong
-    assert not beats_all(0.3, [0.1 + 0.2])  # equal but for rounding
+    assert not beats_all(0.1 + 0.2, [0.3])  # equal but for rounding
     with pytest.raises(AssertionError, match="nothing to beat"):
         beats_all(0.7, [])
 
