@@ -46,9 +46,10 @@ def main(words: Sequence[str]) -> None:
     model = _model(run, given)
     answer = _asked(run, _request(model, given), given)
     rows = list(_rows(answer, model, given))
-    JsonLines(run.suites).append(*rows)
+    results = JsonLines(run.path / "suites.jsonl")
+    results.append(*rows)
     print_results(rows)
-    print(f"results {run.suites}")
+    print(f"results {results.path}")
 
 
 def _given(words: Sequence[str]) -> argparse.Namespace:

@@ -157,10 +157,6 @@ class RunDirectory:
         return JsonLines(self.path / "measurements.jsonl")
 
     @property
-    def suites(self) -> Path:
-        return self.path / "suites.jsonl"
-
-    @property
     def probe(self) -> Path:
         return self.path / "probe.jsonl"
 
