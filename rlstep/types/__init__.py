@@ -14,6 +14,7 @@ from rlstep.types.arrays import Floats as Floats
 from rlstep.types.arrays import Ints as Ints
 from rlstep.types.arrays import TokenIds as TokenIds
 from rlstep.types.completions import Completion as Completion
+from rlstep.types.completions import Likeliest as Likeliest
 from rlstep.types.completions import Observed as Observed
 from rlstep.types.completions import Prompt as Prompt
 from rlstep.types.completions import Request as Request

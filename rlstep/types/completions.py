@@ -76,6 +76,8 @@ class Request:
     affinity: str = ""
     """Requests with the same one are served by the same generator and share its prefix cache; ''
     stands for the request_id."""
+    likeliest: int = 0
+    """So many of the likeliest tokens of every place are told beside the sampled one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +96,17 @@ class Observed:
 
     start: int
     end: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Likeliest:
+    """The n tokens that were likeliest at each of T places, the likeliest first, whatever was
+    sampled there."""
+
+    token_ids: Ints
+    """int32 [T, n]."""
+    logprobs: Floats
+    """float32 [T, n], in nats, of the same distribution as the completion's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -120,6 +133,8 @@ class Completion:
     cached: int | None = None
     """Tokens of the request's prefix that came from the generator's prefix cache, the others being
     prefilled for it; None of a request for several, where vLLM (0.32) tells of one only."""
+    likeliest: Likeliest | None = None
+    """None where the request asked for none, and of what was joined."""
 
     @property
     def truncated(self) -> bool:

@@ -17,7 +17,15 @@ from rlstep.config import GeneratorConfig
 from rlstep.role_config import SERVED_RANKS
 from rlstep.tensors.text import decode_with_ends
 from rlstep.tensors.tokenizers import read_tokenizer, reading_tags
-from rlstep.types import Completion, Failure, Request, Sampling, VersionSpan
+from rlstep.types import (
+    Completion,
+    Failure,
+    Floats,
+    Likeliest,
+    Request,
+    Sampling,
+    VersionSpan,
+)
 
 Answer = tuple[str, tuple[Completion, ...] | Failure]
 """(request_id, completions by child index, or what went wrong)."""
@@ -139,16 +147,16 @@ class GeneratorWorker:
         assert final is not None and final.finished, f"{request.request_id}: no final output"
         # Of n children vLLM 0.32 says for one only what it found cached.
         cached = final.num_cached_tokens or 0 if request.n == 1 else None
-        return tuple(self._completion(child, cached) for child in final.outputs)
+        return tuple(self._completion(child, cached, request.likeliest) for child in final.outputs)
 
-    def _completion(self, output: Any, cached: int | None) -> Completion:
+    def _completion(self, output: Any, cached: int | None, likeliest: int) -> Completion:
         token_ids = np.asarray(output.token_ids, dtype=np.int32)
-        logprobs = np.asarray(output.logprobs.logprobs, dtype=np.float32)
-        assert len(logprobs) == len(token_ids), "vLLM returned more than the sampled logprob"
+        logprobs, told = _told(output.logprobs, len(token_ids), likeliest)
         text, ends = decode_with_ends(self._tokenizer, token_ids)
         return Completion(
             token_ids=token_ids,
             logprobs=logprobs,
+            likeliest=told,
             text=text,
             ends=ends,
             finish_reason=output.finish_reason,
@@ -229,6 +237,17 @@ class GeneratorWorker:
         return int(await self._engine.get_weight_version())
 
 
+def _told(flat: Any, tokens: int, likeliest: int) -> tuple[Floats, Likeliest | None]:
+    """The sampled tokens' logprobs, float32 [T], and of every place so many of the likeliest tokens
+    where any were asked for. vLLM (0.32) puts the sampled one first, and again among those."""
+    shape = (tokens, 1 + likeliest)
+    rows = np.asarray(flat.logprobs, dtype=np.float32).reshape(shape)
+    if not likeliest:
+        return rows[:, 0], None
+    names = np.asarray(flat.token_ids, dtype=np.int32).reshape(shape)
+    return rows[:, 0], Likeliest(token_ids=names[:, 1:], logprobs=rows[:, 1:])
+
+
 def sampling_parameters(request: Request) -> Any:
     """vLLM's SamplingParams of one request; the seed is the request's own, so that prompts of one
     batch do not share their noise."""
@@ -251,7 +270,7 @@ def sampling_parameters(request: Request) -> Any:
         stop_token_ids=[] if exactly else list(sampling.stop_token_ids),
         # The engine reads text only to find stop strings.
         detokenize=bool(sampling.stop) and not exactly,
-        logprobs=0,  # the sampled token's alone
+        logprobs=request.likeliest,  # beside the sampled token's
         flat_logprobs=True,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )

@@ -49,6 +49,24 @@ async def test_a_seed_fixes_a_request_and_only_that_request(engines: Engines) ->
     assert len({completion.token_ids.tobytes() for completion in (*first, *other)}) == 8
 
 
+async def test_the_likeliest_tokens_are_told_beside_the_sampled_one(engines: Engines) -> None:
+    group = part_of(engines[False], 1)
+    for temperature, n in ((1.0, 2), (0.0, 1)):
+        plain = request(f"plain{temperature}", [3, 4], n=n, temperature=temperature)
+        asked = replace(plain, request_id=f"told{temperature}", likeliest=5)
+        without, found = await completions(group, plain), await completions(group, asked)
+        for one, other in zip(without, found, strict=True):
+            told = other.likeliest
+            assert one.likeliest is None and told is not None
+            assert np.array_equal(one.token_ids, other.token_ids)
+            assert np.allclose(one.logprobs, other.logprobs, atol=1e-5)
+            assert told.token_ids.shape == told.logprobs.shape == (len(other.token_ids), 5)
+            assert (np.diff(told.logprobs) <= 0).all()
+            place, column = np.nonzero(told.token_ids == other.token_ids[:, None])
+            assert np.array_equal(told.logprobs[place, column], other.logprobs[place])
+            assert temperature or np.array_equal(told.token_ids[:, 0], other.token_ids)
+
+
 async def test_a_completion_says_what_it_found_cached(engines: Engines) -> None:
     """Blocks of 32: of 70 tokens, two blocks are shared and 6 tokens are each request's own."""
     group = part_of(engines[False], 1)
