@@ -38,6 +38,7 @@ from rlstep.role_config import DiffusionGeneratorConfig as DiffusionGeneratorCon
 from rlstep.role_config import GeneratorConfig as GeneratorConfig
 from rlstep.role_config import PlacementConfig as PlacementConfig
 from rlstep.role_config import ScorerConfig as ScorerConfig
+from rlstep.rollouts.refusals import check_rollouts
 from rlstep.types import AdvantageSamples
 
 SCORE_HEADS = ("token_classification", "two_label", "two_token", "process_reward")
@@ -230,7 +231,6 @@ class Config:
         produced = {"outcome", *made}
         readers: list[tuple[str, object, frozenset[str]]] = [
             ("samples", samples, samples.sources),
-            ("rollouts", self.rollouts, self.rollouts.reads),
             ("curriculum", self.curriculum, self.curriculum.reads),
         ]
         readers += [(f"step_models.{i}", m, m.reads) for i, m in enumerate(self.step_models)]
@@ -246,11 +246,7 @@ class Config:
                 f"monitors.source is {self.monitors.source!r}, which nothing in this run makes; it"
                 f" is one of {sorted(watched)}"
             )
-        if samples.makes is AdvantageSamples and not self.rollouts.own_prompts:
-            raise ValueError(
-                f"rollouts {type(self.rollouts).__name__} samples under other prompts than it"
-                " trains, whose logprobs no policy gradient can use; it needs a builder of pairs"
-            )
+        check_rollouts(self.rollouts, samples.makes, self.step_models)
         if samples.makes is AdvantageSamples:
             self._check_sampling()
             self._check_reference()

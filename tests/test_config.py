@@ -45,6 +45,8 @@ from rlstep.rollouts.hinted import Hinted
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.rollouts.rectify import Rectify
+from rlstep.rollouts.step_beam import StepBeam
+from rlstep.rollouts.value_guided import ValueGuided
 from rlstep.scoring.rewards.soft_overlong import SoftOverlong
 from rlstep.scoring.rewards.weighted_sum import WeightedSum
 from rlstep.scoring.step_models.frozen_prm import FrozenPrm
@@ -62,6 +64,12 @@ REWARD = WeightedSum(weights={"outcome": 1.0, "length": 0.5})
 
 def learner(**fields: Any) -> LearnerConfig:
     return LearnerConfig(model=MODEL, **fields)
+
+
+JUDGED: dict[str, Any] = {
+    "step_models": (FrozenPrm(learner=learner(head="token_classification")),),
+}
+"""With a PRM that values prefixes."""
 
 
 def prm(**fields: Any) -> Prm:
@@ -212,7 +220,27 @@ def test_unknown_choices(policy: LearnerConfig, message: str):
         ),
         (
             {"rollouts": Rectify()},
-            "rollouts Rectify reads the scores ['prm'], which nothing in this run makes",
+            "rollouts Rectify reads the scores ['prm'] while it samples, which no step model of",
+        ),
+        (
+            {"rollouts": ValueGuided()},
+            "rollouts ValueGuided reads the scores ['prm'] while it samples, which no step model",
+        ),
+        (
+            {
+                "labellers": (WeightedSum(weights={"outcome": 1.0}, source="prm"),),
+                "rollouts": StepBeam(),
+            },
+            "rollouts StepBeam reads the scores ['prm'] while it samples, which no step model of"
+            " this run makes (they make [])",
+        ),
+        (
+            {**JUDGED, "rollouts": StepBeam(), "samples": GroupAdvantages(), "loss": Grpo()},
+            "rollouts StepBeam keeps what scores choose, which is off-policy",
+        ),
+        (
+            {**JUDGED, "rollouts": ValueGuided(), "samples": GroupAdvantages(), "loss": Grpo()},
+            "rollouts ValueGuided keeps what scores choose, which is off-policy",
         ),
         (
             {"step_models": (prm(),)},
@@ -438,6 +466,11 @@ def test_a_prm_that_cannot_be_one(fields: dict[str, Any], message: str):
     with pytest.raises(ValueError) as caught:
         prm(**fields)
     assert message in str(caught.value)
+
+
+def test_decoding_by_values_makes_pairs():
+    beam = StepBeam(sampling=Sampling(max_tokens=64))
+    assert small_config(rollouts=beam, **JUDGED).rollouts is beam
 
 
 def test_a_frozen_prm_scores_without_labels_and_needs_a_head_that_scores():

@@ -29,12 +29,15 @@ def check_diffusion(
             " 'language_model'"
         )
     if diffusion:
-        _check_logprobs(splitter, step_models)
+        _check_logprobs(rollouts, splitter, step_models)
         _check_sampling(rollouts)
 
 
-def _check_logprobs(splitter: StepSplitter, step_models: Sequence[StepModel]) -> None:
-    named = [("splitter", splitter), *(("step_models", model) for model in step_models)]
+def _check_logprobs(
+    rollouts: RolloutStrategy, splitter: StepSplitter, step_models: Sequence[StepModel]
+) -> None:
+    named = [("rollouts", rollouts), ("splitter", splitter)]
+    named += [("step_models", model) for model in step_models]
     for field, plug_in in named:
         if plug_in.reads_logprobs:
             raise ValueError(

@@ -50,7 +50,7 @@ class RolloutStrategy(ABC):
     sampling: Sampling
     """How completions are drawn."""
     sources: ClassVar[frozenset[str]] = frozenset()
-    """Step scores that its rollouts carry already."""
+    """Scores that its rollouts carry already."""
     reads: ClassVar[frozenset[str]] = frozenset()
     """Scores of step models that it asks for while it collects."""
     continues: ClassVar[bool] = False
@@ -58,6 +58,11 @@ class RolloutStrategy(ABC):
     own_prompts: ClassVar[bool] = True
     """Whether every completion was sampled after the prompt that it is trained after; where not,
     the sampler's logprobs are another distribution's."""
+    chooses: ClassVar[bool] = False
+    """Whether scores choose, token by token or step by step, what stays of what was sampled: then
+    its rollouts are no draws of the policy, and no policy gradient is trained on them."""
+    reads_logprobs: ClassVar[bool] = False
+    """Whether it looks at the sampler's logprobs, which must then be those of temperature 1."""
 
     @property
     def conversing(self) -> Conversing | None:

@@ -119,7 +119,7 @@ def branch_rollouts(
 ) -> list[Rollout]:
     """Whole rollouts out of continuations: the parent's prefix is taken over token by token."""
     parent, kept = origin.parent, origin.inherited
-    wholes = [_joined(parent.completion, kept, each, context) for each in answer]
+    wholes = [joined(parent.completion, kept, each, context) for each in answer]
     return [
         Rollout(
             rollout_id=f"{origin.request.request_id}/{index}",
@@ -161,9 +161,10 @@ async def with_outcomes(rollouts: Sequence[Rollout], context: RolloutContext) ->
     return await context.scorer.verify(rollouts)
 
 
-def _joined(
+def joined(
     parent: Completion, kept: int, continuation: Completion, context: RolloutContext
 ) -> Completion:
+    """The parent's first `kept` tokens and what follows them, decoded as a whole."""
     token_ids: TokenIds = np.concatenate([parent.token_ids[:kept], continuation.token_ids])
     text, ends = decode_with_ends(context.tokenizer, token_ids)
     inherited = [

@@ -6,20 +6,32 @@ from typing import Any
 import pytest
 
 from rlstep.advantages.group import GroupAdvantages
-from rlstep.config import Config, DiffusionGeneratorConfig, GeneratorConfig, LoraConfig
+from rlstep.config import (
+    Config,
+    DiffusionGeneratorConfig,
+    GeneratorConfig,
+    LearnerConfig,
+    LoraConfig,
+    ModelConfig,
+)
 from rlstep.environments.guess_number import GuessNumber
+from rlstep.losses.cross_entropy import CrossEntropy
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.elbo_bgpo import ElboBgpo
 from rlstep.losses.grpo import Grpo
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.rollouts.conversation import Conversation
 from rlstep.rollouts.independent import Independent
+from rlstep.rollouts.value_guided import ValueGuided
+from rlstep.scoring.step_models.frozen_prm import FrozenPrm
 from rlstep.steps.adaptive import AdaptiveStepSplitter
 from rlstep.steps.turns import Turns
+from rlstep.tensors.labels import EverySample
 from rlstep.testing.small import small_config
 from rlstep.types import Sampling
 
 SAMPLING, STOPPED = Sampling(max_tokens=64), Sampling(max_tokens=64, stop=("#",))
+SCALAR = LearnerConfig(model=ModelConfig(path="/nowhere"), head="token_classification")
 LEARNER: dict[str, Any] = {"head": "masked_diffusion", "packing": False}
 
 
@@ -46,6 +58,15 @@ def test_it_is_a_configuration():
         ({"loss": Dpo(), "samples": OutcomePairs()}, "loss Dpo needs every token's own logprob"),
         ({"generator": GeneratorConfig(context=128)}, "generator is GeneratorConfig, and policy"),
         ({"splitter": AdaptiveStepSplitter()}, "splitter AdaptiveStepSplitter reads the sampler's"),
+        (
+            {
+                "rollouts": ValueGuided(sampling=Sampling(max_tokens=64, temperature=0.0)),
+                "step_models": (FrozenPrm(learner=SCALAR),),
+                "samples": EverySample(),
+                "loss": CrossEntropy(),
+            },
+            "rollouts ValueGuided reads the sampler's logprobs",
+        ),
         (
             {"rollouts": Independent(samples_per_prompt=2, sampling=STOPPED)},
             "rollouts.sampling has .* stop",
