@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from recipes.studies import asked_difficulty, faulty_rank, pre_ppo, study_base, turn_credit
+from recipes.studies import (
+    asked_difficulty,
+    decoding_figures,
+    faulty_rank,
+    pre_ppo,
+    study_base,
+    turn_credit,
+    value_decoding,
+)
 from recipes.studies import credit_assignment as study
 from rlstep.advantages.assemble import AdvantageBuilder
 from rlstep.config import GeneratorConfig
@@ -271,3 +283,159 @@ def test_every_arm_with_a_faulty_rank_is_a_valid_run(arm: str, monkeypatch: pyte
     assert (config.policy.world_size, config.policy.zero_stage) == (4, 0)
     assert config.policy.aggregation == faulty_rank.ARMS[arm]
     json.dumps(describe_config(config))
+
+
+# --- decoding by values --------------------------------------------------------------------------
+
+
+def decoding(out: Path, **fields: Any) -> value_decoding.Study:
+    return value_decoding.Study(
+        **{"out": str(out), "problems": 2, "seeds": 1, "samples": 2, **fields}
+    )
+
+
+def test_the_arms_of_decoding_ask_a_prm_of_their_own_steps(tmp_path: Path) -> None:
+    study = decoding(tmp_path)
+    arms = value_decoding.arms(study, 0.7)
+    asking = {arm for arm, (strategy, _) in arms.items() if strategy.reads}
+    assert asking == set(value_decoding.PRM_OF)
+    cuts = value_decoding.cuts(0.7)
+    assert all(arms[arm][1] == cuts[kind] for arm, kind in value_decoding.PRM_OF.items())
+    assert {s.sampling.max_tokens for s, _ in arms.values()} == {study.of.tokens}
+    with pytest.raises(ValueError, match=r"ground is 'modular_chain_9'; .* 'modular-chain-8'"):
+        decoding(tmp_path, ground="modular_chain_9")
+    assert study.shortened is study and replace(study, quick=True).shortened.problems == 24
+
+
+def test_the_table_of_decoding_worked_by_hand(tmp_path: Path) -> None:
+    """Two problems. Of the first the better sample is right and the other is not, of the second
+    none: best of 1 is 0.5 and 0, of 2 it is 1 and 0, so of 1.5 it is 0.75 and 0. Two samples of
+    either took 40 tokens, one 10; the guided answers, both right, 30 or 1.5 samples of each. Greedy
+    has the first: the guided ones are (0 + 1) / 2 over it, and (0.25 + 1) / 2 over best of 1.5."""
+    study = decoding(tmp_path)
+    scores = [[0.9, 0.1], [0.5, 0.6]]
+    pieces = {
+        "fit": {"threshold": 0.6, "tokens": 1000, "seconds": 1.0},
+        "greedy": {"right": [1.0, 0.0], "tokens": 20, "seconds": 1.0},
+        "samples": {"right": [[1.0, 0.0], [0.0, 0.0]], "tokens": 40, "seconds": 1.0,
+                    "lines": scores, "unsure": scores},
+        "value_guided": {"right": [1.0, 1.0], "tokens": 30, "seconds": 1.0},
+        "value_guided_of_2": {"right": [1.0, 1.0], "tokens": 30, "seconds": 1.0},
+        "best_of_steps": {"right": [1.0, None], "tokens": 40, "seconds": 1.0},
+        "step_beam": {"right": [0.0, 0.0], "tokens": 400, "seconds": 1.0},
+    }  # fmt: skip
+    for name, piece in pieces.items():
+        value_decoding.write(study.file(name, 0), piece)
+    found = value_decoding.table(study)
+    guided = found["rows"]["value_guided"]
+    assert (guided["accuracy"], guided["tokens"], guided["n"]) == (1.0, 15.0, 1.5)
+    assert guided["over_greedy"] == 0.5 and guided["over_greedy_interval"] == (0.0, 1.0)
+    assert guided["best_of_n"] == 0.375 and guided["over_best_of_n"] == 0.625
+    # What failed is left out on both sides: 1 of best of 2's 1 and greedy's 1.
+    steps = found["rows"]["best_of_steps"]
+    assert (steps["accuracy"], steps["over_greedy"], steps["over_best_of_n"]) == (1.0, 0.0, 0.0)
+    assert found["rows"]["step_beam"]["n"] == 2.0  # of 20 that its tokens pay for all there are
+    assert found["rows"]["best of 2, lines"]["accuracy"] == 0.5
+    assert found["pass"] == 0.5 and found["label_tokens"] == 1000
+    # Right is 0.9, wrong are 0.1, 0.5 and 0.6: below it all three.
+    assert found["auc"] == {"lines": 1.0, "unsure": 1.0}
+    value_decoding.show(found)
+
+
+def test_the_interval_of_decoding() -> None:
+    """Of one seed with 100 problems, half of them right, the standard error is 0.05: about 1.96 of
+    them to either side. Seeds that differ widen it, and what failed is left out."""
+    half = np.tile([0.0, 1.0], 50)[None]
+    assert decoding_figures.interval(half) == pytest.approx((0.402, 0.598), abs=0.02)
+    apart = np.array([np.zeros(100), np.ones(100)])
+    assert decoding_figures.interval(apart) == (0.0, 1.0)
+    assert decoding_figures.interval(np.where(half, half, np.nan)) == (1.0, 1.0)
+
+
+def test_what_is_decoded_is_not_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, done = decoding(tmp_path), []
+
+    async def fit(study: Any, roles: Any, seed: int, late: Any) -> None:
+        await answer(study, roles, "fit", seed)
+
+    async def answer(study: Any, roles: Any, arm: str, seed: int) -> None:
+        done.append(arm)
+        if len(done) == 3:
+            raise RuntimeError("cut off")
+        value_decoding.write(study.file(arm, seed), {})
+
+    async def start(roles: Any, stack: Any) -> None:
+        pass
+
+    monkeypatch.setattr(value_decoding, "fit", fit)
+    monkeypatch.setattr(value_decoding, "answer", answer)
+    monkeypatch.setattr(value_decoding.Roles, "start", start)
+    with pytest.raises(RuntimeError, match="cut off"):
+        value_decoding.main(study)
+    value_decoding.main(replace(study, seconds=1e-9))  # no time for anything
+    assert "not done yet: samples-0, value_guided-0" in capsys.readouterr().out
+    asyncio.run(value_decoding.work(study))
+    guided = ["value_guided", "value_guided_of_2"]
+    assert done == ["fit", "greedy", "samples", "samples", *guided, "best_of_steps", "step_beam"]
+
+
+class FittedPrm:
+    """A learner that notes what it is told."""
+
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+
+    def __getattr__(self, verb: str) -> Any:
+        async def note(folder: str) -> None:
+            self.told.append(f"{verb} {Path(folder).name}")
+
+        return note
+
+
+async def test_a_fit_goes_on_after_its_last_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, told = decoding(tmp_path, batches=2), list[str]()
+
+    class Stub:
+        sampled = 0
+
+        async def scorer(self, stack: Any, folder: str) -> None:
+            pass
+
+        async def learner(self, stack: Any, path: str, loss: Any, seed: int) -> FittedPrm:
+            return FittedPrm(told)
+
+    async def batch(study: Any, roles: Any, scorer: Any, learners: Any, state: Any) -> float:
+        roles.sampled += 100
+        return state["threshold"] or 0.7
+
+    monkeypatch.setattr(value_decoding, "fit_batch", batch)
+    roles: Any = Stub()
+    lates = iter([False, True])
+    await value_decoding.fit(study, roles, 0, lambda: next(lates))
+    assert told == ["save lines-1", "save unsure-1"] and not study.file("fit", 0).exists()
+    told.clear()
+    await value_decoding.fit(study, roles, 0, lambda: False)
+    assert told == ["restore lines-1", "restore unsure-1", "save lines-2", "save unsure-2",
+                    "export prm-lines-0", "export prm-unsure-0"]  # fmt: skip
+    done = json.loads(study.file("fit", 0).read_text())
+    assert (done["batches"], done["threshold"], done["tokens"]) == (2, 0.7, 200)
+
+
+@pytest.mark.slow
+def test_decoding_by_values_on_the_real_engine(tmp_path: Path) -> None:
+    """Two PRMs fitted and five arms answered, of so little that only the laws can be seen."""
+    command = [sys.executable, "recipes/studies/value_decoding.py", "--quick", "--out"]
+    done = subprocess.run(
+        [*command, str(tmp_path), "--json", str(tmp_path / "table.json")],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    rows = json.loads((tmp_path / "table.json").read_text())["rows"]
+    for arm in value_decoding.PRM_OF:
+        assert 0.0 <= rows[arm]["accuracy"] <= 1.0
+        assert rows[arm]["tokens"] <= 16 * 72
+    assert rows["greedy"]["tokens"] <= rows["value_guided"]["tokens"] <= 8 * 72
