@@ -38,7 +38,7 @@ from rlstep.role_config import DiffusionGeneratorConfig as DiffusionGeneratorCon
 from rlstep.role_config import GeneratorConfig as GeneratorConfig
 from rlstep.role_config import PlacementConfig as PlacementConfig
 from rlstep.role_config import ScorerConfig as ScorerConfig
-from rlstep.rollouts.refusals import check_rollouts
+from rlstep.rollouts.refusals import check_answering, check_rollouts
 from rlstep.types import AdvantageSamples
 
 SCORE_HEADS = ("token_classification", "two_label", "two_token", "process_reward")
@@ -203,7 +203,8 @@ class Config:
         self._check_sizes()
         self._check_transfer()
         self.evaluation.check_best(model.source for model in self.step_models)
-        check_diffusion(self.policy, self.generator, self.rollouts, self.splitter, self.step_models)
+        for rollouts in (self.rollouts, self.evaluation.rollouts or self.rollouts):
+            check_diffusion(self.policy, self.generator, rollouts, self.splitter, self.step_models)
         if self.run_dir and not self.run_dir.startswith("/"):
             raise ValueError(f"run_dir is {self.run_dir!r}; it must be absolute, like /data/runs")
 
@@ -229,10 +230,8 @@ class Config:
             )
         self._check_labellers()
         produced = {"outcome", *made}
-        readers: list[tuple[str, object, frozenset[str]]] = [
-            ("samples", samples, samples.sources),
-            ("curriculum", self.curriculum, self.curriculum.reads),
-        ]
+        readers: list[tuple[str, object, frozenset[str]]] = [("samples", samples, samples.sources)]
+        readers += [("curriculum", self.curriculum, self.curriculum.reads)]
         readers += [(f"step_models.{i}", m, m.reads) for i, m in enumerate(self.step_models)]
         for name, reader, sources in readers:
             if missing := sources - produced:
@@ -247,6 +246,8 @@ class Config:
                 f" is one of {sorted(watched)}"
             )
         check_rollouts(self.rollouts, samples.makes, self.step_models)
+        answering, temperature = self.evaluation.rollouts, self.train_temperature
+        check_answering(answering, self.rollouts, self.step_models, temperature)
         if samples.makes is AdvantageSamples:
             self._check_sampling()
             self._check_reference()

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from rlstep.advantages.step_sum import StepSum
 from rlstep.advantages.teacher import TeacherAdvantages
 from rlstep.advantages.vine import Vine
 from rlstep.advantages.whitened import Whitened
-from rlstep.config import Config, LearnerConfig, ModelConfig
+from rlstep.config import Config, EvaluationConfig, LearnerConfig, ModelConfig
 from rlstep.losses.bgpo import Bgpo
 from rlstep.losses.bnf import Bnf
 from rlstep.losses.cispo import Cispo
@@ -66,6 +67,8 @@ from rlstep.pairs.win_rate import WinRatePairs
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.rollouts.rectify import Rectify
+from rlstep.rollouts.step_beam import StepBeam
+from rlstep.rollouts.value_guided import ValueGuided
 from rlstep.scoring.rewards.oracle_steps import OracleSteps
 from rlstep.scoring.step_models.bagged_prm import BaggedPrm
 from rlstep.scoring.step_models.critic import Critic
@@ -84,6 +87,8 @@ SCORED = OutcomePairs(step_source="prm")
 RECTIFY = {"rollouts": Rectify(base=Independent(samples_per_prompt=4, sampling=SAMPLING))}
 ORACLE = {"labellers": (OracleSteps(task=TASK),)}
 VALUES = {"labellers": (MonteCarlo(continuations=4, own_outcome=False),)}
+BEAM = StepBeam(sampling=SAMPLING, width=4, candidates=2)
+OFF_POLICY = MonteCarlo(continuations=4, fraction=0.1, own_outcome=False)
 
 
 def _critic(gae: Gae) -> dict[str, Any]:
@@ -203,6 +208,22 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
         ),
         "loss": Ppo(),
         **_with_members("prm_a", "prm_b"),
+    },
+    # decoding by values
+    "step_beam": {
+        "samples": PAIRS,
+        "loss": Dpo(),
+        **with_prm(),
+        "rollouts": replace(BEAM, samples_per_prompt=4),
+        "labellers": (OFF_POLICY,),
+        "evaluation": EvaluationConfig(rollouts=BEAM),
+    },
+    "value_guided": {
+        "samples": CorrectOnly(),
+        "loss": CrossEntropy(),
+        **with_prm(),
+        "rollouts": ValueGuided(sampling=SAMPLING, samples_per_prompt=4),
+        "labellers": (OFF_POLICY,),
     },
     "certain_pairs": {"samples": CertainPairs(), "loss": Dpo(), **with_prm()},
 }

@@ -60,6 +60,7 @@ from rlstep.types import Sampling
 MODEL = ModelConfig(path="/nowhere")
 LENGTH = SoftOverlong(longest=64, buffer=16)
 REWARD = WeightedSum(weights={"outcome": 1.0, "length": 0.5})
+LONG = Sampling(max_tokens=65)
 
 
 def learner(**fields: Any) -> LearnerConfig:
@@ -235,12 +236,21 @@ def test_unknown_choices(policy: LearnerConfig, message: str):
             " this run makes (they make [])",
         ),
         (
+            {"evaluation": EvaluationConfig(rollouts=StepBeam())},
+            "evaluation.rollouts StepBeam reads the scores ['prm'] while it samples",
+        ),
+        (
             {**JUDGED, "rollouts": StepBeam(), "samples": GroupAdvantages(), "loss": Grpo()},
             "rollouts StepBeam keeps what scores choose, which is off-policy",
         ),
         (
             {**JUDGED, "rollouts": ValueGuided(), "samples": GroupAdvantages(), "loss": Grpo()},
             "rollouts ValueGuided keeps what scores choose, which is off-policy",
+        ),
+        (
+            {**JUDGED, "evaluation": EvaluationConfig(rollouts=StepBeam(sampling=LONG))},
+            "evaluation.rollouts.sampling.max_tokens is 65, more than rollouts.sampling.max_tokens;"
+            " the largest valid value is 64",
         ),
         (
             {"step_models": (prm(),)},
@@ -468,9 +478,19 @@ def test_a_prm_that_cannot_be_one(fields: dict[str, Any], message: str):
     assert message in str(caught.value)
 
 
-def test_decoding_by_values_makes_pairs():
-    beam = StepBeam(sampling=Sampling(max_tokens=64))
-    assert small_config(rollouts=beam, **JUDGED).rollouts is beam
+def test_decoding_by_values_answers_held_out_problems_and_makes_pairs():
+    short = Sampling(max_tokens=64)
+    answering = EvaluationConfig(rollouts=ValueGuided(sampling=replace(short, temperature=0.0)))
+    fields = JUDGED | {"evaluation": answering}
+    for rollouts in (sampled(), StepBeam(sampling=short)):
+        assert small_config(rollouts=rollouts, **fields).evaluation is answering
+    on_policy = {"samples": GroupAdvantages(), "loss": Grpo()}
+    small_config(rollouts=sampled(), **on_policy, **fields)
+    warm = ValueGuided(sampling=replace(short, temperature=0.7))
+    fields |= {"evaluation": EvaluationConfig(rollouts=warm)}
+    small_config(rollouts=sampled(), **fields)  # of pairs, with logprobs of temperature 1
+    with pytest.raises(ValueError, match=r"ValueGuided reads logprobs of temperature 1, and"):
+        small_config(rollouts=sampled(temperature=0.7), **on_policy, **fields)
 
 
 def test_a_frozen_prm_scores_without_labels_and_needs_a_head_that_scores():

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rlstep.checks import at_least
-from rlstep.interfaces import Task
+from rlstep.interfaces import RolloutStrategy, Task
 from rlstep.measuring.sampled import ACCURACY, AGGREGATES, MAJORITY, PASS, best_of, vote_by
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -44,6 +44,9 @@ class EvaluationConfig:
     """How many of the held-out problems of each set; 0 takes all."""
     max_tokens: int = 0
     """Longest completion; 0 takes the rollouts' own limit."""
+    rollouts: RolloutStrategy | None = None
+    """How the problems are answered; None: greedily. All that it yields of a prompt counts, in the
+    place of the greedy completion."""
     samples: int = 0
     """Completions of each problem beside the greedy one, drawn as the rollouts are: for avg@k,
     pass@k, majority, best-of-k and weighted votes by the step models. 0 draws none."""

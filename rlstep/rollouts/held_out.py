@@ -16,6 +16,13 @@ TOGETHER = 512
 """Rollouts that the step models score in one call, at least, while there are so many."""
 
 
+async def answers(
+    prompts: Sequence[Prompt], strategy: RolloutStrategy, context: RolloutContext
+) -> list[Group]:
+    """The strategy's verified completions, by prompt_id."""
+    return await _collect(prompts, strategy, context)
+
+
 async def sample_greedily(
     prompts: Sequence[Prompt], sampling: Sampling, context: RolloutContext
 ) -> list[Group]:

@@ -36,6 +36,44 @@ def check_rollouts(
         )
 
 
+def check_answering(
+    answering: RolloutStrategy | None,
+    rollouts: RolloutStrategy,
+    step_models: Sequence[StepModel],
+    temperature: float,
+) -> None:
+    """Refuse a strategy that cannot answer the held-out problems of a run.
+
+    Args:
+        answering: the evaluation's; None answers greedily, which always goes.
+        rollouts: the run's, which the generators are made for.
+        temperature: what the generators' logprobs are of, where they sample.
+
+    Raises:
+        ValueError: names the field and the nearest valid value.
+    """
+    if answering is None:
+        return
+    _check_reads("evaluation.rollouts", answering, step_models)
+    if rollouts.conversing is not None or answering.conversing is not None:
+        raise ValueError(
+            f"evaluation.rollouts is {type(answering).__name__}, and conversations are evaluated"
+            " by themselves; the nearest valid value is None"
+        )
+    longest, sampling = rollouts.sampling.max_tokens, answering.sampling
+    if sampling.max_tokens > longest:
+        raise ValueError(
+            f"evaluation.rollouts.sampling.max_tokens is {sampling.max_tokens}, more than"
+            f" rollouts.sampling.max_tokens; the largest valid value is {longest}"
+        )
+    if answering.reads_logprobs and temperature != 1.0 and sampling.temperature not in (0.0, 1.0):
+        raise ValueError(
+            f"evaluation.rollouts {type(answering).__name__} reads logprobs of temperature 1, and"
+            f" this run's generators give those of sampling.temperature {sampling.temperature};"
+            " the nearest valid values are 0.0 and 1.0"
+        )
+
+
 def check_whole_vocabulary(sampling: Sampling) -> None:
     """Refuse what decoding by values would have to obey where scores choose a token.
 

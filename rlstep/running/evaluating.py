@@ -23,7 +23,7 @@ from rlstep.reporting.probe import read_probe, write_probe
 from rlstep.reporting.rows import rollout_rows
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.reporting.sample_rows import problems_of, sample_rows
-from rlstep.rollouts.held_out import sample_greedily, sample_many, sample_probe
+from rlstep.rollouts.held_out import answers, sample_greedily, sample_many, sample_probe
 from rlstep.types import Group, Prompt, Rollout, Sampling
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,10 @@ class HeldOut:
         drawing = asyncio.create_task(self._samples(iteration, everything, sampling))
         try:
             context = self.roles.context(iteration, GREEDY)
-            groups = await sample_greedily(everything, sampling, context)
+            if config.rollouts is not None:
+                groups = await answers(everything, config.rollouts, context)
+            else:
+                groups = await sample_greedily(everything, sampling, context)
             check_failed_scores(groups, self.config.max_failed_scores)
             rows = await drawing
         finally:

@@ -22,6 +22,7 @@ from rlstep.reporting.origins import data_of, methods, note, note_models, read_v
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory, check_root
 from rlstep.reporting.stages import stage
+from rlstep.rollouts.refusals import check_answering
 from rlstep.running.cluster import start_ray
 from rlstep.running.evaluating import HeldOut
 from rlstep.running.preparing import check, check_sinks, resolve_run_dir
@@ -99,6 +100,8 @@ def _scoring(config: Config, prompts: PromptSet) -> tuple[list[StepModel], dict[
                 " among it, best-of-k and votes by it are better than they should be",
                 *(model.source, folder),
             )
+    answering, temperature = config.evaluation.rollouts, config.train_temperature
+    check_answering(answering, config.rollouts, scoring, temperature)
     return scoring, origins
 
 

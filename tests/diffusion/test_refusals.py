@@ -9,6 +9,7 @@ from rlstep.advantages.group import GroupAdvantages
 from rlstep.config import (
     Config,
     DiffusionGeneratorConfig,
+    EvaluationConfig,
     GeneratorConfig,
     LearnerConfig,
     LoraConfig,
@@ -32,6 +33,7 @@ from rlstep.types import Sampling
 
 SAMPLING, STOPPED = Sampling(max_tokens=64), Sampling(max_tokens=64, stop=("#",))
 SCALAR = LearnerConfig(model=ModelConfig(path="/nowhere"), head="token_classification")
+GUIDED = ValueGuided(sampling=Sampling(max_tokens=64, temperature=0.0))
 LEARNER: dict[str, Any] = {"head": "masked_diffusion", "packing": False}
 
 
@@ -60,10 +62,17 @@ def test_it_is_a_configuration():
         ({"splitter": AdaptiveStepSplitter()}, "splitter AdaptiveStepSplitter reads the sampler's"),
         (
             {
-                "rollouts": ValueGuided(sampling=Sampling(max_tokens=64, temperature=0.0)),
+                "rollouts": GUIDED,
                 "step_models": (FrozenPrm(learner=SCALAR),),
                 "samples": EverySample(),
                 "loss": CrossEntropy(),
+            },
+            "rollouts ValueGuided reads the sampler's logprobs",
+        ),
+        (
+            {
+                "evaluation": EvaluationConfig(rollouts=GUIDED),
+                "step_models": (FrozenPrm(learner=SCALAR),),
             },
             "rollouts ValueGuided reads the sampler's logprobs",
         ),

@@ -17,6 +17,7 @@ from rlstep.reporting.describe import describe_config
 from rlstep.reporting.files import write_json
 from rlstep.reporting.learned_from import OTHERS, UNKNOWN, write_learned
 from rlstep.reporting.run_directory import RunDirectory
+from rlstep.rollouts.step_beam import StepBeam
 from rlstep.running import evaluation
 from rlstep.running.evaluation import Evaluation, prepare_evaluation
 from rlstep.running.preparing import load_prompts
@@ -96,6 +97,17 @@ def test_a_prm_of_unknown_origin_is_a_loud_warning(
     with caplog.at_level(logging.WARNING):
         assert prepared(with_prm(config, prm)).origins == {"prm": UNKNOWN}
     assert "WHAT 'prm' LEARNED FROM IS UNKNOWN" in caplog.text
+
+
+def test_who_answers_by_values_needs_a_prm_that_has_learned(config: Config, prm: Path):
+    write_learned(prm, ["elsewhere"], "")
+    beam = StepBeam(sampling=replace(config.rollouts.sampling, temperature=0.7))
+    config = replace(config, evaluation=EvaluationConfig(rollouts=beam))
+    with pytest.raises(
+        ValueError, match=r"evaluation\.rollouts StepBeam reads .* \(they make \[\]"
+    ):
+        prepared(config)
+    assert prepared(with_prm(config, prm)).config.evaluation.rollouts is beam
 
 
 def test_nothing_to_evaluate_on():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,13 +18,14 @@ from rlstep.measuring.monitors import Monitors, Thresholds
 from rlstep.reporting.disk import DiskFull
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.rollouts.monte_carlo import MonteCarlo
+from rlstep.rollouts.step_beam import StepBeam
 from rlstep.running.checkpoint import Checkpoints, RunState
 from rlstep.running.run import Run
 from rlstep.scoring.step_models.prm import Prm
 from rlstep.tasks.arithmetic import Arithmetic
 from rlstep.testing.roles import TOKENIZER, FakeGenerator, FakeRoles, FakeScorer
 from rlstep.testing.small import small_config
-from rlstep.types import Request
+from rlstep.types import Request, Sampling
 
 TASK = Arithmetic(operations=2, train=4, evaluation=8)
 PROMPTS = TASK.load(TOKENIZER, 64)
@@ -101,6 +103,23 @@ async def test_a_run_without_a_prm_has_no_probe(tmp_path: Path):
     await run._evaluate(0)
     assert not directory.probe.exists()
     assert {r.request_id.partition("/")[0] for r in generator.asked} == {"eval0"}
+
+
+async def test_held_out_problems_are_answered_as_the_evaluation_says(tmp_path: Path):
+    """The second of each two candidates is valued, and right: the group is what is answered."""
+    directory = RunDirectory.create(tmp_path, "run")
+    run, generator = started(directory)
+    beam = StepBeam(sampling=Sampling(max_tokens=64), width=1, candidates=2)
+    answering = EvaluationConfig(problems=6, prm_problems=0, rollouts=beam)
+    run.config = replace(CONFIG, evaluation=answering)
+    answers = {p.text: p.answer for p in PROMPTS.evaluation}
+    generator.write = lambda prefix, child, seed: f"#{answers[prefix] if child else 'x'}"
+    cast(Any, run.roles).scorer.prm = lambda rollout: [float("x" not in rollout.completion.text)]
+    await run._evaluate(0)
+    [record] = cast(Any, run.reporter).records
+    assert (record["eval/accuracy"], record["eval/rollouts"]) == (1.0, 6)
+    assert record["eval/score/sampled_tokens"] > record["eval/tokens_mean"]
+    assert all(r.request_id.startswith("eval0/") and r.n == 2 for r in generator.asked)
 
 
 # --- a stop during an evaluation -----------------------------------------------------------------
