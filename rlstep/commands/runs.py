@@ -120,13 +120,17 @@ def _show(given: argparse.Namespace) -> Iterator[str]:
 
 def _models(run: RecordedRun) -> Iterator[str]:
     written = list(run.directory.models)
-    for line in written:
-        which = f"{line['source']} of " if "source" in line else ""
-        yield f"{which}iteration {line['iteration']}, sha256 {line['sha256']}"
+    # The best policy may be the last one, too.
+    yield from dict.fromkeys(map(_model, written))
     if not written:
         folders = [run.directory.export, *run.directory.path.glob("exports/iteration-*")]
         any_weights = any(next(folder.glob("*.safetensors"), None) for folder in folders)
         yield "unknown: exported before models had hashes" if any_weights else "none exported"
+
+
+def _model(line: Mapping[str, Any]) -> str:
+    which = f"{line['source']} of " if "source" in line else ""
+    return f"{which}iteration {line['iteration']}, sha256 {line['sha256']}"
 
 
 def _indented(lines: Iterator[str]) -> Iterator[str]:

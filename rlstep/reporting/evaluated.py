@@ -142,7 +142,9 @@ def _draw(axes: Axes, figures: SetFigures) -> None:
     ks = sorted({point.k for points in figures.curves.values() for point in points})
     axes.set_xticks(ks, [str(k) for k in ks])
     which = f" ({figures.name})" if figures.name else ""
-    axes.set(xlabel="samples of each problem", ylabel=f"accuracy, {figures.problems}{which}")
+    axes.set(
+        xlabel="samples of each problem", ylabel=f"accuracy on {figures.problems} problems{which}"
+    )
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0))
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
