@@ -107,7 +107,7 @@ def _scoring(config: Config, prompts: PromptSet) -> tuple[list[StepModel], dict[
 
 def _unfit(model: StepModel) -> str:
     """Why a step model cannot score as it is on disk; '' where it can."""
-    from rlstep.actors.scorer.pooling import check_architecture
+    from rlstep.actors.learner.heads import check_architecture
 
     if model.log_ratios or model.embeds or (model.loss is not None and model.loss.outputs > 1):
         return f"{type(model).__name__} reads more of a model than a frozen one gives"

@@ -37,7 +37,8 @@ from rlstep.running.evaluating import SAMPLES, HeldOut
 from rlstep.running.preparing import load_prompts, load_tokenizer
 
 RECIPE = str(Path(__file__).parents[2] / "recipes" / "arithmetic_grpo.py")
-PROBLEMS = 64
+PROBLEMS, WARM_UP, GREEDY = 32, 4, 512
+"""Of a round, of the one that warms both sides up, and of the path without samples."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,6 @@ def bare(engine: Any, held_out: HeldOut, iteration: int) -> float:
 
 
 async def measure(config: Config, rounds: int, folder: Path) -> list[Round]:
-    """The first round of each side warms up."""
     import ray
     from vllm import LLM
 
@@ -86,9 +86,11 @@ async def measure(config: Config, rounds: int, folder: Path) -> list[Round]:
     roles = ServingRoles(config, tokenizer)
     await roles.serve()
     engine: Any = LLM(**engine_arguments(config.generator, config.policy.model.path))
-    figures = []
+    figures, problems = list[Round](), loaded.evaluation
+    print(f"{'round':>5} {'evaluation':>11} {'bare vLLM':>10} {'greedy':>8} {'over bare':>10}")
     for number in range(rounds + 1):
-        prompts = PromptSet(train=(), evaluation=loaded.evaluation[number :: rounds + 1])
+        share = problems[number * PROBLEMS :][:PROBLEMS] if number else problems[:WARM_UP]
+        prompts = PromptSet(train=(), evaluation=share)
         held_out = HeldOut(
             config=config,
             prompts=prompts,
@@ -99,14 +101,18 @@ async def measure(config: Config, rounds: int, folder: Path) -> list[Round]:
         alone = replace(
             held_out,
             config=replace(config, evaluation=replace(config.evaluation, samples=0)),
-            prompts=loaded,
+            prompts=replace(loaded, evaluation=problems[:GREEDY] if number else share),
             directory=RunDirectory.create(folder, f"greedy-{number}"),
         )
         ours, theirs = await evaluated(held_out, number), bare(engine, held_out, number)
-        figures.append(Round(ours, theirs, await evaluated(alone, number)))
+        each = Round(ours, theirs, await evaluated(alone, number))
+        if number:
+            figures.append(each)
+            rates = f"{each.evaluation:>11.0f} {each.bare:>10.0f} {each.greedy:>8.0f}"
+            print(f"{number:>5} {rates} {each.evaluation / each.bare:>10.3f}", flush=True)
     await roles.close()
     ray.shutdown()
-    return figures[1:]
+    return figures
 
 
 def main() -> None:
@@ -119,17 +125,12 @@ def main() -> None:
     task: Any = recipe.task
     config = replace(
         recipe,
-        task=replace(task, evaluation=PROBLEMS * (options.rounds + 1)),
+        task=replace(task, evaluation=max(GREEDY, PROBLEMS * (options.rounds + 1))),
         evaluation=EvaluationConfig(samples=options.samples),
     )
     os.environ.update(engine_environment(config.generator))
     with tempfile.TemporaryDirectory() as folder:
         figures = asyncio.run(measure(config, options.rounds, Path(folder)))
-    print(f"{'round':>5} {'evaluation':>11} {'bare vLLM':>10} {'greedy':>8} {'over bare':>10}")
-    for number, each in enumerate(figures, start=1):
-        ratio = each.evaluation / each.bare
-        rates = f"{each.evaluation:>11.0f} {each.bare:>10.0f} {each.greedy:>8.0f}"
-        print(f"{number:>5} {rates} {ratio:>10.3f}")
     over_bare = statistics.median(each.evaluation / each.bare for each in figures)
     over_greedy = statistics.median(each.evaluation / each.greedy for each in figures)
     bound = statistics.median(each.bare / each.greedy for each in figures)

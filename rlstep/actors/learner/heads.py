@@ -36,6 +36,34 @@ class Head:
     have no gradient.)"""
 
 
+ARCHITECTURES = {
+    "language_model": "ForCausalLM",
+    "two_token": "ForCausalLM",
+    "token_classification": "ForTokenClassification",
+    "two_label": "ForTokenClassification",
+    "process_reward": "ForProcessRewardModel",
+}
+"""How the name of a folder's architecture ends, by the head that it has."""
+
+
+def check_architecture(config: LearnerConfig) -> None:
+    """Refuse a folder without the head, which nobody has trained then: vLLM would make one of
+    something else.
+
+    Raises:
+        ValueError: naming the folder's architecture.
+    """
+    from transformers import AutoConfig
+
+    path, wanted = config.model.path, ARCHITECTURES[config.head]
+    found = AutoConfig.from_pretrained(path, trust_remote_code=False).architectures or []
+    if not any(name.endswith(wanted) for name in found):
+        raise ValueError(
+            f"learner.head is {config.head!r}, but model.path {path!r} holds a"
+            f" {', '.join(found) or 'model without a named architecture'}, no ...{wanted}"
+        )
+
+
 def make_head(config: LearnerConfig, outputs: int = 1) -> Head:
     """The head that a learner is configured to have.
 

@@ -11,7 +11,7 @@ import numpy as np
 import ray
 
 from rlstep.actors.generator.generator import engine_environment, own_sockets
-from rlstep.actors.learner.heads import label_token_ids
+from rlstep.actors.learner.heads import check_architecture, label_token_ids
 from rlstep.actors.learner.models import check_learner
 from rlstep.config import GeneratorConfig, LearnerConfig, PoolingConfig
 from rlstep.reporting.role_logs import note_last_lines, role_environment
@@ -174,33 +174,6 @@ class PoolingGroup:
             error.add_note(place)
             note_last_lines(error, f"{self.name}-{replica}")
             raise
-
-
-ARCHITECTURES = {
-    "language_model": "ForCausalLM",
-    "two_token": "ForCausalLM",
-    "token_classification": "ForTokenClassification",
-    "two_label": "ForTokenClassification",
-    "process_reward": "ForProcessRewardModel",
-}
-"""How the name of a folder's architecture ends, by the head that it has."""
-
-
-def check_architecture(config: LearnerConfig) -> None:
-    """Refuse a folder without the head: vLLM would make one of something else.
-
-    Raises:
-        ValueError: naming the folder's architecture.
-    """
-    from transformers import AutoConfig
-
-    path, wanted = config.model.path, ARCHITECTURES[config.head]
-    found = AutoConfig.from_pretrained(path, trust_remote_code=False).architectures or []
-    if not any(name.endswith(wanted) for name in found):
-        raise ValueError(
-            f"learner.head is {config.head!r}, but model.path {path!r} holds a"
-            f" {', '.join(found) or 'model without a named architecture'}, no ...{wanted}"
-        )
 
 
 def engine_arguments(config: LearnerConfig, engine: PoolingConfig) -> dict[str, Any]:

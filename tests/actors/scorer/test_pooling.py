@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from rlstep.actors.learner.frozen_rank import FrozenRank
-from rlstep.actors.scorer.pooling import PoolingGroup, check_architecture
+from rlstep.actors.learner.heads import check_architecture
+from rlstep.actors.scorer.pooling import PoolingGroup
 from rlstep.actors.scorer.step_models import StepModelRole
 from rlstep.config import LearnerConfig, ModelConfig, PoolingConfig
 from rlstep.scoring.step_models.frozen_prm import FrozenPrm
