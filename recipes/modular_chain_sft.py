@@ -1,6 +1,6 @@
 """Makes the policy of the long chains: supervised on solutions of mixed quality, of all lengths.
 
-rlstep sft recipes/modular_chain_sft.py          in <run>/export; the shipped one is made so
+rlstep sft recipes/modular_chain_sft.py          in <run>/export
 
 It errs with the same probability at every step, for it recalls some facts wrongly, so the share of
 problems that it solves falls with their length alone.
@@ -22,7 +22,7 @@ from rlstep.tasks.synthetic import solution_samples
 from rlstep.types import LabelSamples, Prompt
 
 SHORT = range(2, 13)
-UPDATES = 1600
+UPDATES = 4000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,7 @@ def config() -> FitConfig:
         intermediate_size=384,
         layers=2,
         context=CONTEXT,
+        rope_theta=1e6,
     )
     return made_policy("modular-chain-sft", Worked(), start, UPDATES)
 

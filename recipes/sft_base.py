@@ -38,6 +38,8 @@ class RandomLlama(StartModel):
     """0: the tokenizer's."""
     context: int = 256
     """Tokens of a problem with its solution."""
+    rope_theta: float = 10_000.0
+    """Base of the rotary positions: the larger, the farther back a token is found by what it is."""
 
     def __post_init__(self) -> None:
         """Whoever trains it for an hour wants to sample from it, too (see `served.check_heads`)."""
@@ -66,6 +68,7 @@ class RandomLlama(StartModel):
                 num_attention_heads=self.heads,
                 num_key_value_heads=self.heads // 2,
                 max_position_embeddings=self.context,
+                rope_parameters={"rope_type": "default", "rope_theta": self.rope_theta},
                 tie_word_embeddings=True,
                 bos_token_id=None,
                 eos_token_id=tokenizer.eos_token_id,

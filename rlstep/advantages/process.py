@@ -18,7 +18,7 @@ from rlstep.advantages.assemble import (
     group_step_values,
     per_token,
 )
-from rlstep.checks import named
+from rlstep.checks import between, named
 from rlstep.types import AdvantageSamples, Group
 
 
@@ -43,9 +43,14 @@ class ProcessAdvantages(AdvantageBuilder):
     """What scores are divided by: the std over n, over n - 1, or nothing."""
     without_signal: WithoutSignal = "kept"
     """Groups whose step scores are all equal; see `GroupAdvantages`."""
+    gamma: float = 1.0
+    """In [0, 1], what a step's score is worth to the step before it. The paper's is 1. At 0 a step
+    is paid for itself alone: the noise of the steps after it does not grow with the chain, and what
+    it did to them goes unpaid."""
 
     def __post_init__(self) -> None:
         named("advantages.source", self.source)
+        between("advantages.gamma", self.gamma, 0.0, 1.0)
 
     @property
     def sources(self) -> frozenset[str]:
@@ -66,6 +71,6 @@ class ProcessAdvantages(AdvantageBuilder):
         normalised = centred(pooled) / deviation(pooled, self.std)
         cuts = np.cumsum([len(values) for values in scores])[:-1]
         return [
-            (rollout, per_token(rollout, suffix_sums(values)))
+            (rollout, per_token(rollout, suffix_sums(values, self.gamma)))
             for rollout, values in zip(known, np.split(normalised, cuts), strict=True)
         ]

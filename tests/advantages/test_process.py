@@ -23,6 +23,21 @@ def test_two_rollouts_worked_by_hand():
     assert columns(sample)[0] == pytest.approx([0, 0, -0.577350, -1.154701], abs=1e-6)
 
 
+def test_a_step_may_be_paid_for_itself_alone():
+    # Normalised (0.707107, -1.414214) and (0.707107) as above; at gamma 0.5 the first step gets
+    # 0.707107 - 0.5 * 1.414214 = 0, at 0 its own.
+    group = make_group(
+        make_rollout("a", [[11], [12]], outcome=0.0, scores={"prm": [1, 0]}),
+        make_rollout("b", [[13]], outcome=1.0, scores={"prm": [1]}),
+    )
+    half, alone = (columns(ProcessAdvantages(gamma=g).samples([group])) for g in (0.5, 0.0))
+    assert half[0] == pytest.approx([0, 0, 0.0, -1.414214], abs=1e-6)
+    assert alone[0] == pytest.approx([0, 0, 0.707107, -1.414214], abs=1e-6)
+    assert half[1] == alone[1] == pytest.approx([0, 0, 0.707107], abs=1e-6)
+    with pytest.raises(ValueError, match=r"advantages\.gamma"):
+        ProcessAdvantages(gamma=1.5)
+
+
 def test_ragged_steps_failures_and_a_branch():
     # Pool (4, 0, 2) and (2): mean 2, no std: (2, -2, 0) and (0); suffix sums (0, -2, 0) and (0).
     # Steps of 1, 2 and 1 tokens; the first was inherited, so it is not trained here. The rollouts
