@@ -19,6 +19,7 @@ WITH_TORCH = (
     "rlstep.analysis.weight_spread",
     "rlstep.optimizers.sgd_sai",
     *("rlstep.diffusion.elbo", "rlstep.diffusion.unmasking"),
+    "rlstep.actors.learner.heads",  # asked before Ray is told how clusters authenticate
 )
 ENTRY_POINTS = ("rlstep.cli", "rlstep.commands", "rlstep.running.run")
 OUTER = (*ENTRY_POINTS, "rlstep.actors", "rlstep.running.checkpoint", "rlstep.testing")

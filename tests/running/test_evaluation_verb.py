@@ -24,7 +24,6 @@ from rlstep.running.preparing import load_prompts
 from rlstep.tasks.arithmetic import Arithmetic
 from rlstep.testing.roles import TOKENIZER
 from rlstep.testing.small import small_config
-from tests.test_imports import CLUSTER, imports
 
 ROOT = Path(__file__).parents[2]
 RECIPE = str(ROOT / "recipes" / "arithmetic_full_step_dpo.py")
@@ -72,11 +71,6 @@ def test_problems_that_are_held_out_are_enough(config: Config, capsys: pytest.Ca
     assert found.step_models == []
     text = capsys.readouterr().out
     assert "step model 'prm' is left out" in text and "--step-models.0.learner.model.path" in text
-
-
-def test_what_is_checked_first_imports_no_cluster():
-    """Ray reads at its import how clusters authenticate, which `start_ray` says first."""
-    assert imports(["rlstep.actors.learner.heads", "rlstep.running.evaluation"], CLUSTER) == ""
 
 
 def test_a_prm_that_learned_from_others(config: Config, prm: Path):
