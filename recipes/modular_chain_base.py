@@ -15,7 +15,6 @@ from rlstep.config import (
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.rollouts.first_error_search import FirstErrorSearch
 from rlstep.rollouts.independent import Independent
-from rlstep.rollouts.stopping import BetaStopping
 from rlstep.scoring.step_models.prm import Prm
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.tasks.arithmetic import AnswerLine
@@ -46,9 +45,8 @@ def with_prm() -> dict[str, Any]:
         mini_batches=4,
         threads=1,  # it trains at the same time as the policy, on a core each
     )
-    greedy = BetaStopping(batch=1, limit=1)
     return {
-        "labellers": (FirstErrorSearch(temperature=0.0, stopping=greedy, fraction=0.1),),
+        "labellers": (FirstErrorSearch(temperature=0.0, fraction=0.1),),
         "step_models": (Prm(learner=learner, loss=StepLabelLoss(), view=LocatedError()),),
     }
 

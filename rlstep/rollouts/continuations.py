@@ -153,20 +153,26 @@ class Continuations:
         while number := more(total.n, total.k, asked):
             made = await self.draw(parent, steps, asked, number)
             total, asked = sum(map(Tally.of, made), total), asked + number
+            if not self._sampling(parent).temperature:
+                break  # every further one would be the same
         return total
 
     async def draw(self, parent: Rollout, steps: int, first: int, number: int) -> list[Rollout]:
         """The prefix's continuations `first` .. `first + number - 1`, verified; none where the
-        request failed."""
-        sampling = parent.sampling
-        if self._temperature is not None:
-            sampling = replace(sampling, temperature=self._temperature)
+        request failed. A greedy one is drawn once."""
+        sampling = self._sampling(parent)
+        number = number if sampling.temperature else 1
         origin = _continuation(parent, steps, first, number, sampling, self._context)
         made = await continued(origin, self._asking.ask, self._context)
         if isinstance(made, Failure):
             self._failures[made.reason] += 1
             return []
         return made
+
+    def _sampling(self, parent: Rollout) -> Sampling:
+        if self._temperature is None:
+            return parent.sampling
+        return replace(parent.sampling, temperature=self._temperature)
 
     def _start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(coroutine)

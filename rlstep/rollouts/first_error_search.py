@@ -68,8 +68,8 @@ class FirstErrorSearch(Labeller):
     """When a prefix has enough continuations, and the threshold under which it is low; who reads
     the scores must use the same threshold."""
     temperature: float | None = None
-    """Of the continuations, as 0 for greedy ones, of which `stopping.limit` 1 is enough; None draws
-    them as the rollouts are drawn."""
+    """Of the continuations, as 0 for a greedy one of each prefix; None draws them as the rollouts
+    are drawn."""
     fraction: float = 1.0
     """Share of the wrong rollouts that are searched."""
 

@@ -24,6 +24,12 @@ class Independent(RolloutStrategy):
 
     def __post_init__(self) -> None:
         at_least("rollouts.samples_per_prompt", self.samples_per_prompt, 1)
+        if self.samples_per_prompt > 1 and not self.sampling.temperature:
+            raise ValueError(
+                f"rollouts.samples_per_prompt is {self.samples_per_prompt} at"
+                " rollouts.sampling.temperature 0, where all of them would be the same; the largest"
+                " valid value is 1, or draw at a temperature above 0"
+            )
 
     async def collect(
         self, prompts: Sequence[Prompt], context: RolloutContext

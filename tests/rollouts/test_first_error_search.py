@@ -162,21 +162,21 @@ async def test_one_step_needs_no_search():
 
 async def test_a_completer_of_its_own_is_asked_for_the_prompt_first():
     """It solves the problem, and then its one greedy continuation of a prefix is the prefix's."""
-    labeller = FirstErrorSearch(stopping=BetaStopping(batch=1, limit=1), temperature=0.0)
+    labeller = FirstErrorSearch(temperature=0.0)
     (scores,), generator = await label(labeller, [chain("a", 10)], coins(wrong_from(7)))
     assert [len(r.prefix_ids) for r in generator.asked] == [2, 17, 26, 23]  # of 2 + 3 steps tokens
-    assert {r.sampling.temperature for r in generator.asked} == {0.0}
+    assert {(r.n, r.sampling.temperature) for r in generator.asked} == {(1, 0.0)}
     assert counts(scores)[0] == [0, 0, 0, 0, 1, 0, 1, 1, 0, 1]
     assert first_error(scores, 0.5) == 7
 
 
 async def test_what_a_completer_does_not_solve_is_not_searched():
     """The policy itself has no such question: its own rollouts were the prompt's continuations."""
-    greedy = FirstErrorSearch(stopping=BetaStopping(batch=1, limit=1), temperature=0.0)
+    greedy = FirstErrorSearch(temperature=0.0)
     rollouts = [chain("a", 8)]
     (scores,), generator = await label(greedy, rollouts, coins(lambda steps: 0.0))
     assert len(generator.asked) == 1 and counts(scores)[0] == [0] * 7 + [1]
-    _, searched = await label(replace(greedy, temperature=None), rollouts, coins(lambda _: 0.0))
+    _, searched = await label(FirstErrorSearch(stopping=FIXED), rollouts, coins(lambda _: 0.0))
     assert len(searched.asked) == 3
 
 

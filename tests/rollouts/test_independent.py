@@ -28,6 +28,14 @@ async def test_one_verified_group_a_prompt_from_one_call():
     assert verdicts == [[Verdict.WRONG, Verdict.CORRECT, Verdict.WRONG]] * 4
 
 
+def test_several_greedy_completions_are_refused():
+    """vLLM rejects every such request."""
+    greedy = Sampling(temperature=0.0)
+    assert Independent(samples_per_prompt=1, sampling=greedy).sampling == greedy
+    with pytest.raises(ValueError, match=r"rollouts\.samples_per_prompt is 2 at .* value is 1"):
+        Independent(samples_per_prompt=2, sampling=greedy)
+
+
 async def test_a_slow_prompt_holds_up_nobody():
     gates = {"0/a": asyncio.Event()}
     context = fake_context(FakeGenerator(write, gates=gates), FakeScorer())

@@ -71,6 +71,17 @@ async def test_three_of_eight():
     assert scores.values.tolist() == [3 / 8, 3 / 8, 0.0]
 
 
+async def test_a_greedy_continuation_is_drawn_once():
+    """Seven more would be the same, and vLLM rejects such a request."""
+    greedy = [
+        replace(rollout, sampling=replace(SAMPLING, temperature=0.0))
+        for rollout in (await group(WRONG)).rollouts
+    ]
+    (scores,), generator = await label(greedy, three_of_eight, continuations=8, own_outcome=False)
+    assert counts(scores) == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+    assert [request.n for request in generator.asked] == [1, 1]
+
+
 async def test_the_own_outcome_is_one_more_continuation_and_the_last_steps_label():
     rollouts = (await group(RIGHT, WRONG)).rollouts
     (right, wrong), _ = await label(rollouts, three_of_eight, continuations=8)
