@@ -6,7 +6,7 @@ It errs with the same probability at every step, for it recalls some facts wrong
 problems that it solves falls with their length alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -67,7 +67,7 @@ class Worked(Examples):
         return _solutions(problems, np.random.default_rng(0), tokenizer)
 
 
-def _solutions(prompts: list[Prompt], rng: np.random.Generator, tokenizer: Any) -> LabelSamples:
+def _solutions(prompts: Sequence[Prompt], rng: np.random.Generator, tokenizer: Any) -> LabelSamples:
     return solution_samples(prompts, [worked_solution(p, rng) for p in prompts], tokenizer)
 
 

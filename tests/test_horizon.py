@@ -12,7 +12,7 @@ from recipes.studies import horizon as study
 from rlstep.rollouts.independent import Independent
 from rlstep.tasks.modular_chain import modular_chain_tokenizer, problem
 from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_context
-from rlstep.types import Sampling
+from rlstep.types import AdvantageSamples, Sampling
 from tests.builders import make_group, make_rollout
 
 TEXT = "ba=7be+5bi*2bo-9"
@@ -54,6 +54,7 @@ def test_a_step_is_paid_for_itself_and_for_the_outcome() -> None:
         make_rollout("b", [[13]], outcome=0.0, scores={"prm": [1]}),
     )
     samples = study.process("prm").samples([group])
+    assert isinstance(samples, AdvantageSamples)
     assert samples.advantages[0][2:].tolist() == pytest.approx([5 / 3, -1 / 3], abs=1e-6)
     assert samples.advantages[1][2:].tolist() == pytest.approx([-1 / 3], abs=1e-6)
 

@@ -16,9 +16,9 @@ from rlstep.actors.generator.generator_group import GeneratorGroup
 from rlstep.actors.learner.learner_group import LearnerGroup
 from rlstep.actors.scorer.pooling import PoolingGroup
 from rlstep.actors.scorer.scorer_group import ScorerGroup
-from rlstep.actors.scorer.step_models import StepModelRole
+from rlstep.actors.scorer.step_models import StepModelRole, start_frozen
 from rlstep.checks import parts
-from rlstep.config import Config, GeneratorConfig, LearnerConfig, ModelConfig
+from rlstep.config import Config, GeneratorConfig, LearnerConfig
 from rlstep.interfaces import AskContext, CallFormat, Loss, RolloutContext, StepModel, Tokenizer
 from rlstep.reporting.stages import stage
 from rlstep.rollouts.generate_door import GenerateDoor, door_token
@@ -116,14 +116,16 @@ class ServingRoles:
             await self.generators.start()
 
     async def _frozen_model(self, model: StepModel, options: dict[str, Any]) -> StepModelRole:
-        """Any step model, read from its folder: adapters are in the weights there."""
-        if model.engine is not None:
-            return await self._step_model(model, options)
-        whole = model.learner.model
-        plain = ModelConfig(path=whole.path, dtype=whole.dtype, attention=whole.attention)
-        learner = replace(model.learner, model=plain)
-        group = await self._learner(model.source, learner, None, options)
-        return StepModelRole(model, group, model.reader(self._tokenizer))
+        config = self._config
+        role = await start_frozen(
+            model,
+            self._tokenizer,
+            seed=config.seed,
+            deadline_s=config.deadline_s,
+            options=options,
+        )
+        self._started.append(role.learner)
+        return role
 
     async def _step_model(self, model: StepModel, options: dict[str, Any]) -> StepModelRole:
         read = model.reader(self._tokenizer)

@@ -58,7 +58,9 @@ def prm(tmp_path: Path) -> Path:
 
 
 def prepared(config: Config) -> Evaluation:
-    found = prepare_evaluation(_evaluation(config))
+    named = _evaluation(config)
+    assert isinstance(named, Config)
+    found = prepare_evaluation(named)
     found.held.close()
     return found
 
