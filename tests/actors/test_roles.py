@@ -34,7 +34,7 @@ def test_strategies_decode_with_the_tags_of_every_setting(tags: ThoughtTags, sho
     roles: Any = RunRoles(small_config(monitors=Monitors(thoughts=tags)), tokenizer)
     roles.generators = roles._routed = None  # which are there once it has started
     ids = tokenizer.encode("<think>[T]so[O]", add_special_tokens=False)
-    assert roles.context(0).tokenizer.decode(ids, skip_special_tokens=True) == shown
+    assert roles.context(0, "eval").tokenizer.decode(ids, skip_special_tokens=True) == shown
 
 
 def test_strategies_decode_with_the_tags_of_calls() -> None:
@@ -46,7 +46,7 @@ def test_strategies_decode_with_the_tags_of_calls() -> None:
     roles: Any = RunRoles(small_config(rollouts=talk, splitter=Turns()), tokenizer)
     roles.generators = roles._routed = None
     ids = tokenizer.encode("[TOOL_CALLS]f[ARGS]{}[O]", add_special_tokens=False)
-    reader = roles.context(0).tokenizer
+    reader = roles.context(0, "eval").tokenizer
     assert reader.decode(ids, skip_special_tokens=True) == "[TOOL_CALLS]f[ARGS]{}"
 
 
