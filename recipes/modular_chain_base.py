@@ -1,4 +1,4 @@
-"""What the recipes of the long chains share: the horizons, the policy, sizes by length."""
+"""What the recipes of the long chains share: the horizons, the shipped policy, sizes by length."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from rlstep.tensors.labels import LocatedError
 from rlstep.types import Sampling
 
 POLICY = str(Path(__file__).resolve().parent / "policies" / "modular_chain")
-"""`modular_chain_sft.py` makes it; none is shipped yet."""
+"""Shipped; `modular_chain_sft.py` made it."""
 HORIZONS = (4, 8, 16, 32, 64)
 """K: operations of a chain."""
 CONTEXT = 400

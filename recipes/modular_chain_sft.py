@@ -1,6 +1,6 @@
 """Makes the policy of the long chains: supervised on solutions of mixed quality, of all lengths.
 
-rlstep sft recipes/modular_chain_sft.py          in <run>/export
+rlstep sft recipes/modular_chain_sft.py          in <run>/export; the shipped one is made so
 
 It errs with the same probability at every step, for it recalls some facts wrongly, so the share of
 problems that it solves falls with their length alone.

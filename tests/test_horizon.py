@@ -82,7 +82,8 @@ def test_the_auc_of_a_prm_by_quarters_worked_by_hand() -> None:
 def kept(arm: str, seed: int, right: str, horizon: int = 32) -> dict[str, object]:
     return {
         "run": f"{arm}-{horizon}-{seed}", "arm": arm, "horizon": horizon, "seed": seed,
-        "rate": study.TUNED[arm], "greedy": [0.5, 0.6], "sampled": [0.02, 0.1], "right": right,
+        "rate": study.TUNED[arm], "greedy": [0.5, 0.6], "answers": [0.02, 0.1], "start": "0100",
+        "right": right,
         "tokens": [100, 200], "while_training": [0.1, 0.2], "without_signal": 0.9,
         "auc": [None] * 5, "seconds": 60,
     }  # fmt: skip
@@ -119,7 +120,12 @@ def test_a_run_that_is_kept_is_not_run_again(
             {"iteration": 1, "eval/accuracy": 0.6, "eval/sampled/accuracy": 0.1},
         ]  # fmt: skip
         (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        samples = [{"iteration": 1, "prompt_id": TEXT, "verdict": v} for v in ("correct", "wrong")]
+        lucky = "be+5=13\nbi*2=9\nbo-9=15\n#15"
+        texts = [(0, lucky), (1, "be+5=12\nbi*2=7\nbo-9=15\n#15"), (1, lucky)]
+        samples = [
+            {"iteration": at, "prompt_id": TEXT, "verdict": "correct", "text": text}
+            for at, text in texts
+        ]
         (folder / "samples.jsonl").write_text("\n".join(map(json.dumps, samples)))
 
     monkeypatch.setattr(study.subprocess, "run", run)
@@ -129,4 +135,5 @@ def test_a_run_that_is_kept_is_not_run_again(
     study.main(asked)
     assert started == ["grpo-8-0-0.0003"]
     [row] = study.read(str(file))
-    assert (row["right"], row["sampled"], row["tokens"]) == ("1", [0.02, 0.1], [9])
+    # Of the two right answers one came after a wrong step.
+    assert (row["start"], row["right"], row["tokens"]) == ("0", "1", [9])

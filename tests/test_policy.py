@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,6 +23,7 @@ from rlstep.tasks.arithmetic import AnswerLine, Arithmetic
 from rlstep.tasks.arithmetic_writing import ArithmeticWriting, WrittenProblem
 from rlstep.tasks.guess_number import NEWLINE, GuessNumberTask
 from rlstep.tasks.logic import ANSWER_LINE, Logic
+from rlstep.tasks.modular_chain import ModularChain, chain, recalled
 from rlstep.tasks.precedence import Precedence
 from rlstep.types import Action, Verdict
 
@@ -33,6 +35,7 @@ SHA256 = {
     "arithmetic_tool": "e3c349813ca1aa63d2e66463c31164e4075545ddc23ca53b9145062399d0c012",
     "reasoning_gym": "33286a4692039ce55b7b27e0d41f08341db7358de852dc82069aebd14d92a81f",
     "questions": "edfff9818b1ac666b90f8f686976d4e08161790409e6adb7254e1761423de1c6",
+    "modular_chain": "72343decd003a2bef18506a3bc13e686b0f5d27076981ba732b11991e5f554cf",
     "both/base": "87c0c07361ce100cfe1c13d1be4b1cb1e6ca6efa61a464e29ab5426a87480081",
     "both/arithmetic": "9cc25fbdad4d0936c7ead1b1dc59d35e2c6067670932b0d0fa3c4a0d1a72f6e4",
     "both/logic": "ceae73bbe4f42ef0d0c45cc7a18196e5bc42b30d102a1207bd081d012560e8c1",
@@ -45,6 +48,7 @@ TASKS: dict[str, tuple[Any, Verifier]] = {
     "logic": (Logic(premises=3), ExactAnswer(pattern=ANSWER_LINE)),
     "arithmetic_tool": (Precedence(), AnswerLine()),
     "reasoning_gym": (GYM, ReasoningGymAnswer()),
+    "modular_chain": (ModularChain(operations=16), AnswerLine()),
     "both/arithmetic": (
         Arithmetic(operations=5, largest_operand=9, largest_factor=3, limit=20),
         AnswerLine(),
@@ -96,6 +100,7 @@ def solutions(name: str, task: Task) -> list[tuple[str, Any]]:
         ("arithmetic", 0.6),
         ("logic", 0.67),
         ("arithmetic_tool", 0.58),
+        ("modular_chain", 0.97),
         ("both/arithmetic", 1.0),
         ("both/logic", 0.74),
         pytest.param(
@@ -135,6 +140,31 @@ def test_a_quarter_of_the_logic_policys_solutions_is_right_throughout() -> None:
         for text, prompt in solutions("logic", task)
     ]
     assert sum(right) / len(right) == pytest.approx(0.28, abs=0.05)
+
+
+def test_the_chain_policy_errs_at_every_place_as_often_and_by_habit() -> None:
+    """What it would say of each step after a solution without an error, at temperature 1."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(POLICIES / "modular_chain")
+    model: Any = AutoModelForCausalLM.from_pretrained(POLICIES / "modular_chain")
+    prompts = ModularChain(operations=64, train=0, evaluation=32).load(tokenizer, 160).evaluation
+    right, habit, known = np.zeros((3, len(prompts), 64))
+    for row, prompt in enumerate(prompts):
+        (named, values), start = chain(prompt.text), len(prompt.token_ids)
+        steps = [f"{n}{o}={v}\n" for (n, o), v in zip(named, values[1:], strict=True)]
+        ids = [*prompt.token_ids.tolist(), *tokenizer.encode("".join(steps))]
+        with torch.no_grad():
+            said = model(input_ids=torch.tensor([ids])).logits[0].softmax(-1).numpy()
+        for step, ((_, operation), value) in enumerate(zip(named, values, strict=False)):
+            at = said[start + 4 * step + 1]  # behind the name and the operation
+            wrong, rate = recalled(value, operation)
+            known[row, step] = 1 - rate
+            for found, result in ((right, values[step + 1]), (habit, wrong)):
+                found[row, step] = at[tokenizer.convert_tokens_to_ids(f"={result}")]
+    more = (right - known).reshape(len(prompts), 4, 16).mean((0, 2))
+    assert more == pytest.approx([0.0] * 4, abs=0.015)  # in each quarter of the chain
+    assert (right + habit).mean() > 0.98 and right.mean() == pytest.approx(0.88, abs=0.02)
 
 
 def test_the_share_of_games_that_the_guesser_wins() -> None:

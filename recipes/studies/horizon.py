@@ -6,7 +6,9 @@
 
 At every horizon K all arms sample the same number of tokens for training, those for labels and
 search included, and begin with the same policy. It errs in one of eight steps, wherever in the
-chain, and its greedy completions hardly ever: a right answer becomes rare by the length alone.
+chain, and its greedy completions hardly ever: a right solution becomes rare by the length alone.
+One answer in 17 is right by luck, which a run cannot know; what is reported is the share of
+solutions without a wrong step, by the exact oracle.
 Every (arm, K, seed) is a run of its own on the real stack; one that is in horizon.jsonl, or
 complete in `--out`, is not run again.
 """
@@ -184,12 +186,15 @@ def result(folder: Path) -> dict[str, Any]:
     evaluated = [row for row in rows if "eval/sampled/accuracy" in row]
     trained = [row for row in rows if "rollout/accuracy" in row]
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
-    last = [row for row in samples if row["iteration"] == evaluated[-1]["iteration"]]
+    first, last = (
+        [row for row in samples if row["iteration"] == evaluated[at]["iteration"]] for at in (0, -1)
+    )
     return {
         "greedy": [round(row["eval/accuracy"], 4) for row in (evaluated[0], evaluated[-1])],
-        "sampled": [
+        "answers": [
             round(row["eval/sampled/accuracy"], 4) for row in (evaluated[0], evaluated[-1])
         ],
+        "start": "".join(map(str, rights(first))),
         "right": "".join(map(str, rights(last))),
         "tokens": [row["rollout/sampled_total"] for row in trained],
         "while_training": [round(row["rollout/accuracy"], 4) for row in trained],
@@ -200,12 +205,20 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 def rights(samples: Sequence[dict[str, Any]]) -> list[int]:
-    """How many of the eight samples of each problem are right, in order of the ids."""
+    """How many of the eight samples of each problem are right in every step, in order of the
+    ids."""
     found: dict[str, int] = {}
     for row in samples:
-        right = row.get("verdict") == "correct"
+        steps = row.get("text", "").splitlines(keepends=True)
+        follows = TASK.follow(problem_of(row["prompt_id"]), steps)
+        right = row.get("verdict") == "correct" and all(follows)
         found[row["prompt_id"]] = found.get(row["prompt_id"], 0) + right
     return [found[name] for name in sorted(found)]
+
+
+def share(digits: str) -> float:
+    """Of right solutions, from how many of eight are right of each problem."""
+    return sum(map(int, digits)) / (8 * len(digits))
 
 
 def prm_auc(samples: Sequence[dict[str, Any]]) -> list[float | None]:
@@ -248,7 +261,7 @@ def reported(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def accuracies(rows: Sequence[dict[str, Any]], arm: str, horizon: int) -> dict[int, np.ndarray]:
-    """By seed float64 [problems]: the share of right samples of each problem at the end."""
+    """By seed float64 [problems]: the share of right solutions of each problem at the end."""
     return {
         row["seed"]: np.array([int(digit) for digit in row["right"]]) / 8
         for row in rows
@@ -284,12 +297,13 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
             mean, low, high = (100 * value for value in interval(found))
             cells.append(f"{mean:.1f} [{low:.1f}, {high:.1f}] ({len(found)})")
         print(f"| {arm} | " + " | ".join(cells) + " |")
-    print("\nbefore training, sampled / greedy; groups without signal in GRPO's run; seconds a run")
+    print("\nbefore training: without an error when sampled / right answers when greedy")
+    print("then the groups without signal in GRPO's runs, and seconds of training a run")
     for horizon in horizons:
         here = [row for row in rows if row["horizon"] == horizon]
         signal = [row["without_signal"] for row in here if row["arm"] == "grpo"]
         print(
-            f"K = {horizon:2}: {np.mean([r['sampled'][0] for r in here]):6.1%}"
+            f"K = {horizon:2}: {np.mean([share(r['start']) for r in here]):6.1%}"
             f" / {np.mean([r['greedy'][0] for r in here]):6.1%}"
             f"   {np.mean(signal) if signal else float('nan'):.0%}"
             f"   {np.mean([r['seconds'] for r in here]):.0f}"
@@ -309,16 +323,17 @@ def plot_horizons(rows: Sequence[dict[str, Any]], file: Path) -> None:
             k, mean, low, high = np.array(points).T
             errors = 100 * np.array([mean - low, high - mean])
             axes.errorbar(k, 100 * mean, errors, label=arm, capsize=2, **style(arm))
-    starts = {row["horizon"]: 100 * row["sampled"][0] for row in rows}
+    starts = {row["horizon"]: 100 * share(row["start"]) for row in rows}
     axes.plot(sorted(starts), [starts[k] for k in sorted(starts)], ":", color="0.6", label="start")
     axes.set_xscale("log", base=2)
-    axes.set(xlabel="operations of a chain, K", ylabel="sampled accuracy, % (95 % intervals)")
+    axes.set(xlabel="operations of a chain, K", ylabel="sampled solutions without an error, %")
     axes.set_xticks(sorted(starts), [str(k) for k in sorted(starts)])
     save(figure, file)
 
 
 def plot_tokens(rows: Sequence[dict[str, Any]], file: Path) -> None:
-    """Accuracy while training against sampled tokens, at the two longest horizons."""
+    """Right answers while training, lucky ones too, against sampled tokens, at the two longest
+    horizons."""
     horizons = sorted({row["horizon"] for row in rows})[-2:]
     figure, every = canvas(len(horizons))
     for axes, horizon in zip(every, horizons, strict=True):
@@ -329,7 +344,7 @@ def plot_tokens(rows: Sequence[dict[str, Any]], file: Path) -> None:
                 curves = [np.interp(at, run["tokens"], run["while_training"]) for run in runs]
                 axes.plot(at / 1000, 100 * np.mean(curves, axis=0), label=arm, **style(arm))
         axes.set(title=f"K = {horizon}", xlabel="thousand sampled tokens, labels included")
-        axes.set_ylabel("accuracy of the rollouts, %")
+        axes.set_ylabel("rollouts with the right answer, %")
     save(figure, file)
 
 
@@ -357,7 +372,7 @@ def save(figure: Any, file: Path) -> None:
 
 def tuning(rows: Sequence[dict[str, Any]]) -> None:
     for arm in ARMS:
-        tried = {r["rate"]: r["sampled"][1] for r in rows
+        tried = {r["rate"]: share(r["right"]) for r in rows
                  if r["arm"] == arm and r["seed"] == TUNING_SEED}  # fmt: skip
         if tried:
             print(
