@@ -82,7 +82,8 @@ def prm(**fields: Any) -> Prm:
 
 
 def sampled(**fields: Any) -> Independent:
-    return Independent(samples_per_prompt=2, sampling=Sampling(**{"max_tokens": 64, **fields}))
+    sampling = Sampling(**{"max_tokens": 64, **fields})
+    return Independent(samples_per_prompt=2 if sampling.temperature else 1, sampling=sampling)
 
 
 def test_the_smallest_configuration_is_valid():
