@@ -162,7 +162,9 @@ class Config:
     """Start no iteration after this many seconds of training; 0 sets no limit."""
     train_tokens: int = 0
     """Start no iteration after this many sampled tokens: of rollouts, continuations for labels and
-    search, those thrown away too, but not of evaluations and judges; 0 sets no limit."""
+    search, those thrown away too, but not of evaluations and judges; 0 sets no limit. What is
+    collected ahead (`max_policy_lag`) counts when it is sampled, and again where a resumed run has
+    to sample it again."""
     prompts_per_iteration: int = 64
     """Problems that are sampled from in one iteration; divisible by policy.mini_batches."""
     further_prompts: int = 0

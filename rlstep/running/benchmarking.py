@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
@@ -22,7 +21,7 @@ from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.rows import rollout_rows
 from rlstep.reporting.run_directory import RunDirectory, check_no_run, check_root
 from rlstep.reporting.stages import stage
-from rlstep.running.cluster import start_ray
+from rlstep.running.cluster import set_at_signals, start_ray
 from rlstep.running.preparing import check_sinks, resolve_run_dir
 from rlstep.tensors.tokenizers import read_tokenizer
 from rlstep.types import Group, Prompt, Rollout, Score
@@ -148,9 +147,7 @@ class Benchmarking:
         start_ray(stack, self.directory.log)
         from rlstep.actors.scorer.step_models import start_frozen
 
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.stopped.set)
+        set_at_signals(self.stopped)
         config = self.config
         role = await start_frozen(
             config.model,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import signal
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -43,3 +45,12 @@ def start_ray(stack: AsyncExitStack, log: Path) -> None:
             },
         )
     stack.callback(ray.shutdown)
+
+
+def set_at_signals(stopped: asyncio.Event) -> None:
+    """Ctrl-C and SIGTERM (`ray job stop`) set the event instead of ending the process. After
+    `start_ray`, which has handlers of its own.
+    """
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)

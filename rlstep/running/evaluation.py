@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory, check_root
 from rlstep.reporting.stages import stage
 from rlstep.rollouts.refusals import check_answering
-from rlstep.running.cluster import start_ray
+from rlstep.running.cluster import set_at_signals, start_ray
 from rlstep.running.evaluating import HeldOut
 from rlstep.running.preparing import check, check_sinks, resolve_run_dir
 from rlstep.running.resuming import check_same_evaluation
@@ -179,9 +178,7 @@ class Evaluation:
         start_ray(stack, self.directory.log)
         from rlstep.actors.serving_roles import ServingRoles
 
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.stopped.set)
+        set_at_signals(self.stopped)
         roles = ServingRoles(self.config, self.tokenizer, self.step_models)
         stack.push_async_callback(roles.close)
         await roles.serve()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -30,7 +29,7 @@ from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory, check_no_run, check_root
 from rlstep.reporting.stages import stage
 from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
-from rlstep.running.cluster import start_ray
+from rlstep.running.cluster import set_at_signals, start_ray
 from rlstep.running.preparing import check_sinks, load_tokenizer, resolve_run_dir
 from rlstep.running.resuming import check_fit_resume, check_unfinished
 from rlstep.types import Samples
@@ -189,9 +188,7 @@ class Fitting:
         start_ray(stack, self.directory.log)
         from rlstep.actors.learner.learner_group import LearnerGroup
 
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.stopped.set)
+        set_at_signals(self.stopped)
         config = self.config
         with stage("learner"):
             learner = await LearnerGroup.start(

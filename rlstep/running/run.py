@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, ExitStack, aclosing
@@ -24,7 +23,7 @@ from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory, check_root
 from rlstep.reporting.stages import stage
 from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
-from rlstep.running.cluster import start_ray
+from rlstep.running.cluster import set_at_signals, start_ray
 from rlstep.running.evaluating import HeldOut
 from rlstep.running.exports import export_iteration, export_step_models, keep_best
 from rlstep.running.loop import train
@@ -124,9 +123,7 @@ class Run:
         start_ray(stack, self.directory.log)
         from rlstep.actors.roles import RunRoles
 
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.stopped.set)
+        set_at_signals(self.stopped)
         roles = RunRoles(self.config, self.tokenizer)
         stack.push_async_callback(roles.close)
         probe = self.prompts.train[0].token_ids
