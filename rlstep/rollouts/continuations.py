@@ -118,6 +118,7 @@ class Continuations:
         self._context = context
         self._temperature = temperature
         self._tallies: dict[tuple[str, bytes], asyncio.Task[Tally]] = {}
+        self._correct: dict[tuple[str, bytes], Rollout] = {}
         self._asking = Asking(context.generator.generate)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failures: Counter[str] = Counter()
@@ -143,16 +144,23 @@ class Continuations:
         Args:
             more: says when enough are drawn; the same for all who ask.
         """
-        key = (parent.prompt.prompt_id, parent.prefix_ids(steps).tobytes())
+        key = _key(parent, steps)
         if key not in self._tallies:
             self._tallies[key] = self._start(self._count(parent, steps, more))
         return await self._tallies[key]
+
+    def correct(self, parent: Rollout, steps: int) -> Rollout | None:
+        """The first correct continuation among those counted of a prefix, whole."""
+        return self._correct.get(_key(parent, steps))
 
     async def _count(self, parent: Rollout, steps: int, more: More) -> Tally:
         total, asked = Tally(), 0
         while number := more(total.n, total.k, asked):
             made = await self.draw(parent, steps, asked, number)
             total, asked = sum(map(Tally.of, made), total), asked + number
+            for rollout in made:
+                if Tally.of(rollout).k:
+                    self._correct.setdefault(_key(parent, steps), rollout)
             if not self._sampling(parent).temperature:
                 break  # every further one would be the same
         return total
@@ -178,6 +186,11 @@ class Continuations:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         return task
+
+
+def _key(parent: Rollout, steps: int) -> tuple[str, bytes]:
+    """What rollouts with the same prompt and prefix have in common."""
+    return parent.prompt.prompt_id, parent.prefix_ids(steps).tobytes()
 
 
 def _continuation(

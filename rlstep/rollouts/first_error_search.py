@@ -15,24 +15,30 @@ from rlstep.interfaces import Labeller, RolloutContext
 from rlstep.rollouts.continuations import Continuations, Tally, with_counts
 from rlstep.rollouts.requests import request_seed
 from rlstep.rollouts.stopping import BetaStopping
+from rlstep.tensors.sequences import shared_prefix
 from rlstep.types import Rollout
 
 
-async def first_low(count: int, is_low: Callable[[int], Awaitable[bool | None]]) -> int | None:
+async def first_low(
+    count: int, is_low: Callable[[int], Awaitable[bool | None]], parted: int | None = None
+) -> int | None:
     """Index of the first low one of `count` > 0 prefixes, the last of which is known to be low.
 
     Exact where no high prefix follows a low one; elsewhere it finds a low one that follows a high
-    one (or the first of all). Asks for at most ceil(log2(count)) prefixes, never for the last.
+    one (or the first of all). Asks for at most ceil(log2(count)) prefixes, one more where it has
+    `parted`, and never for the last.
 
     Args:
         is_low: whether prefix i is low; None where that is not known, which ends the search.
+        parted: all prefixes before it are known to be high; it is asked for first.
 
     Returns:
         The index, or None where the search was ended.
     """
-    start, end = 0, count - 1
+    start, end = parted or 0, count - 1
+    asked = parted
     while start < end:
-        middle = (start + end) // 2
+        middle, asked = (start + end) // 2 if asked is None else asked, None
         low = await is_low(middle)
         if low is None:
             return None
@@ -59,6 +65,11 @@ class FirstErrorSearch(Labeller):
     process advantage verifiers (Setlur et al. 2024, arXiv:2410.08146), which need not be the
     policy. What it does not solve from the prompt says nothing of where a rollout went wrong: such
     a problem's rollouts are not searched.
+
+    Where the completer is greedy, the search begins where a rollout leaves the greedy solution of
+    its problem: what both begin with is high, for that solution is its continuation. Only a step
+    that leaves it without harm costs a search by halving; of steps that can be written in one way,
+    one continuation finds the error.
     """
 
     source: ClassVar[str] = "monte_carlo"
@@ -100,9 +111,21 @@ class FirstErrorSearch(Labeller):
             found[step] = tally = await value(step + 1)
             return self.stopping.low(tally.n, tally.k) if tally.n else None
 
+        parted = None
         if search and self.temperature is not None:
             whole = await value(0)
             search = whole.n > 0 and not self.stopping.low(whole.n, whole.k)
+            solution = continuations.correct(rollout, 0)
+            if search and solution is not None and not self.temperature:
+                parted = _shared_steps(rollout, solution) or None
+                if parted is not None:
+                    found[parted - 1] = whole  # that prefix too is continued by the solution
         if search:
-            await first_low(len(rollout.steps), is_low)
+            await first_low(len(rollout.steps), is_low, parted)
         return with_counts(rollout, found)
+
+
+def _shared_steps(rollout: Rollout, other: Rollout) -> int:
+    """How many steps both begin with; of two with different outcomes never all."""
+    tokens = shared_prefix(rollout.completion.token_ids, other.completion.token_ids)
+    return min(sum(step.end <= tokens for step in rollout.steps), len(rollout.steps) - 1)

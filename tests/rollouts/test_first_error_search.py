@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import ceil, log2
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,15 +18,16 @@ from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.rollouts.rectify import Rectify
 from rlstep.rollouts.stopping import BetaStopping
+from rlstep.tensors.labels import LocatedError
 from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_context
 from rlstep.testing.small import small_prompt
 from rlstep.types import Rollout, Sampling, StepScores
-from tests.rollouts.label_kit import RIGHT, chain, coins, counts, label, wrong_from
+from tests.rollouts.label_kit import RIGHT, WRONG, chain, coins, counts, label, wrong_from
 
 FIXED = BetaStopping(batch=8, limit=8)
 
 
-def search(lows: Sequence[bool | None]) -> tuple[int | None, list[int]]:
+def search(lows: Sequence[bool | None], parted: int | None = None) -> tuple[int | None, list[int]]:
     """What is found, and what was looked at."""
     looked: list[int] = []
 
@@ -33,7 +35,7 @@ def search(lows: Sequence[bool | None]) -> tuple[int | None, list[int]]:
         looked.append(index)
         return lows[index]
 
-    return asyncio.run(first_low(len(lows), is_low)), looked
+    return asyncio.run(first_low(len(lows), is_low, parted)), looked
 
 
 def located(scores: StepScores, threshold: float = 0.5) -> int:
@@ -41,6 +43,12 @@ def located(scores: StepScores, threshold: float = 0.5) -> int:
     error = first_error(scores, threshold)
     assert scores.n is not None
     return len(scores.n) - 1 if error is None else error
+
+
+def prefixed(scores: StepScores) -> tuple[np.ndarray, np.ndarray]:
+    """n and k with an entry for the prompt, as a view reads them."""
+    assert scores.n is not None and scores.k is not None
+    return np.append(np.int32(0), scores.n), np.append(np.int32(0), scores.k)
 
 
 # --- the search ----------------------------------------------------------------------------------
@@ -54,6 +62,14 @@ def test_ten_prefixes_by_hand():
     # 4, 7 and 8 high: nothing but the last is left, which is never looked at.
     assert search([False] * 9 + [True]) == (9, [4, 7, 8])
     assert search([True]) == (0, [])
+
+
+def test_where_a_solution_was_left_is_looked_at_first():
+    # Three are high. 3 is low: found. 3 is high: the middle of [4, 9] is 6 (low), 5 (high): 6.
+    assert search([False] * 3 + [True] * 7, parted=3) == (3, [3])
+    assert search([False] * 6 + [True] * 4, parted=3) == (6, [3, 6, 5])
+    # All but the last are high: nothing is left to look at.
+    assert search([False] * 9 + [True], parted=9) == (9, [])
 
 
 def test_it_ends_where_it_is_told_nothing():
@@ -168,6 +184,40 @@ async def test_a_completer_of_its_own_is_asked_for_the_prompt_first():
     assert {(r.n, r.sampling.temperature) for r in generator.asked} == {(1, 0.0)}
     assert counts(scores)[0] == [0, 0, 0, 0, 1, 0, 1, 1, 0, 1]
     assert first_error(scores, 0.5) == 7
+
+
+SOLUTION = [f"a{i}\n" for i in range(7)] + ["b7\n", "b8\n", RIGHT]
+
+
+def greedily(error: int) -> Callable[[str, int, int], str]:
+    """Goes on as `SOLUTION` does, and to a wrong answer from a prefix with `error` in it."""
+
+    def write(prefix: str, child: int, seed: int) -> str:
+        done = prefix.count("\n") - 1
+        return "".join(SOLUTION[done:-1]) + (WRONG if done > error else RIGHT)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("error", "asked", "n", "k"),
+    [
+        # It leaves the solution behind the seventh step; the eighth is wrong: one continuation.
+        (7, [2, 26], [0, 0, 0, 0, 0, 0, 1, 1, 0, 1], [0, 0, 0, 0, 0, 0, 1, 0, 0, 0]),
+        # The eighth does no harm, so the ninth is looked at, too.
+        (8, [2, 26, 29], [0, 0, 0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0, 1, 1, 0, 0]),
+    ],
+)
+async def test_a_greedy_search_begins_where_the_solution_was_left(
+    error: int, asked: list[int], n: list[int], k: list[int]
+):
+    labeller = FirstErrorSearch(temperature=0.0)
+    (scores,), generator = await label(labeller, [chain("a", 10)], greedily(error))
+    assert [len(r.prefix_ids) for r in generator.asked] == asked
+    assert counts(scores)[:2] == [n, k]
+    assert LocatedError().labels(*prefixed(scores))[0].tolist() == [1.0] * error + [0.0] * (
+        10 - error
+    )
 
 
 async def test_what_a_completer_does_not_solve_is_not_searched():
