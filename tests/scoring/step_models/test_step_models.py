@@ -13,10 +13,12 @@ from rlstep.interfaces import StepModel
 from rlstep.losses.cross_entropy import CrossEntropy
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.implicit_outcome import ImplicitOutcomeLoss
+from rlstep.losses.implicit_step import ImplicitStepLoss
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.losses.value import ValueLoss
 from rlstep.scoring.step_models.critic import Critic
 from rlstep.scoring.step_models.implicit_prm import ImplicitPrm
+from rlstep.scoring.step_models.implicit_step_prm import ImplicitStepPrm
 from rlstep.scoring.step_models.prm import Prm
 from rlstep.tensors.labels import Hard
 from rlstep.types import Failure, StepScores, TokenScores
@@ -28,6 +30,7 @@ LANGUAGE = LearnerConfig(model=MODEL, reference="initial")
 PRM = Prm(learner=SCALAR, loss=StepLabelLoss())
 CRITIC = Critic(learner=SCALAR, loss=ValueLoss())
 IMPLICIT = ImplicitPrm(learner=LANGUAGE, loss=ImplicitOutcomeLoss())
+IMPLICIT_STEPS = ImplicitStepPrm(learner=LANGUAGE, loss=ImplicitStepLoss(beta=2.0), beta=2.0)
 
 # The prompt of make_rollout has P tokens; the completion two steps, of 2 and 1 tokens.
 ROLLOUT = make_rollout("r", [[11, 12], [13]], outcome=1.0)
@@ -94,7 +97,26 @@ def test_an_implicit_prm_learns_outcomes_of_whole_rollouts():
     )
 
 
-@pytest.mark.parametrize("model", [PRM, CRITIC, IMPLICIT], ids=lambda m: m.source)
+def test_an_implicit_prm_of_steps_reads_the_sigmoid_of_a_steps_log_ratios():
+    scores = IMPLICIT_STEPS.read_out(ROLLOUT, OUTPUTS, 1)
+    assert isinstance(scores, StepScores) and scores.version == 1
+    # beta 2: sigmoid(2 (-1 + 0)) = 0.119203 and sigmoid(2 * 2) = 0.982014.
+    assert scores.values.tolist() == pytest.approx([0.119203, 0.982014], abs=1e-6)
+
+
+def test_an_implicit_prm_of_steps_learns_from_every_token_of_a_labelled_step():
+    counted = ROLLOUT.with_scores(monte_carlo=make_counts([4, 0], [3, 0]))
+    samples = IMPLICIT_STEPS.samples([counted, ROLLOUT])
+    [sequence], [targets], [weights] = samples.sequences, samples.targets, samples.weights
+    # Of two tokens, each with half of the step's weight; the last step has no label.
+    assert np.flatnonzero(sequence.loss_mask).tolist() == [P, P + 1]
+    assert targets[P:].tolist() == [0.75, 0.75, 0.0] and weights[P:].tolist() == [2.0, 2.0, 0.0]
+    assert IMPLICIT_STEPS.samples([ROLLOUT]).sequences == ()
+
+
+@pytest.mark.parametrize(
+    "model", [PRM, CRITIC, IMPLICIT, IMPLICIT_STEPS], ids=lambda m: type(m).__name__
+)
 def test_what_is_not_finite_is_a_failure(model: StepModel):
     spoiled = np.full_like(OUTPUTS, np.nan)
     answer = model.read_out(ROLLOUT, spoiled, 7)
@@ -118,6 +140,16 @@ def test_what_is_not_finite_is_a_failure(model: StepModel):
             ImplicitPrm,
             {"learner": LANGUAGE, "loss": ImplicitOutcomeLoss(beta=0.1)},
             "beta is 0.05, but its loss has beta 0.1",
+        ),
+        (
+            ImplicitStepPrm,
+            {"learner": LearnerConfig(model=MODEL), "loss": ImplicitStepLoss()},
+            "learner.reference is 'iteration'; it must be 'initial'",
+        ),
+        (
+            ImplicitStepPrm,
+            {"learner": LANGUAGE, "loss": ImplicitStepLoss(beta=0.1)},
+            "beta is 1.0, but its loss has beta 0.1",
         ),
         (
             ImplicitPrm,
