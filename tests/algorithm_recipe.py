@@ -19,6 +19,7 @@ from rlstep.advantages.process import ProcessAdvantages
 from rlstep.advantages.pure import Pure
 from rlstep.advantages.reinforce_pp import ReinforcePlusPlus
 from rlstep.advantages.rloo import Rloo
+from rlstep.advantages.step_label import StepLabelAdvantages
 from rlstep.advantages.step_sum import StepSum
 from rlstep.advantages.teacher import TeacherAdvantages
 from rlstep.advantages.vine import Vine
@@ -40,6 +41,7 @@ from rlstep.losses.gaussian_label import GaussianLabelLoss
 from rlstep.losses.grpo import Grpo
 from rlstep.losses.gspo import Gspo
 from rlstep.losses.implicit_outcome import ImplicitOutcomeLoss
+from rlstep.losses.implicit_step import ImplicitStepLoss
 from rlstep.losses.ipo import Ipo
 from rlstep.losses.kto import Kto
 from rlstep.losses.means import ConstantLength
@@ -64,6 +66,7 @@ from rlstep.pairs.refined import RefinedPairs
 from rlstep.pairs.sibling_steps import SiblingStepPairs
 from rlstep.pairs.tree import TreePairs
 from rlstep.pairs.win_rate import WinRatePairs
+from rlstep.rollouts.first_error_search import FirstErrorSearch
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.rollouts.rectify import Rectify
@@ -73,9 +76,10 @@ from rlstep.scoring.rewards.oracle_steps import OracleSteps
 from rlstep.scoring.step_models.bagged_prm import BaggedPrm
 from rlstep.scoring.step_models.critic import Critic
 from rlstep.scoring.step_models.implicit_prm import ImplicitPrm
+from rlstep.scoring.step_models.implicit_step_prm import ImplicitStepPrm
 from rlstep.scoring.step_models.teacher import Teacher
 from rlstep.scoring.step_models.urm import Urm
-from rlstep.tensors.labels import CorrectOnly, EverySample
+from rlstep.tensors.labels import CorrectOnly, EverySample, LocatedError
 from rlstep.uncertainty.certain_pairs import CertainPairs
 from rlstep.uncertainty.down_weighted import DownWeighted
 from rlstep.uncertainty.dropped import Dropped
@@ -97,6 +101,17 @@ def _critic(gae: Gae) -> dict[str, Any]:
 
 IMPLICIT = {
     "step_models": (ImplicitPrm(learner=policy(reference="initial"), loss=ImplicitOutcomeLoss()),)
+}
+
+
+SEARCH = {"labellers": (FirstErrorSearch(),)}
+IMPLICIT_STEPS = {
+    **SEARCH,
+    "step_models": (
+        ImplicitStepPrm(
+            learner=policy(reference="initial"), loss=ImplicitStepLoss(), view=LocatedError()
+        ),
+    ),
 }
 
 
@@ -185,9 +200,11 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
         **_with_teacher(),
     },
     "process": {"samples": ProcessAdvantages(source="oracle"), "loss": Ppo(), **ORACLE},
+    "process_implicit": {"samples": ProcessAdvantages(), "loss": Ppo(), **IMPLICIT_STEPS},
     "pure": {"samples": Pure(), "loss": Ppo(), **with_prm()},
     "reinforce_pp": {"samples": ReinforcePlusPlus(), "loss": Ppo()},
     "rloo": {"samples": Rloo(), "loss": Ppo()},
+    "step_label": {"samples": StepLabelAdvantages(), "loss": Ppo(), **SEARCH},
     "step_sum": {"samples": StepSum(source="oracle"), "loss": Ppo(), **ORACLE},
     "vine": {"samples": Whitened(of=Vine()), "loss": Ppo(), **VALUES},
     # uncertainty
