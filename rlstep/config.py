@@ -204,7 +204,9 @@ class Config:
         self._check_conversations()
         self._check_sizes()
         self._check_transfer()
-        self.evaluation.check_best(model.source for model in self.step_models)
+        sources = [model.source for model in self.step_models]
+        self.evaluation.check_best(sources)
+        self.evaluation.check_drawn(self.rollouts.sampling, "prm" in sources)
         for rollouts in (self.rollouts, self.evaluation.rollouts or self.rollouts):
             check_diffusion(self.policy, self.generator, rollouts, self.splitter, self.step_models)
         if self.run_dir and not self.run_dir.startswith("/"):

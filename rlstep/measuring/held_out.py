@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from rlstep.checks import at_least
+from rlstep.checks import at_least, between
 from rlstep.interfaces import RolloutStrategy, Task
 from rlstep.measuring.sampled import ACCURACY, AGGREGATES, MAJORITY, PASS, best_of, vote_by
+from rlstep.types import Sampling
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -50,6 +51,9 @@ class EvaluationConfig:
     samples: int = 0
     """Completions of each problem beside the greedy one, drawn as the rollouts are: for avg@k,
     pass@k, majority, best-of-k and weighted votes by the step models. 0 draws none."""
+    temperature: float | None = None
+    """Of these samples and of the PRM's probe; None: the rollouts' own. With it runs that sample at
+    different temperatures are compared at one."""
     ks: tuple[int, ...] = ()
     """At how many samples these are measured; empty: at 1, 2, 4, ... and all of them."""
     sets: tuple[HeldOutSet, ...] = ()
@@ -63,6 +67,7 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         for name in ("every", "problems", "max_tokens", "samples", "prm_problems"):
             at_least(f"evaluation.{name}", getattr(self, name), 0)
+        between("evaluation.temperature", self.temperature or 0.0, 0.0, 2.0)
         for k in self.ks:
             at_least("evaluation.ks", k, 1)
             if k > self.samples:
@@ -84,6 +89,34 @@ class EvaluationConfig:
             return ()
         halves = {2**i for i in range(self.samples.bit_length())}
         return tuple(sorted({*(self.ks or halves), self.samples}))
+
+    def drawn(self, sampling: Sampling) -> Sampling:
+        """How samples are drawn where the rollouts are drawn so."""
+        length = self.max_tokens or sampling.max_tokens
+        temperature = sampling.temperature if self.temperature is None else self.temperature
+        return replace(sampling, max_tokens=length, temperature=temperature)
+
+    def check_drawn(self, sampling: Sampling, probes: bool) -> None:
+        """Refuse several greedy completions of a problem, which would be the same.
+
+        Args:
+            sampling: the rollouts' own.
+            probes: whether the run has a PRM.
+
+        Raises:
+            ValueError: names the field and a valid value.
+        """
+        if self.samples > 1 and not self.drawn(sampling).temperature:
+            several = f"evaluation.samples {self.samples}"
+        elif probes and self.prm_problems and not self.drawn(sampling).temperature:
+            several = f"the PRM's probe (evaluation.prm_problems {self.prm_problems})"
+        else:
+            return
+        raise ValueError(
+            f"evaluation.temperature is {self.temperature} where rollouts.sampling.temperature is"
+            f" {sampling.temperature:g}, so the completions of {several} would all be the same; a"
+            " valid value is 1.0"
+        )
 
     def check_best(self, sources: Iterable[str]) -> None:
         """Refuse a metric that no evaluation measures.

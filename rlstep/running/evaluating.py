@@ -71,7 +71,8 @@ class HeldOut:
             sampling = replace(sampling, max_tokens=config.max_tokens)
         sets = self.sets
         everything = [prompt for prompts in sets.values() for prompt in prompts]
-        drawing = asyncio.create_task(self._samples(iteration, everything, sampling))
+        drawn = config.drawn(sampling)
+        drawing = asyncio.create_task(self._samples(iteration, everything, drawn))
         try:
             context = self.roles.context(iteration, GREEDY)
             if config.rollouts is not None:
@@ -88,13 +89,13 @@ class HeldOut:
         for name, prompts in sets.items():
             mine = {prompt.prompt_id for prompt in prompts}
             its = [group for group in groups if group.prompt.prompt_id in mine]
-            drawn = [row for row in rows if row["prompt_id"] in mine]
-            found, measured = await asyncio.to_thread(_of_set, name, its, drawn, config.at)
+            sampled = [row for row in rows if row["prompt_id"] in mine]
+            found, measured = await asyncio.to_thread(_of_set, name, its, sampled, config.at)
             figures.append(found)
             metrics |= measured
         if any(model.source == "prm" for model in self.step_models) and config.prm_problems:
             probed = list(sets.get("", ()))[: config.prm_problems]
-            metrics |= await self._prm(iteration, probed, sampling) if probed else {}
+            metrics |= await self._prm(iteration, probed, drawn) if probed else {}
         metrics["time/evaluation"] = time.monotonic() - started
         return Measured(iteration=iteration, samples=config.samples, sets=figures, metrics=metrics)
 

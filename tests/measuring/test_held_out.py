@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from rlstep.config import EvaluationConfig, HeldOutSet
+from rlstep.config import EvaluationConfig, HeldOutSet, LearnerConfig, ModelConfig
+from rlstep.losses.step_label import StepLabelLoss
+from rlstep.rollouts.independent import Independent
+from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.running.preparing import load_prompts
+from rlstep.scoring.step_models.prm import Prm
 from rlstep.tasks.arithmetic import Arithmetic
 from rlstep.testing.roles import TOKENIZER
 from rlstep.testing.small import small_config
+from rlstep.types import Sampling
 
 
 @pytest.mark.parametrize(
@@ -18,6 +24,7 @@ from rlstep.testing.small import small_config
         ({"ks": (4,)}, "evaluation.ks has 4, and evaluation.samples is 0"),
         ({"samples": 8, "ks": (0,)}, "evaluation.ks is 0; the smallest valid value is 1"),
         ({"samples": -1}, "evaluation.samples is -1"),
+        ({"temperature": -0.5}, "evaluation.temperature is -0.5; .* 0"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(fields: dict[str, Any], said: str):
@@ -55,6 +62,38 @@ def test_where_the_curves_are_measured():
     assert EvaluationConfig(samples=6).at == (1, 2, 4, 6)
     assert EvaluationConfig(samples=64).at == (1, 2, 4, 8, 16, 32, 64)
     assert EvaluationConfig(samples=64, ks=(10, 3)).at == (3, 10, 64)
+
+
+def test_samples_have_a_temperature_of_their_own():
+    rollouts = Sampling(temperature=0.5, max_tokens=32, top_p=1.0)
+    assert EvaluationConfig(samples=8).drawn(rollouts) == rollouts
+    warm = EvaluationConfig(samples=8, temperature=1.0, max_tokens=64)
+    assert warm.drawn(rollouts) == replace(rollouts, temperature=1.0, max_tokens=64)
+
+
+COLD = Independent(samples_per_prompt=1, sampling=Sampling(temperature=0.0, max_tokens=32))
+
+
+def test_the_same_completion_drawn_several_times_is_refused():
+    said = r"temperature is None where rollouts\.sampling\.temperature is 0, .*samples 8 would"
+    with pytest.raises(ValueError, match=said):
+        small_config(rollouts=COLD, evaluation=EvaluationConfig(samples=8))
+    with pytest.raises(ValueError, match=r"evaluation\.temperature is 0.*valid value is 1\.0"):
+        small_config(evaluation=EvaluationConfig(samples=8, temperature=0.0))
+    small_config(rollouts=COLD, evaluation=EvaluationConfig(samples=1))
+    small_config(rollouts=COLD, evaluation=EvaluationConfig(samples=8, temperature=1.0))
+
+
+def test_so_is_a_probe_of_the_prm_that_is_drawn_greedily():
+    prm = Prm(
+        learner=LearnerConfig(model=ModelConfig(path="/nowhere"), head="token_classification"),
+        loss=StepLabelLoss(),
+    )
+    fields = {"rollouts": COLD, "step_models": (prm,), "labellers": (MonteCarlo(),)}
+    with pytest.raises(ValueError, match=r"the PRM's probe \(evaluation\.prm_problems 256\)"):
+        small_config(**fields)
+    small_config(**fields, evaluation=EvaluationConfig(temperature=0.7))
+    small_config(**fields, evaluation=EvaluationConfig(prm_problems=0))
 
 
 # --- further sets --------------------------------------------------------------------------------
