@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from recipes.modular_chain_base import EVALUATION
 from recipes.studies import horizon as study
+from recipes.studies import horizon_arms as arms
+from recipes.studies import horizon_figures as figures
 from rlstep.rollouts.independent import Independent
 from rlstep.tasks.modular_chain import modular_chain_tokenizer, problem
 from rlstep.testing.roles import FakeGenerator, FakeScorer, fake_context
@@ -18,22 +22,30 @@ from tests.builders import make_group, make_rollout
 TEXT = "ba=7be+5bi*2bo-9"
 
 
-@pytest.mark.parametrize("arm", study.ARMS)
+@pytest.mark.parametrize("arm", arms.ARMS)
 @pytest.mark.parametrize("horizon", [4, 64])
 def test_every_arm_is_a_valid_run(arm: str, horizon: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUDY_ARM", f"{arm} {horizon} 0.001")
+    monkeypatch.setenv("STUDY_ARM", f"{arm} {horizon} 0.001 512")
     config = study.config()
     assert config.policy.optimizer.learning_rate == 0.001
-    assert config.train_tokens == study.ROLLOUTS * (4 * horizon + 2)
+    assert config.train_tokens == 512 * (4 * horizon + 2)
     assert config.rollouts.sampling.max_tokens == 4 * horizon + 2
+    drawn = config.evaluation.drawn(config.rollouts.sampling)
+    assert (drawn.temperature, drawn.max_tokens) == (1.0, 4 * horizon + 2)
+    assert config.evaluation.samples == 8
 
 
 def test_a_control_differs_from_its_arm_in_the_order_of_scores_alone() -> None:
     for family in ("full_step", "process"):
-        arm, control = study.ARMS[f"{family}_prm"], study.ARMS[f"{family}_shuffled"]
-        assert control["samples"] == study.Shuffled(of=arm["samples"])
+        arm, control = arms.ARMS[f"{family}_prm"], arms.ARMS[f"{family}_shuffled"]
+        assert control["samples"] == arms.Shuffled(of=arm["samples"])
         assert {**control, "samples": arm["samples"]} == arm
-        assert study.TUNED[f"{family}_shuffled"] == study.TUNED[f"{family}_prm"]
+        assert arms.TUNED[f"{family}_shuffled"] == arms.TUNED[f"{family}_prm"]
+    arm, control = arms.ARMS["located"], arms.ARMS["located_shuffled"]
+    view = arm["samples"].view
+    assert control["samples"] == replace(arm["samples"], view=arms.ShuffledView(of=view))
+    assert {**control, "samples": arm["samples"]} == arm
+    assert arms.TUNED["located_shuffled"] == arms.TUNED["located"]
 
 
 async def test_the_oracle_goes_by_the_line_before() -> None:
@@ -42,29 +54,45 @@ async def test_the_oracle_goes_by_the_line_before() -> None:
     context = fake_context(FakeGenerator(lambda *_: text), FakeScorer())
     strategy = Independent(samples_per_prompt=1, sampling=Sampling(max_tokens=64))
     [group] = [group async for group in strategy.collect([prompt], context)]
-    [scored, *_] = await study.Following().label(group.rollouts, context)
+    [scored, *_] = await arms.Following().label(group.rollouts, context)
     scores = scored.step_scores("oracle")
     assert scores is not None and scores.values.tolist() == [0, 1, 1, 1]
 
 
-def test_a_step_is_paid_for_itself_and_for_the_outcome() -> None:
-    # Outcomes 1 and 0: 1 and -1. Scores (1, 0) and (1) less their mean 2/3, twice: 2/3, -4/3, 2/3.
+def test_a_step_is_paid_for_itself_alone() -> None:
+    # Scores (1, 0) and (1) less their mean 2/3; the outcomes play no part.
     group = make_group(
         make_rollout("a", [[11], [12]], outcome=1.0, scores={"prm": [1, 0]}),
         make_rollout("b", [[13]], outcome=0.0, scores={"prm": [1]}),
     )
-    samples = study.process("prm").samples([group])
+    samples = arms.process("prm").samples([group])
     assert isinstance(samples, AdvantageSamples)
-    assert samples.advantages[0][2:].tolist() == pytest.approx([5 / 3, -1 / 3], abs=1e-6)
-    assert samples.advantages[1][2:].tolist() == pytest.approx([-1 / 3], abs=1e-6)
+    assert samples.advantages[0][2:].tolist() == pytest.approx([1 / 3, -2 / 3], abs=1e-6)
+    assert samples.advantages[1][2:].tolist() == pytest.approx([1 / 3], abs=1e-6)
+
+
+def test_shuffled_labels_stand_on_the_same_steps_and_are_as_many() -> None:
+    view = arms.ShuffledView()
+    rng = np.random.default_rng(0)
+    moved = 0
+    for _ in range(50):
+        n, k = np.zeros((2, 17), dtype=np.int32)
+        error = int(rng.integers(1, 16))
+        n[error : error + 2], k[error] = 1, 1
+        targets, weights = view.of.labels(n, k)
+        mixed, same = view.labels(n, k)
+        assert (weights == same).all() and targets.sum() == mixed.sum()
+        assert (mixed[weights == 0] == 0).all()
+        moved += (mixed != targets).any()
+    assert moved > 25
 
 
 def test_intervals_by_seeds_and_problems() -> None:
-    mean, low, high = study.interval([np.full(8, 0.25), np.full(8, 0.75)])
+    mean, low, high = figures.interval([np.full(8, 0.25), np.full(8, 0.75)])
     # Two seeds drawn twice: 0.25, 0.5 and 0.75 with probabilities 1/4, 1/2 and 1/4.
     assert (mean, low, high) == (0.5, 0.25, 0.75)
     rng = np.random.default_rng(0)
-    mean, low, high = study.interval([rng.integers(0, 2, 400).astype(float) for _ in range(4)])
+    mean, low, high = figures.interval([rng.integers(0, 2, 400).astype(float) for _ in range(4)])
     # 1,600 coins have a standard error of 1.25 points, drawn twice over.
     assert low < mean < high and 0.03 < high - low < 0.12
 
@@ -82,7 +110,7 @@ def test_the_auc_of_a_prm_by_quarters_worked_by_hand() -> None:
 def kept(arm: str, seed: int, right: str, horizon: int = 32) -> dict[str, object]:
     return {
         "run": f"{arm}-{horizon}-{seed}", "arm": arm, "horizon": horizon, "seed": seed,
-        "rate": study.TUNED[arm], "greedy": [0.5, 0.6], "answers": [0.02, 0.1], "start": "0100",
+        "rate": arms.TUNED[arm], "greedy": [0.5, 0.6], "answers": [0.02, 0.1], "start": "0100",
         "right": right,
         "tokens": [100, 200], "while_training": [0.1, 0.2], "without_signal": 0.9,
         "auc": [None] * 5, "seconds": 60,
@@ -93,12 +121,15 @@ def test_the_table_is_made_of_the_kept_lines_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [kept("grpo", 0, "0080"), kept("grpo", 1, "0040"), kept("dpo", 100, "8888")]
+    rows += [kept("located", 0, "8088"), kept("located", 1, "8048")]
     file = tmp_path / "horizon.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     study.main(study.Study(kept=str(file), table=True))
     told = capsys.readouterr().out
     # 8/8 and 4/8 of one problem in four: 25 % and 12.5 %.
-    assert "| grpo | 18.8 [" in told and "| dpo |  |" in told
+    assert "| grpo | 18.8 [" in told and "| dpo |" not in told
+    # Of each seed 16 more of 32: two whole problems of four.
+    assert "K = 32: located - grpo: +50.0 [" in told
     assert (tmp_path / "horizon.png").stat().st_size > 1000
     assert (tmp_path / "horizon_tokens.png").stat().st_size > 1000
 
@@ -137,3 +168,18 @@ def test_a_run_that_is_kept_is_not_run_again(
     [row] = study.read(str(file))
     # Of the two right answers one came after a wrong step.
     assert (row["start"], row["right"], row["tokens"]) == ("0", "1", [9])
+
+
+@pytest.mark.slow
+def test_a_small_form_of_it_on_the_real_stack(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "kept.jsonl"
+    study.main(study.Study(out=str(tmp_path / "runs"), kept=str(file), quick=True))
+    rows = {row["arm"]: row for row in study.read(str(file))}
+    assert set(rows) == {"grpo", "located"}
+    for row in rows.values():
+        # It stops after the iteration that crosses the budget, labels included.
+        assert row["tokens"][-2:-1] < [256 * 18] <= row["tokens"][-1:]
+        assert len(row["right"]) == EVALUATION.problems
+    assert "K =  4" in capsys.readouterr().out
