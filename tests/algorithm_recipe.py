@@ -43,6 +43,7 @@ from rlstep.losses.gspo import Gspo
 from rlstep.losses.implicit_outcome import ImplicitOutcomeLoss
 from rlstep.losses.implicit_step import ImplicitStepLoss
 from rlstep.losses.ipo import Ipo
+from rlstep.losses.kl import Kl
 from rlstep.losses.kto import Kto
 from rlstep.losses.means import ConstantLength
 from rlstep.losses.orpo import Orpo
@@ -54,6 +55,7 @@ from rlstep.losses.simpo import Simpo
 from rlstep.losses.sppo import Sppo
 from rlstep.losses.step_dpo import StepDpo
 from rlstep.losses.step_label import StepLabelLoss
+from rlstep.losses.step_likelihood import StepLikelihoodLoss
 from rlstep.losses.value import ValueLoss
 from rlstep.pairs.accepted import AcceptedPairs
 from rlstep.pairs.best_worst import BestWorstPairs
@@ -77,6 +79,7 @@ from rlstep.scoring.step_models.bagged_prm import BaggedPrm
 from rlstep.scoring.step_models.critic import Critic
 from rlstep.scoring.step_models.implicit_prm import ImplicitPrm
 from rlstep.scoring.step_models.implicit_step_prm import ImplicitStepPrm
+from rlstep.scoring.step_models.likelihood_prm import LikelihoodPrm
 from rlstep.scoring.step_models.teacher import Teacher
 from rlstep.scoring.step_models.urm import Urm
 from rlstep.tensors.labels import CorrectOnly, EverySample, LocatedError
@@ -105,14 +108,9 @@ IMPLICIT = {
 
 
 SEARCH = {"labellers": (FirstErrorSearch(),)}
-IMPLICIT_STEPS = {
-    **SEARCH,
-    "step_models": (
-        ImplicitStepPrm(
-            learner=policy(reference="initial"), loss=ImplicitStepLoss(), view=LocatedError()
-        ),
-    ),
-}
+STEPS = {"learner": policy(reference="initial"), "view": LocatedError()}
+IMPLICIT_STEPS = {**SEARCH, "step_models": (ImplicitStepPrm(**STEPS, loss=ImplicitStepLoss()),)}
+LIKELIHOOD = {**SEARCH, "step_models": (LikelihoodPrm(**STEPS, loss=StepLikelihoodLoss()),)}
 
 
 def _with_urm() -> dict[str, Any]:
@@ -200,7 +198,16 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
         **_with_teacher(),
     },
     "process": {"samples": ProcessAdvantages(source="oracle"), "loss": Ppo(), **ORACLE},
-    "process_implicit": {"samples": ProcessAdvantages(), "loss": Ppo(), **IMPLICIT_STEPS},
+    "process_implicit": {
+        "samples": ProcessAdvantages(gamma=0.0),
+        "loss": Ppo(kl=Kl(coefficient=0.05)),
+        **IMPLICIT_STEPS,
+    },
+    "process_likelihood": {
+        "samples": ProcessAdvantages(gamma=0.0),
+        "loss": Ppo(),
+        **LIKELIHOOD,
+    },
     "pure": {"samples": Pure(), "loss": Ppo(), **with_prm()},
     "reinforce_pp": {"samples": ReinforcePlusPlus(), "loss": Ppo()},
     "rloo": {"samples": Rloo(), "loss": Ppo()},

@@ -330,6 +330,33 @@ def step_labels(rollouts: Seq[Rollout], view: LabelView = Soft()) -> LabelSample
     )
 
 
+def step_token_labels(rollouts: Seq[Rollout], view: LabelView = Soft()) -> LabelSamples:
+    """The same labels at every token of a step: its target, and its share of the weight.
+
+    For step models that are language models, whose score of a step comes of all of its tokens.
+    """
+    labels = step_labels(rollouts, view)
+    rows = zip(labels.sequences, labels.targets, labels.weights, strict=True)
+    spread = [_over_tokens(*row) for row in rows]
+    return LabelSamples(
+        sequences=tuple(row[0] for row in spread),
+        targets=tuple(row[1] for row in spread),
+        weights=tuple(row[2] for row in spread),
+    )
+
+
+def _over_tokens(
+    labelled: Sequence, targets: Floats, weights: Floats
+) -> tuple[Sequence, Floats, Floats]:
+    """Columns of the steps' last tokens as columns of all their tokens, float32 [L] each."""
+    inside = labelled.step_index >= 0
+    index = labelled.step_index[inside]
+    of_steps = [np.bincount(index, weights=column[inside]) for column in (targets, weights)]
+    columns = np.zeros((2, len(inside)), dtype=np.float32)
+    columns[:, inside] = of_steps[0][index], (of_steps[1] / np.bincount(index))[index]
+    return replace(labelled, loss_mask=columns[1] > 0.0), columns[0], columns[1]
+
+
 def _prompt_counts(rollouts: Seq[Rollout]) -> dict[str, tuple[int, int]]:
     """n and k of every prompt, over its independent rollouts with a verdict."""
     counts: dict[str, tuple[int, int]] = {}

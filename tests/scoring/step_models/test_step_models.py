@@ -15,10 +15,12 @@ from rlstep.losses.dpo import Dpo
 from rlstep.losses.implicit_outcome import ImplicitOutcomeLoss
 from rlstep.losses.implicit_step import ImplicitStepLoss
 from rlstep.losses.step_label import StepLabelLoss
+from rlstep.losses.step_likelihood import StepLikelihoodLoss
 from rlstep.losses.value import ValueLoss
 from rlstep.scoring.step_models.critic import Critic
 from rlstep.scoring.step_models.implicit_prm import ImplicitPrm
 from rlstep.scoring.step_models.implicit_step_prm import ImplicitStepPrm
+from rlstep.scoring.step_models.likelihood_prm import LikelihoodPrm
 from rlstep.scoring.step_models.prm import Prm
 from rlstep.tensors.labels import Hard
 from rlstep.types import Failure, StepScores, TokenScores
@@ -30,6 +32,7 @@ LANGUAGE = LearnerConfig(model=MODEL, reference="initial")
 PRM = Prm(learner=SCALAR, loss=StepLabelLoss())
 CRITIC = Critic(learner=SCALAR, loss=ValueLoss())
 IMPLICIT = ImplicitPrm(learner=LANGUAGE, loss=ImplicitOutcomeLoss())
+LIKELIHOOD = LikelihoodPrm(learner=LearnerConfig(model=MODEL), loss=StepLikelihoodLoss())
 IMPLICIT_STEPS = ImplicitStepPrm(learner=LANGUAGE, loss=ImplicitStepLoss(beta=2.0), beta=2.0)
 
 # The prompt of make_rollout has P tokens; the completion two steps, of 2 and 1 tokens.
@@ -141,6 +144,7 @@ def test_what_is_not_finite_is_a_failure(model: StepModel):
             {"learner": LANGUAGE, "loss": ImplicitOutcomeLoss(beta=0.1)},
             "beta is 0.05, but its loss has beta 0.1",
         ),
+        (LikelihoodPrm, {"learner": SCALAR, "loss": StepLikelihoodLoss()}, "be 'language_model'"),
         (
             ImplicitStepPrm,
             {"learner": LearnerConfig(model=MODEL), "loss": ImplicitStepLoss()},
