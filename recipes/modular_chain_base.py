@@ -12,10 +12,10 @@ from rlstep.config import (
     ModelConfig,
     OptimizerConfig,
 )
-from rlstep.losses.implicit_step import ImplicitStepLoss
+from rlstep.losses.step_likelihood import StepLikelihoodLoss
 from rlstep.rollouts.first_error_search import FirstErrorSearch
 from rlstep.rollouts.independent import Independent
-from rlstep.scoring.step_models.implicit_step_prm import ImplicitStepPrm
+from rlstep.scoring.step_models.likelihood_prm import LikelihoodPrm
 from rlstep.steps.newline import NewlineSplitter
 from rlstep.tasks.arithmetic import AnswerLine
 from rlstep.tasks.modular_chain import ModularChain
@@ -44,17 +44,17 @@ def located(fraction: float = 1.0) -> FirstErrorSearch:
 def with_prm() -> dict[str, Any]:
     """A PRM that learns from half of the wrong chains where they went wrong, and scores them all.
 
-    It is implicit: from the same labels a scalar head on this policy learns nothing in a run (its
-    AUC stays under 0.55 for 2,000 labelled chains).
+    It scores a step by its likelihood, so it begins with what the policy knows. From the same
+    labels a scalar head on this policy learns nothing in a run (its AUC stays under 0.55).
     """
     learner = LearnerConfig(
         model=ModelConfig(path=POLICY),
         optimizer=OptimizerConfig(learning_rate=3e-4, warmup_updates=4),
-        reference="initial",
+        reference="none",
         mini_batches=8,
         threads=1,  # it trains at the same time as the policy, on a core each
     )
-    prm = ImplicitStepPrm(learner=learner, loss=ImplicitStepLoss(), view=LocatedError())
+    prm = LikelihoodPrm(learner=learner, loss=StepLikelihoodLoss(), view=LocatedError())
     return {"labellers": (located(fraction=0.5),), "step_models": (prm,)}
 
 

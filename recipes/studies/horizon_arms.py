@@ -158,5 +158,5 @@ one iteration's rollouts is 256 (K - 1) / 2 rollouts long, which at K = 32 is mo
 SAMPLED = {"sft_greedy": colder(1, 0.0), "grpo_cold": colder(8, 0.5)}
 """Arms that sample otherwise than all others."""
 OUTCOME_ARMS = ("sft_correct", "dpo", "grpo", "rloo", "dr_grpo", "dpo_vp", *SAMPLED)
-TUNED = dict.fromkeys(ARMS, 3e-4)
+TUNED = dict.fromkeys(ARMS, 3e-4) | dict.fromkeys(("sft_correct", "dpo"), 1e-4)
 """The best of `RATES`; shuffled controls have the rate of the arm that they control."""
