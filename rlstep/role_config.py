@@ -49,9 +49,10 @@ class GeneratorConfig:
     """Largest difference of a probe token's logprob between generator and learner after a sync, in
     nats. 1e-4 holds in float32; bfloat16 needs about 0.1."""
     deadline_s: float = 300.0
-    """Longest wait without an answer; then the replica is taken as lost."""
+    """Longest time in which an engine that was asked gets nothing done (a long queue is no fault),
+    and longest wait for an answer to anything else; then the replica is taken as lost."""
     max_recoveries: int = 3
-    """Replicas recreated in one run before it ends."""
+    """Replicas recreated within 60 minutes; with one more the run ends."""
     door_port: int = 0
     """Where other programs of the driver's machine may sample: a port of 127.0.0.1 with POST
     /inference/v1/generate, for who knows the token in the environment variable RLSTEP_DOOR_TOKEN;

@@ -9,6 +9,7 @@ import time
 import numpy as np
 from ray.exceptions import RayError
 
+from rlstep.actors.generator.epochs import Epoch, GeneratorsLost
 from rlstep.actors.generator.generator_group import GeneratorGroup
 from rlstep.actors.learner.learner_group import LearnerGroup
 from rlstep.role_config import PROBE_TOKENS
@@ -49,6 +50,8 @@ class WeightSync:
         """The version from which on the deep probe is due."""
         self._verified = False
         """Whether any sync has succeeded."""
+        self._joined: list[Epoch] = []
+        """Whom the learner is connected to."""
         generators.on_recreated = self._resync
 
     async def start(self, version: int) -> float:
@@ -60,7 +63,6 @@ class WeightSync:
         """
         self.version = version
         async with self._generators.changing:
-            await self._connect()
             return await self._until_verified()
 
     async def update(self, samples: Samples) -> dict[str, float]:
@@ -85,8 +87,43 @@ class WeightSync:
 
         Whoever recreated them holds `changing`.
         """
-        await self._connect()
         await self._until_verified()
+
+    async def _until_verified(self) -> float:
+        """One sync. Replicas that were lost are replaced alone; a sync that fails otherwise poisons
+        the engines (vLLM 0.32), so all are recreated."""
+        generators = self._generators
+        while True:
+            try:
+                worst = await self._once()
+            except GeneratorsLost as error:
+                self._raise_first(error)
+                await generators.replace(error.lost)
+            except (RayError, RuntimeError, TimeoutError) as error:
+                self._raise_first(error)
+                generators.spend_recovery(f"weight sync {self.version} failed", error)
+                logger.warning("weight sync %d failed, retrying: %s", self.version, error)
+                await generators.replace_all()
+            else:
+                self._verified = True
+                generators.admit()
+                return worst
+
+    def _raise_first(self, error: BaseException) -> None:
+        if not self._verified:
+            raise RuntimeError(f"the first weight sync failed: {error}") from error
+
+    async def _once(self) -> float:
+        # First, since it says who is lost before an engine could be left in the middle of a sync.
+        await self._generators.pause()
+        if self._joined != self._generators.epochs:
+            await self._connect()
+        await self._learner.publish(self.version)
+        await self._generators.resume()
+        versions = await self._generators.versions()
+        if any(version != self.version for version in versions):
+            raise RuntimeError(f"generators serve versions {versions}, expected {self.version}")
+        return await self._verify()
 
     async def _connect(self) -> None:
         self._deep_at = self.version
@@ -98,30 +135,7 @@ class WeightSync:
             engine_world_size=config.tensor_parallel_size,
             deadline_s=config.deadline_s,
         )
-
-    async def _until_verified(self) -> float:
-        """One sync; a failed one poisons the engines (vLLM 0.32), so they are recreated."""
-        while True:
-            try:
-                worst = await self._once()
-                self._verified = True
-                return worst
-            except (RayError, RuntimeError, TimeoutError) as error:
-                if not self._verified:
-                    raise RuntimeError(f"the first weight sync failed: {error}") from error
-                self._generators.spend_recovery(f"weight sync {self.version} failed", error)
-                logger.warning("weight sync %d failed, retrying: %s", self.version, error)
-                await self._generators.recreate(range(len(self._generators.actors)))
-                await self._connect()
-
-    async def _once(self) -> float:
-        await self._generators.pause()
-        await self._learner.publish(self.version)
-        await self._generators.resume()
-        versions = await self._generators.versions()
-        if any(version != self.version for version in versions):
-            raise RuntimeError(f"generators serve versions {versions}, expected {self.version}")
-        return await self._verify()
+        self._joined = list(self._generators.epochs)
 
     async def _verify(self) -> float:
         """The largest logprob difference on the probes, over all replicas."""

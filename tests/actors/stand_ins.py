@@ -48,6 +48,9 @@ class Engine:
 
     async def resume(self) -> None: ...
 
+    async def idle_s(self) -> float:
+        return 0.0
+
     async def close(self) -> None: ...
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rlstep.actors.generator.generator import Serving
+from rlstep.actors.progress import Progress
 from rlstep.actors.weights.gloo_group import GlooPlace, GlooRound, broadcast, join
 from rlstep.config import DiffusionGeneratorConfig
 from rlstep.diffusion.canvas import read_canvas
@@ -64,6 +65,7 @@ class DiffusionGenerator:
         self._active: list[tuple[_Asked, Sheet]] = []
         self._group: Any = None
         self._received: dict[str, Tensor] = {}
+        self._progress = Progress()
 
     async def start(self) -> None:
         """Load the model's weights on disk, labelled version 0."""
@@ -136,6 +138,7 @@ class DiffusionGenerator:
             return
         under_way = [sheet for _, sheet in self._active]
         await asyncio.to_thread(unmask, under_way, self._forward, self._canvas, self._version)
+        self._progress.made()
         ended = [each for each in self._active if each[1].end(self._canvas) is not None]
         self._active = [each for each in self._active if each[1].end(self._canvas) is None]
         for asked in dict.fromkeys(asked for asked, _ in ended):
@@ -172,7 +175,12 @@ class DiffusionGenerator:
         await self._between_steps.acquire()
 
     async def resume(self) -> None:
+        self._progress.made()
         self._between_steps.release()
+
+    async def idle_s(self) -> float:
+        """Seconds since the last forward."""
+        return self._progress.idle_s()
 
     async def health(self) -> None:
         """Raises where the loop has ended."""

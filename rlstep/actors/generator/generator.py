@@ -13,6 +13,7 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
+from rlstep.actors.progress import Progress
 from rlstep.config import GeneratorConfig
 from rlstep.role_config import SERVED_RANKS
 from rlstep.tensors.text import decode_with_ends
@@ -88,6 +89,7 @@ class GeneratorWorker:
         """Of vLLM's requests: the adapter that they are answered with."""
         self._adapters = 0
         """How many have come."""
+        self._progress = Progress()
 
     async def start(self) -> None:
         """Start the engine with the model's weights on disk, labelled version 0."""
@@ -100,6 +102,7 @@ class GeneratorWorker:
             self._config, self._model_path, self._tempered, lora_rank=self._lora_rank
         )
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+        self._progress.watch(self._engine)
         await self._engine.update_weight_version("0")
 
     async def generate(self, requests: list[Request]) -> AsyncIterator[list[Answer]]:
@@ -176,7 +179,13 @@ class GeneratorWorker:
         await self._engine.pause_generation(mode="keep", clear_cache=True)
 
     async def resume(self) -> None:
+        self._progress.made()  # nobody is to blame for the time of the pause
         await self._engine.resume_generation()
+        self._progress.made()
+
+    async def idle_s(self) -> float:
+        """Seconds since the engine's last step gave anything."""
+        return self._progress.idle_s()
 
     async def health(self) -> None:
         """Raises where the engine has died."""

@@ -1,45 +1,36 @@
-"""The generators, seen from the driver: routing, lost replicas, pause and resume."""
+"""The generators, seen from the driver: routing, and lost replicas."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from functools import singledispatch
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Unpack
 
 import ray
 from ray.exceptions import RayError
 
-from rlstep.actors.generator.diffusion_generator import DiffusionGenerator
-from rlstep.actors.generator.generator import (
-    GeneratorWorker,
-    Serving,
-    engine_environment,
-    greedy,
-)
-from rlstep.config import DiffusionGeneratorConfig, GeneratorConfig
-from rlstep.reporting.role_logs import note_last_lines, role_environment
-from rlstep.types import Completion, Failure, Request, TokenIds
+from rlstep.actors.generator.epochs import Epoch, Over, Recoveries
+from rlstep.actors.generator.generator import Serving
+from rlstep.actors.generator.replicas import Replicas, stillborn
+from rlstep.config import GeneratorConfig
+from rlstep.types import Completion, Failure, Request
 
 logger = logging.getLogger(__name__)
 
 Item = tuple[Request, "tuple[Completion, ...] | Failure"]
 
 
-class GeneratorGroup:
+class GeneratorGroup(Replicas):
     """Every replica of the generator role (implements `interfaces.GenerateRole`).
 
-    A request's replica is fixed by its affinity. A replica that dies, or does not answer within the
-    deadline, is recreated and synced; its unanswered requests are asked once more. One that dies
-    before its first answer is not: what ended it would end the next one too.
+    A request's replica is fixed by its affinity. A replica that dies, or gets nothing done within
+    the deadline, is recreated and synced, once however many streams hear of it (see `Epoch`); what
+    it left unanswered is asked again, of its successors, until it is answered. One that dies before
+    the first weights came is not: what ended it would end the next one too.
 
-    Args:
-        config: the generators' configuration.
-        model_path: a folder or hub id with tokenizer and first weights.
-        actor_options: Ray options of each replica (GPUs, placement).
-        serving: see `generator.Serving`.
+    Args: see `Replicas`.
     """
 
     def __init__(
@@ -49,40 +40,34 @@ class GeneratorGroup:
         actor_options: dict[str, Any],
         **serving: Unpack[Serving],
     ) -> None:
-        self.config = config
-        self._serving = serving
-        self.actors: list[Any] = []
-        self.recoveries = 0
+        super().__init__(config, model_path, actor_options, **serving)
+        self.spent = Recoveries()
         self.on_recreated: Callable[[], Awaitable[None]] | None = None
         """Set by the weight sync: gives recreated replicas the current weights."""
         self.changing = asyncio.Lock()
         """Held by whoever recreates replicas or sends weights: of one death two may hear, a stream
         and a sync, and only the first to come may act on it."""
-        self._model_path = model_path
-        self._options = actor_options
+        self._recovering: dict[Epoch, asyncio.Task[None]] = {}
+        self._settled = False
 
-    async def start(self) -> None:
-        self.actors = [self._create(i) for i in range(self.config.replicas)]
-        await self._begin(range(self.config.replicas))
-
-    def _create(self, replica: int) -> Any:
-        environment = engine_environment(self.config) | role_environment(_role(replica))
-        options = {
-            "num_cpus": 0,
-            "max_concurrency": 1000,
-            "runtime_env": {"env_vars": environment},
-            **self._options,
-        }
-        worker = ray.remote(worker_class(self.config)).options(**options)
-        return worker.remote(self.config, self._model_path, **self._serving)
+    @property
+    def recoveries(self) -> int:
+        """Since the start."""
+        return self.spent.total
 
     async def generate(self, requests: Sequence[Request]) -> AsyncIterator[Item]:
-        """Answers in the order in which they finish, each request exactly once."""
+        """Answers in the order in which they finish, each request exactly once.
+
+        Raises:
+            RuntimeError: a replica was lost, and is not recreated; see `recover`.
+        """
+        if self._settled:
+            raise _closed()
         answers: asyncio.Queue[Item | Exception] = asyncio.Queue()
         shares: dict[int, list[Request]] = {}
         for request in requests:
             affinity = request.affinity or request.request_id
-            replica = zlib.crc32(affinity.encode()) % len(self.actors)
+            replica = zlib.crc32(affinity.encode()) % len(self.epochs)
             shares.setdefault(replica, []).append(request)
         streams = [
             asyncio.create_task(self._serve(replica, share, answers))
@@ -101,77 +86,99 @@ class GeneratorGroup:
     async def _serve(
         self, replica: int, requests: list[Request], answers: asyncio.Queue[Item | Exception]
     ) -> None:
-        """One replica's share; what a lost replica left unanswered is asked once more."""
+        """One replica's share; what one epoch leaves unanswered the next one is asked."""
         pending = {request.request_id: request for request in requests}
-        actor = self.actors[replica]
         try:
-            try:
-                await self._stream(replica, pending, answers)
-            except (RayError, TimeoutError) as error:
-                # The actor that was asked: by now another stream may have put a new one there.
-                await self.recover(replica, actor, error)
-                await self._stream(replica, pending, answers)
-        except (RayError, TimeoutError):
-            for request in pending.values():
-                answers.put_nowait((request, Failure(reason="generator_lost")))
+            while pending:
+                epoch = await self._admitted(replica)
+                try:
+                    await self._stream(epoch, pending, answers)
+                except Over:
+                    continue
+                except (RayError, TimeoutError) as error:
+                    await self._recovered(epoch, error)
         except Exception as error:  # handed to `generate`, which raises it to the caller
             answers.put_nowait(error)
 
+    async def _admitted(self, replica: int) -> Epoch:
+        """The epoch to ask, once there is one that serves."""
+        while not self._settled:
+            epoch = self.epochs[replica]
+            if epoch.serves:
+                return epoch
+            async with self.changing:
+                left = self.epochs[replica] is epoch and not epoch.serves
+            if left:  # whoever recreated it has failed, or was stopped
+                cause = epoch.failure or RuntimeError("its recovery did not come to an end")
+                await self._recovered(epoch, cause)
+        raise _closed()
+
     async def _stream(
-        self,
-        replica: int,
-        pending: dict[str, Request],
-        answers: asyncio.Queue[Item | Exception],
+        self, epoch: Epoch, pending: dict[str, Request], answers: asyncio.Queue[Item | Exception]
     ) -> None:
-        if not pending:
-            return
-        stream = self.actors[replica].generate.remote(list(pending.values()))
+        """Ask for all that is pending. Raises: Over: the epoch has come to its end."""
+        over = epoch.watched()
+        receiving = asyncio.create_task(self._receive(epoch, pending, answers))
+        try:
+            await asyncio.wait({receiving, over}, return_when=asyncio.FIRST_COMPLETED)
+            if over.done():
+                raise Over
+            receiving.result()
+        finally:
+            epoch.unwatch(over)
+            receiving.cancel()
+            await asyncio.gather(receiving, return_exceptions=True)
+
+    async def _receive(
+        self, epoch: Epoch, pending: dict[str, Request], answers: asyncio.Queue[Item | Exception]
+    ) -> None:
+        stream = epoch.actor.generate.remote(list(pending.values()))
         try:
             while pending:
-                reference = await self._within(anext(stream), replica, "generate")
-                for request_id, answer in await self._within(reference, replica, "generate"):
+                for request_id, answer in await self._next(epoch, stream, "generate"):
+                    if epoch.over:
+                        return
                     answers.put_nowait((pending.pop(request_id), answer))
         finally:
             if pending:
                 ray.cancel(stream)  # the caller left, or the replica is lost
 
-    async def _within(self, awaitable: Awaitable[Any], replica: int, verb: str) -> Any:
-        try:
-            return await asyncio.wait_for(awaitable, self.config.deadline_s)
-        except TimeoutError as error:
-            late = TimeoutError(
-                f"generator {replica}: {verb} gave nothing for {self.config.deadline_s:.0f} s"
-            )
-            note_last_lines(late, _role(replica))
-            raise late from error
-        except RayError as error:
-            note_last_lines(error, _role(replica))
-            raise
+    async def _recovered(self, epoch: Epoch, cause: BaseException) -> None:
+        """Wait until another epoch serves.
 
-    async def _each(self, verb: str, replicas: Sequence[int]) -> list[Any]:
-        """Call one verb on some replicas at once; the deadline's error names the replica."""
-        calls = [self._within(getattr(self.actors[i], verb).remote(), i, verb) for i in replicas]
-        return await asyncio.gather(*calls)
+        The recovery belongs to the group: whoever asked for it first may leave in the middle, and
+        others have heard of the same death.
+        """
+        task = self._recovering.get(epoch)
+        if task is None:
+            if self._settled:
+                raise _closed() from cause
+            task = asyncio.create_task(self.recover(epoch, cause))
+            self._recovering[epoch] = task
+            task.add_done_callback(lambda _: self._recovering.pop(epoch))
+        await asyncio.wait({task})
+        if task.cancelled():
+            raise _closed() from cause
+        task.result()
 
-    async def recover(self, replica: int, lost: Any, cause: BaseException) -> None:
+    async def recover(self, epoch: Epoch, cause: BaseException) -> None:
         """Recreate one replica and give it the current weights.
 
         Args:
-            lost: the actor that did not answer; nothing is done where it was replaced meanwhile.
+            epoch: that did not answer; nothing is done where it is over.
 
         Raises:
-            RuntimeError: more than `max_recoveries` replicas were lost, or this one before its
-                first answer; names the replica and the cause.
+            RuntimeError: more than `max_recoveries` replicas were lost within an hour, or this one
+                before its first weights; names the replica and the cause.
         """
         async with self.changing:
-            if self.actors[replica] is not lost:
-                return  # another stream, or a sync that failed, was here first
+            if self.epochs[epoch.replica] is not epoch:
+                return  # another stream, or a sync, was here first
             if self.on_recreated is None:
-                raise RuntimeError(_stillborn(replica, cause)) from cause
-            self.spend_recovery(f"generator {replica} was lost", cause)
-            logger.warning("generator %d is lost and recreated: %s", replica, cause)
-            await self.recreate([replica])
+                raise stillborn({epoch.replica: cause}) from cause
+            await self.replace({epoch.replica: cause})
             await self.on_recreated()
+            self.admit()
 
     def spend_recovery(self, event: str, cause: BaseException) -> None:
         """Count one recovery.
@@ -182,83 +189,45 @@ class GeneratorGroup:
         Raises:
             RuntimeError: the budget is used up; says the event and its cause.
         """
-        self.recoveries += 1
-        if self.recoveries > self.config.max_recoveries:
-            raise RuntimeError(
-                f"{event}: {cause}"
-                f" (generator.max_recoveries = {self.config.max_recoveries} are used up)"
-            ) from cause
+        self.spent.spend(self.config.max_recoveries, event, cause)
 
-    async def recreate(self, replicas: Sequence[int]) -> None:
-        """Kill some replicas and start new ones; they serve once they are synced.
+    async def replace(self, lost: Mapping[int, BaseException]) -> None:
+        """Give lost replicas successors, each at the cost of a recovery, and those that do not
+        start further ones; they serve once they are synced and admitted.
+
+        Args:
+            lost: by replica, how.
 
         Raises:
-            RuntimeError: a new one does not start; names it and the cause.
+            RuntimeError: see `spend_recovery`.
         """
-        for replica in replicas:
-            ray.kill(self.actors[replica], no_restart=True)
-            self.actors[replica] = self._create(replica)
-        await self._begin(replicas)
+        while lost:
+            successors = []
+            for replica, cause in lost.items():
+                self.spend_recovery(f"generator {replica} was lost", cause)
+                logger.warning("generator %d is lost and recreated: %s", replica, cause)
+                successors.append(self.succeed(replica))
+            lost = await self._begin(successors)
 
-    async def _begin(self, replicas: Sequence[int]) -> None:
-        async def begin(replica: int) -> None:
-            try:
-                await self._each("start", [replica])
-            except (RayError, TimeoutError) as error:
-                raise RuntimeError(_stillborn(replica, error)) from error
+    async def replace_all(self) -> None:
+        """Give every replica a successor: an engine that was left in the middle of a sync is none
+        any more (vLLM 0.32). One recovery has been counted for all of them."""
+        successors = [self.succeed(replica) for replica in range(len(self.epochs))]
+        await self.replace(await self._begin(successors))
 
-        await asyncio.gather(*map(begin, replicas))
-
-    async def probe(self, prompt: TokenIds, tokens: int, name: str) -> list[Completion]:
-        """Each replica's greedy completion of exactly `tokens` tokens; no recovery is tried."""
-        request = Request(request_id=name, prefix_ids=prompt, n=1, seed=0, sampling=greedy(tokens))
-        answers = []
-        for replica, actor in enumerate(self.actors):
-            reference = await self._within(
-                anext(actor.generate.remote([request])), replica, "probe"
-            )
-            [(_, answer)] = await self._within(reference, replica, "probe")
-            if isinstance(answer, Failure):
-                raise RuntimeError(f"generator {replica}: the probe failed: {answer.detail}")
-            answers.append(answer[0])
-        return answers
-
-    async def pause(self) -> None:
-        """Freeze everything that runs, and clear the prefix caches."""
-        await self._each("pause", range(len(self.actors)))
-
-    async def resume(self) -> None:
-        await self._each("resume", range(len(self.actors)))
-
-    async def versions(self) -> list[int]:
-        """The weight version each replica says it serves."""
-        return await self._each("weight_version", range(len(self.actors)))
+    async def settle(self) -> None:
+        """End what recovers replicas, and recover none any more: the run comes to its end."""
+        self._settled = True
+        recovering = list(self._recovering.values())
+        for task in recovering:
+            task.cancel()
+        await asyncio.gather(*recovering, return_exceptions=True)
 
     async def close(self) -> None:
-        """End the engines and their actors; of a replica that is lost nothing is left to end."""
-        for replica, actor in enumerate(self.actors):
-            try:
-                await self._each("close", [replica])
-            except (RayError, TimeoutError) as error:
-                logger.warning("generator %d was lost before it was closed: %s", replica, error)
-            ray.kill(actor, no_restart=True)
-        self.actors = []
+        """See `Replicas.close`; whoever still waits for an answer hears of it."""
+        await self.settle()
+        await super().close()
 
 
-@singledispatch
-def worker_class(config: GeneratorConfig) -> Any:
-    """What a replica is: a vLLM engine, for any other kind of configuration what it names."""
-    return GeneratorWorker
-
-
-@worker_class.register
-def _(config: DiffusionGeneratorConfig) -> Any:
-    return DiffusionGenerator
-
-
-def _role(replica: int) -> str:
-    return f"generator-{replica}"
-
-
-def _stillborn(replica: int, cause: BaseException) -> str:
-    return f"generator {replica} died before its first answer, so none is started again: {cause}"
+def _closed() -> RuntimeError:
+    return RuntimeError("the generators are closed")

@@ -56,14 +56,14 @@ def request(name: str, prompt: Sequence[int] | TokenIds, n: int = 1, **sampling:
 def part_of(group: GeneratorGroup, replicas: int) -> GeneratorGroup:
     """The first replicas of a group, as a group."""
     part = GeneratorGroup(group.config, "", {})
-    part.actors = group.actors[:replicas]
+    part.epochs = group.epochs[:replicas]
     return part
 
 
 def both(groups: dict[bool, GeneratorGroup]) -> GeneratorGroup:
     """A group of two replicas; that their weights differ is seen by no test of who is asked."""
     pair = part_of(groups[False], 1)
-    pair.actors = [*pair.actors, *groups[True].actors]
+    pair.epochs = [*pair.epochs, groups[True].epochs[0]]
     return pair
 
 

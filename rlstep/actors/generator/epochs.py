@@ -1,0 +1,95 @@
+"""What a replica's deaths are told apart by, and how many of them are too many."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+WINDOW_S = 3600.0
+"""The time that `generator.max_recoveries` counts in."""
+
+
+class Over(Exception):
+    """The actor that was asked is given up; its replica has, or gets, another one."""
+
+
+class GeneratorsLost(RuntimeError):
+    """Some replicas do not answer, and nothing is known against the others."""
+
+    def __init__(self, lost: Mapping[int, BaseException]) -> None:
+        super().__init__("; ".join(f"generator {i} was lost: {lost[i]}" for i in sorted(lost)))
+        self.lost = lost
+        """By replica, how."""
+
+
+class Epoch:
+    """The life of one actor of a replica.
+
+    Who saw it fail asks for the recovery of this epoch, and not of what stands in its place by
+    then; what it still says after its end is heard by nobody.
+    """
+
+    def __init__(self, replica: int, actor: Any) -> None:
+        self.replica = replica
+        self.actor = actor
+        self.serves = False
+        """Whether it has the weights that it should: nothing is asked of it before."""
+        self.paused = False
+        self.over = False
+        self.failure: BaseException | None = None
+        """Why it did not start."""
+        self._watching: set[asyncio.Future[None]] = set()
+
+    def watched(self) -> asyncio.Future[None]:
+        """Done at this epoch's end; `unwatch` it."""
+        over = asyncio.get_running_loop().create_future()
+        if self.over:
+            over.set_result(None)
+        self._watching.add(over)
+        return over
+
+    def unwatch(self, over: asyncio.Future[None]) -> None:
+        self._watching.discard(over)
+
+    def end(self) -> None:
+        self.over, self.serves = True, False
+        for over in self._watching:
+            if not over.done():
+                over.set_result(None)
+
+
+class Recoveries:
+    """Counts recoveries, and those of the last hour.
+
+    Args:
+        clock: of a time that nobody sets, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.total = 0
+        self._clock = clock
+        self._recent: deque[float] = deque()
+
+    def spend(self, most: int, event: str, cause: BaseException) -> None:
+        """Count one.
+
+        Args:
+            most: in an hour.
+            event: what happened to whom.
+
+        Raises:
+            RuntimeError: there have been so many; says the event and its cause.
+        """
+        now = self._clock()
+        while self._recent and self._recent[0] <= now - WINDOW_S:
+            self._recent.popleft()
+        if len(self._recent) >= most:
+            raise RuntimeError(
+                f"{event}: {cause} (generator.max_recoveries = {most} are used up, within"
+                f" {WINDOW_S / 60:.0f} minutes)"
+            ) from cause
+        self._recent.append(now)
+        self.total += 1
