@@ -65,8 +65,6 @@ class Worker:
     async def verify(self, items: list[Item]) -> list[Any]:
         if items and self._ends_in == "verify":
             os._exit(1)
-        if items and self._ends_in == "never":
-            await asyncio.Event().wait()
         right = OutcomeScore(value=1.0, verdict=Verdict.CORRECT, extracted="42")
         return [right] * len(items)
 
@@ -77,5 +75,8 @@ class Worker:
             yield [(i, Observation(text=history.episode_id))]  # type: ignore[misc]
 
     async def leave(self, histories: list[History]) -> None: ...
+
+    async def idle_s(self) -> float:
+        return 0.0
 
     async def close(self) -> None: ...

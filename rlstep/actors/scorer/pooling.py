@@ -13,6 +13,7 @@ import ray
 from rlstep.actors.generator.generator import engine_environment, own_sockets
 from rlstep.actors.learner.heads import check_architecture, label_token_ids
 from rlstep.actors.learner.models import check_learner
+from rlstep.actors.progress import Progress, patiently
 from rlstep.config import GeneratorConfig, LearnerConfig, PoolingConfig
 from rlstep.reporting.role_logs import note_last_lines, role_environment
 from rlstep.scoring.step_models.prm_text import context_of
@@ -31,6 +32,7 @@ class PoolingWorker:
         self._config = config
         self._engine_config = engine
         self._asked = 0
+        self._progress = Progress()
 
     async def start(self) -> None:
         from vllm import AsyncEngineArgs
@@ -39,6 +41,7 @@ class PoolingWorker:
         arguments = engine_arguments(self._config, self._engine_config)
         self._sockets = own_sockets()
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+        self._progress.watch(self._engine)
 
     async def predict(self, sequences: Sequence[TokenIds]) -> list[Floats]:
         """Per row of token ids (int32 [L]) float32 [L]: the head's number (see `actors.heads`).
@@ -83,6 +86,10 @@ class PoolingWorker:
         labels = 2 if self._config.head in ("two_label", "process_reward") else 1
         assert logits.shape == (len(token_ids), labels), f"vLLM returned {logits.shape}"
         return logits[:, 0] if labels == 1 else logits[:, 1] - logits[:, 0]
+
+    async def idle_s(self) -> float:
+        """Seconds since the engine's last step gave anything."""
+        return self._progress.idle_s()
 
     async def close(self) -> None:
         """End the engine's processes; the actor itself is killed afterwards."""
@@ -162,12 +169,18 @@ class PoolingGroup:
             ray.kill(actor)
 
     async def _call(self, replica: int, verb: str, *arguments: Any) -> Any:
-        call = getattr(self.actors[replica], verb).remote(*arguments)
+        actor, limit = self.actors[replica], self._deadline_s
+        call = getattr(actor, verb).remote(*arguments)
         place = f"pooling {self.name!r} replica {replica}: {verb}"
+        waited = (
+            patiently(call, lambda: actor.idle_s.remote(), every_s=limit, limit_s=limit)
+            if verb == "predict"  # of a long queue
+            else asyncio.wait_for(call, limit)
+        )
         try:
-            return await asyncio.wait_for(call, self._deadline_s)
+            return await waited
         except TimeoutError as error:
-            late = TimeoutError(f"{place} did not finish within {self._deadline_s:g} s")
+            late = TimeoutError(f"{place} did nothing for {limit:g} s")
             note_last_lines(late, f"{self.name}-{replica}")
             raise late from error
         except Exception as error:  # raised as it is, with its place

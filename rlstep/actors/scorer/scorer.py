@@ -6,7 +6,9 @@ Its module loads no torch, since every replica is a process.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 from rlstep.config import ScorerConfig
 from rlstep.interfaces import Environment, Item, Verifier
@@ -24,6 +26,7 @@ class ScorerWorker:
     def __init__(
         self, config: ScorerConfig, verifier: Verifier, environment: Environment | None
     ) -> None:
+        self._asked, self._asked_at = 0, 0.0
         self._pool = VerifierPool(verifier, workers=config.processes, deadline_s=config.deadline_s)
         self._episodes = environment and EnvironmentPool(
             environment,
@@ -33,7 +36,25 @@ class ScorerWorker:
         )
 
     async def verify(self, items: list[Item]) -> list[Outcome]:
-        return await self._pool.verify(items)
+        with self._working():
+            return await self._pool.verify(items)
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        if not self._asked:
+            self._asked_at = time.monotonic()
+        self._asked += 1
+        try:
+            yield
+        finally:
+            self._asked -= 1
+
+    async def idle_s(self) -> float:
+        """Seconds since anything was decided or answered, or since there has been anything to."""
+        newest = [self._asked_at, self._pool.decided_at]
+        if self._episodes is not None:
+            newest.append(self._episodes.answered_at)
+        return time.monotonic() - max(newest)
 
     async def observe(self, histories: list[History]) -> AsyncIterator[list[Answered]]:
         """Answers as they come, each exactly once; several that are ready come together."""
@@ -43,7 +64,8 @@ class ScorerWorker:
 
         async def answer(index: int, history: History) -> None:
             try:
-                done.put_nowait((index, await observe(history)))
+                with self._working():
+                    done.put_nowait((index, await observe(history)))
             except Exception as error:  # raised below
                 done.put_nowait(error)
 

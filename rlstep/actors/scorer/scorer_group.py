@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayActorError
 
+from rlstep.actors.progress import patiently
 from rlstep.actors.scorer.scorer import Answered, ScorerWorker
 from rlstep.actors.scorer.step_models import StepModelRole
 from rlstep.config import ScorerConfig
@@ -24,6 +25,12 @@ from rlstep.types import Failure, History, Observation, Rollout
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+_CLOSE_S = 60.0
+"""Longest wait for a replica to end its processes; then it is ended by force."""
+_SLACK_S = 60.0
+"""On top of every deadline, for what a busy machine takes."""
 _START_S = 600.0
 """Longest time for an actor and its verifier processes to start. A process of its own that stands
 still ends that sooner, with its reason."""
@@ -57,7 +64,6 @@ class ScorerGroup:
         self._models = models
         self._options = actor_options
         self._changing = asyncio.Lock()
-        self._observing = 0
         self._leaving: dict[int, list[History]] = {}
         self._asking = [Asking(partial(self._observe, i)) for i in range(config.replicas)]
         self._actors: list[Any] = [self._create(i) for i in range(config.replicas)]
@@ -96,23 +102,34 @@ class ScorerGroup:
         return [r.with_scores(outcome=o) for r, o in zip(rollouts, outcomes, strict=True)]
 
     async def _outcomes(self, replica: int, items: list[Item]) -> list[Outcome]:
-        # Every item has a deadline of its own in the pool; this one is for a lost replica.
-        deadline = 60.0 + self._config.deadline_s * len(items)
         lost = ""
         for _ in range(2):
             actor = self._actors[replica]
             try:
-                return await self._ask(replica, items, deadline)
+                return await self._while_at_work(actor, actor.verify.remote(items))
             except (RayActorError, TimeoutError) as error:
                 lost = f"scorer {replica}: {error}"
                 await self._replace(replica, actor, error)
         return [Failure(reason="scorer_lost", detail=lost)] * len(items)
 
-    async def _ask(self, replica: int, items: list[Item], deadline: float) -> list[Outcome]:
-        try:
-            return await asyncio.wait_for(self._actors[replica].verify.remote(items), deadline)
-        except TimeoutError as error:
-            raise TimeoutError(f"no answer within {deadline:.0f} s") from error
+    async def _while_at_work(self, actor: Any, answer: Awaitable[T], turns: int = 1) -> T:
+        """What a replica is asked for, as long as its pool decides anything: every item has a
+        deadline of its own there, and waits for others.
+
+        Args:
+            turns: of the longest history, each of which may take a deadline.
+
+        Raises:
+            TimeoutError: it gives no sign of life, or decides nothing while a process could start
+                and all turns of a history be replayed.
+        """
+        deadline = self._config.deadline_s
+        return await patiently(
+            answer,
+            lambda: actor.idle_s.remote(),
+            every_s=_SLACK_S + deadline,
+            limit_s=_SLACK_S + _START_S + 2 * deadline * turns,
+        )
 
     async def _replace(self, replica: int, actor: Any, error: Exception) -> None:
         """Start a lost replica again, if nobody has yet: of one death many hear."""
@@ -125,8 +142,12 @@ class ScorerGroup:
         ray.kill(self._actors[replica])
         self._actors[replica] = self._create(replica)
         try:
-            await self._ask(replica, [], _START_S)
-        except (RayActorError, TimeoutError) as error:
+            await asyncio.wait_for(self._actors[replica].verify.remote([]), _START_S)
+        except TimeoutError as error:
+            note_last_lines(error, f"scorer-{replica}")
+            told = f"scorer {replica} does not start within {_START_S:.0f} s"
+            raise RuntimeError(told) from error
+        except RayActorError as error:
             note_last_lines(error, f"scorer-{replica}")
             raise RuntimeError(f"scorer {replica} does not start: {error}") from error
 
@@ -144,22 +165,18 @@ class ScorerGroup:
     ) -> AsyncIterator[tuple[History, Observation | Failure]]:
         """The answers of one replica; what a lost one left unanswered is asked once more."""
         pending, lost = dict(enumerate(histories)), ""
-        self._observing += len(histories)
-        try:
-            for _ in range(2):
-                actor = self._actors[replica]
-                try:
-                    async with aclosing(self._stream(actor, pending)) as answers:
-                        async for history, answer in answers:
-                            yield history, answer
-                    return
-                except (RayActorError, TimeoutError) as error:
-                    lost = f"scorer {replica}: {error}"
-                    await self._replace(replica, actor, error)
-            for history in pending.values():
-                yield history, Failure(reason="scorer_lost", detail=lost)
-        finally:
-            self._observing -= len(histories)
+        for _ in range(2):
+            actor = self._actors[replica]
+            try:
+                async with aclosing(self._stream(actor, pending)) as answers:
+                    async for history, answer in answers:
+                        yield history, answer
+                return
+            except (RayActorError, TimeoutError) as error:
+                lost = f"scorer {replica}: {error}"
+                await self._replace(replica, actor, error)
+        for history in pending.values():
+            yield history, Failure(reason="scorer_lost", detail=lost)
 
     async def _stream(
         self, actor: Any, pending: dict[int, History]
@@ -167,22 +184,14 @@ class ScorerGroup:
         """Answers as they come; `pending` keeps those that have none."""
         names = list(pending)
         stream = actor.observe.remote(list(pending.values()))
-        deadline = self._longest_wait(pending.values())
+        turns = max(len(history.actions) for history in pending.values())
         try:
             while pending:
-                for index, answer in await asyncio.wait_for(_next(stream), deadline):
+                for index, answer in await self._while_at_work(actor, _next(stream), turns):
                     yield pending.pop(names[index]), answer
-        except TimeoutError as error:
-            raise TimeoutError(f"nothing within {deadline:.0f} s") from error
         finally:
             if pending:
                 ray.cancel(stream)  # the caller left, or the replica is lost
-
-    def _longest_wait(self, histories: Iterable[History]) -> float:
-        """Seconds until a replica counts as lost. Every call has a deadline of its own in the pool,
-        and waits for others there."""
-        longest = max(len(history.actions) for history in histories)
-        return 60.0 + _START_S + self._config.deadline_s * (self._observing + 2 * longest)
 
     def leave(self, history: History) -> None:
         """See `interfaces.ScoreRole.leave`; with a replica that is lost the episode is, too."""
@@ -217,12 +226,15 @@ class ScorerGroup:
         """End the actors; of one that is lost nothing is left to end."""
         for asking in self._asking:
             await asking.close()
-        for replica, actor in enumerate(self._actors):
-            try:
-                await actor.close.remote()
-            except RayActorError as error:
-                logger.warning("scorer %d was lost before it was closed: %s", replica, error)
-            ray.kill(actor)
+        await asyncio.gather(*map(self._close, range(len(self._actors))))
+
+    async def _close(self, replica: int) -> None:
+        actor = self._actors[replica]
+        try:
+            await asyncio.wait_for(actor.close.remote(), _CLOSE_S)
+        except (RayActorError, TimeoutError) as error:
+            logger.warning("scorer %d was lost before it was closed: %r", replica, error)
+        ray.kill(actor)
 
 
 async def _next(stream: Any) -> list[Answered]:

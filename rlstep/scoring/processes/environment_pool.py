@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import socket
+import time
 import zlib
 from collections import deque
 from contextlib import suppress
@@ -274,6 +275,8 @@ class EnvironmentPool:
         at_least("environment_pool.processes", processes, 1)
         at_least("environment_pool.threads", threads, 1)
         at_least("environment_pool.deadline_s", deadline_s, 0.01)
+        self.answered_at = time.monotonic()
+        """When the newest answer came."""
         self._spec = spec_of(environment, "environment")
         self.threads = threads
         self._deadline_s = deadline_s
@@ -308,7 +311,9 @@ class EnvironmentPool:
             process = await slot.alive()
             try:
                 answer = await process.ask(_message(history), deadline)
+                self.answered_at = time.monotonic()
             except TimeoutError:
+                self.answered_at = time.monotonic()
                 detail = f"no observation within {deadline:g} s"
                 return Failure(reason="timeout", detail=detail)
             except _Unblamed:

@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -138,6 +139,8 @@ class VerifierPool:
         at_least("verifier_pool.workers", workers, 1)
         at_least("verifier_pool.deadline_s", deadline_s, 0.01)
         at_least("verifier_pool.memory_mb", memory_mb, 256)
+        self.decided_at = time.monotonic()
+        """When the newest outcome came; of one that waits for others nobody can tell more."""
         self._spec = spec_of(verifier)
         self._workers = workers
         self._deadline_s = deadline_s
@@ -255,7 +258,7 @@ class VerifierPool:
                 try:
                     self._feed(worker, items[len(outcomes) :], outcomes)
                 except (TimeoutError, EOFError, ConnectionError) as error:
-                    index = len(outcomes)
+                    index, self.decided_at = len(outcomes), time.monotonic()
                     if isinstance(error, TimeoutError):
                         self._retire(worker)
                         detail = f"no verdict within {self._deadline_s} s"
@@ -278,6 +281,7 @@ class VerifierPool:
         worker.send(json.dumps(items), self._deadline_s)
         for _ in items:
             outcomes.append(_outcome(worker.receive(self._deadline_s)))
+            self.decided_at = time.monotonic()
 
 
 def _outcome(answer: dict[str, Any]) -> Outcome:

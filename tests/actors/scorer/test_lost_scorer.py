@@ -10,7 +10,6 @@ import ray
 
 from rlstep.actors.scorer.scorer_group import ScorerGroup
 from rlstep.config import ScorerConfig
-from rlstep.interfaces import Item
 from rlstep.scoring.answers.exact_answer import ExactAnswer
 from rlstep.types import Action, Failure, History, Observation, Rollout
 from tests.actors.stand_ins import Worker
@@ -62,23 +61,6 @@ async def test_one_that_was_killed_between_two_batches(ray_cluster: None, replic
             ray.kill(actor)
         for name in ("after", "later"):
             assert [r.outcome.value for r in await group.verify(batch(name)) if r.outcome] == [1, 1]
-    finally:
-        await group.close()
-
-
-async def test_one_that_never_answers(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    group = Group(["never"], 1)
-    asked: list[float] = []
-    ask = group._ask
-
-    async def at_once(replica: int, items: list[Item], deadline: float) -> Any:
-        asked.append(deadline)
-        return await ask(replica, items, 0.0 if len(asked) == 1 else deadline)
-
-    monkeypatch.setattr(group, "_ask", at_once)
-    try:
-        assert [r.outcome.value for r in await group.verify(batch("a")) if r.outcome] == [1, 1]
-        assert asked[0] == 60.0 + 2 * 600.0 and group.created == 2
     finally:
         await group.close()
 

@@ -19,8 +19,9 @@ from rlstep.actors.scorer.scorer_group import ScorerGroup
 from rlstep.config import ScorerConfig
 from rlstep.scoring.answers.exact_answer import ExactAnswer
 from rlstep.types import Action, Failure, History, Observation
-from tests.builders import make_prompt
+from tests.builders import make_prompt, make_rollout
 from tests.environments.awkward import Awkward
+from tests.idle_clock import IdleClock
 
 Play = Callable[[list[History]], AsyncIterator[list[Any]]]
 """What a worker's `observe` is asked, and what it yields."""
@@ -79,11 +80,12 @@ class Actor:
                 arrived.set_result(ready)
                 yield arrived
 
-        async def nothing(*_: Any) -> list[Any]:
-            return []
+        async def nothing(items: list[Any] | None = None) -> list[Any]:
+            return [Failure(reason="nothing")] * len(items or [])
 
         self.observe, self.leave = Verb(stream), Verb(self.left.append)
         self.verify = self.close = Verb(nothing)
+        self.idle_s = Verb(works)
 
 
 class Group(ScorerGroup):
@@ -185,20 +187,67 @@ async def test_what_two_replicas_were_lost_on_is_a_failure_each() -> None:
         assert failure.detail.startswith("scorer 0: ")
 
 
-async def test_a_replica_that_does_not_answer_is_replaced(
-    monkeypatch: pytest.MonkeyPatch, without_ray: list[str]
+async def stands_still() -> float:
+    """From the beginning of the clock on."""
+    return asyncio.get_running_loop().time()
+
+
+async def frozen() -> float:
+    return await asyncio.Event().wait() or 0.0
+
+
+async def works() -> float:
+    return 0.5
+
+
+async def silent(items: list[Any]) -> list[Any]:
+    return await asyncio.Event().wait() or []
+
+
+@pytest.mark.parametrize("verb", ["observe", "verify"])
+@pytest.mark.parametrize(
+    ("idle_s", "found_after"),
+    [
+        (frozen, 60.0 + 600.0 + 30.0),  # a deadline, and a probe
+        (stands_still, 60.0 + 600.0 + 2 * 600.0),  # a process may have been started
+    ],
+)
+async def test_a_replica_that_gets_nothing_done_is_replaced(
+    without_ray: list[str], verb: str, idle_s: Any, found_after: float
 ) -> None:
-    group = Group(hangs)
-    allowed: list[float] = []
+    group, clock = Group(hangs), IdleClock()
+    clock.now = 0.0
+    group.created[0].idle_s, group.created[0].verify = Verb(idle_s), Verb(silent)
+    if verb == "observe":
+        assert await asked(group, *NAMES) == ALL
+        assert "cancel" in without_ray
+    else:
+        await group.verify([make_rollout("a", [[11], [42]])])
+        await group.close()
+    assert len(group.created) == 2 and clock.now == pytest.approx(found_after)
 
-    def at_once(histories: Any) -> float:
-        allowed.append(ScorerGroup._longest_wait(group, histories))
-        return allowed[0] if allowed[1:] else 0.0
 
-    monkeypatch.setattr(group, "_longest_wait", at_once)
+async def test_a_long_queue_at_a_replica_that_works_is_waited_for() -> None:
+    """100,000 s for nine answers, each of which may take 600 s."""
+
+    async def late(histories: list[History]) -> AsyncIterator[list[Any]]:
+        await asyncio.sleep(100_000.0)
+        yield [(i, said(history)) for i, history in enumerate(histories)]
+
+    group, clock = Group(late), IdleClock()
+    start = clock.now
+    group.created[0].idle_s = Verb(works)
     assert await asked(group, *NAMES) == ALL
-    assert "cancel" in without_ray and len(group.created) == 2
-    assert allowed[0] == 60.0 + 600.0 + 600.0 * (9 + 2)
+    assert len(group.created) == 1 and clock.now - start == pytest.approx(100_000.0)
+
+
+async def test_replicas_that_do_not_close_are_ended_together(without_ray: list[str]) -> None:
+    group, clock = Group(replicas=3), IdleClock()
+    start = clock.now
+    for actor in group.created:
+        actor.close = Verb(frozen)
+    await group.close()
+    assert without_ray == ["kill"] * 3 and clock.now - start == pytest.approx(60.0)
 
 
 async def test_who_leaves_early_stops_nobody() -> None:
