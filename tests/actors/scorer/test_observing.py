@@ -272,7 +272,7 @@ async def test_a_workers_own_error_is_raised_to_who_asked() -> None:
             raise RuntimeError("ours")
 
     worker = ScorerWorker.__new__(ScorerWorker)
-    worker._episodes = Pool()  # type: ignore[assignment]
+    worker._episodes, worker._asked = Pool(), 0  # type: ignore[assignment]
     with pytest.raises(RuntimeError, match="ours"):
         [ready async for ready in worker.observe([history("a"), history("b")])]
 
@@ -287,7 +287,7 @@ async def test_a_worker_hands_out_what_is_ready_together() -> None:
             return said(history)
 
     worker = ScorerWorker.__new__(ScorerWorker)
-    worker._episodes = Pool()  # type: ignore[assignment]
+    worker._episodes, worker._asked = Pool(), 0  # type: ignore[assignment]
     stream = worker.observe([history("a"), history("late"), history("c")])
     assert [index for index, _ in await anext(stream)] == [0, 2]
     gate.set()
