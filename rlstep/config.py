@@ -179,6 +179,8 @@ class Config:
     """How many versions older than the policy a trained sample may be. 0 is synchronous."""
     checkpoint_every: int = 0
     """Iterations between checkpoints; 0 saves only at the end (and when the run is stopped)."""
+    checkpoint_keep: int = 2
+    """So many of the newest checkpoints stay, at least 2: a damaged one needs a predecessor."""
     export_every: int = 0
     """Iterations between exports of the policy to <run>/exports/iteration-N, all of which are kept;
     0 exports only at the end, to <run>/export."""
@@ -199,6 +201,7 @@ class Config:
         between("max_failed_scores", self.max_failed_scores, 0.0, 1.0)
         at_least("prompts_per_iteration", self.prompts_per_iteration, 1)
         at_least("max_prompt_tokens", self.max_prompt_tokens, 1)
+        at_least("checkpoint_keep", self.checkpoint_keep, 2)
         at_least("deadline_s", self.deadline_s, 1.0)
         self._check_samples()
         self._check_conversations()

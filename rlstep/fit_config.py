@@ -37,6 +37,8 @@ class FitConfig:
     end."""
     checkpoint_every: int = 0
     """Iterations between checkpoints; 0 saves only at the end (and when it is stopped)."""
+    checkpoint_keep: int = 2
+    """So many of the newest checkpoints stay, at least 2: a damaged one needs a predecessor."""
     gpus: float = 0.0
     """Of each rank."""
     sinks: tuple[Sink, ...] = USUAL
@@ -56,6 +58,7 @@ class FitConfig:
             at_least(name, getattr(self, name), 0)
         for name in ("iterations", "updates_per_iteration"):
             at_least(name, getattr(self, name), 1)
+        at_least("checkpoint_keep", self.checkpoint_keep, 2)
         at_least("deadline_s", self.deadline_s, 1.0)
         if self.loss.takes is not self.examples.makes:
             raise ValueError(

@@ -28,9 +28,6 @@ from rlstep.running import benchmarking, fitting, preparing
 PATIENCE_S = 3.0
 """Longest wait for a service: a dry run is for finding out now."""
 
-CHECKPOINTS = 3
-"""Most that a run has at one time: the two that it keeps, and the one that it writes."""
-
 _FILES = (".jsonl", ".json", ".csv", ".parquet", ".gz")
 
 
@@ -215,7 +212,8 @@ def bytes_of_files(config: Recipe) -> int | None:
     if isinstance(config, Config) and config.evaluation.best:
         again += 1
     exports = sum(written) + again * written[0]  # of every model at the end
-    return CHECKPOINTS * checkpoint + exports if config.iterations else 0
+    at_once = config.checkpoint_keep + 1  # those that stay, and the one that is written
+    return at_once * checkpoint + exports if config.iterations else 0
 
 
 def _ports() -> str:

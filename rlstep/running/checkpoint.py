@@ -7,7 +7,8 @@
 A checkpoint is written beside its final name, flushed to the disk, and takes the name in one
 rename; older ones go only after that. At every instant, whatever is killed, a checkpoint that was
 once complete is still there or a newer one is. The directory lies on a file system that the driver
-and every learner rank see.
+and every learner rank see. What else lies in it, such as somebody's copy of a checkpoint, is left
+alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -29,6 +31,7 @@ from rlstep.reporting.disk import as_disk_full
 MANIFEST = "manifest.json"
 STATE = "state.json"
 _NAME = "iteration-"
+_NAMED = re.compile(rf"{_NAME}(\d{{6}}|[1-9]\d{{6,}})")
 _WRITING = ".writing-"
 _PRUNED = ".pruned-"
 _BLOCK = 1 << 20
@@ -70,7 +73,7 @@ class Checkpoints:
 
     def __post_init__(self) -> None:
         if self.keep < 2:
-            raise ValueError(f"checkpoints.keep is {self.keep}; the smallest valid value is 2")
+            raise ValueError(f"checkpoint_keep is {self.keep}; the smallest valid value is 2")
 
     @asynccontextmanager
     async def writing(self, state: RunState) -> AsyncIterator[Path]:
@@ -123,7 +126,7 @@ class Checkpoints:
             ValueError: there is none; names those that there are, the nearest first.
             DamagedCheckpoint: it is not valid.
         """
-        saved = {int(path.name.removeprefix(_NAME)): path for path in self._saved()}
+        saved = {_number(path): path for path in self._saved()}
         if not saved:
             raise ValueError(
                 f"{self.directory} has no checkpoint; a run saves them every checkpoint_every"
@@ -150,8 +153,8 @@ class Checkpoints:
 
     def _saved(self) -> list[Path]:
         """Checkpoints, valid or not, oldest first."""
-        found = self.directory.glob(_NAME + "*")
-        return sorted(found, key=lambda path: int(path.name.removeprefix(_NAME)))
+        found = [path for path in self.directory.glob(_NAME + "*") if _ours(path)]
+        return sorted(found, key=_number)
 
     def _target(self, iteration: int) -> Path:
         return self.directory / f"{_NAME}{iteration:06d}"
@@ -160,8 +163,9 @@ class Checkpoints:
         self.directory.mkdir(parents=True, exist_ok=True)
         for mark in (_WRITING, _PRUNED):
             for torn in self.directory.glob(mark + "*"):
-                shutil.rmtree(torn)
-        if (target := self._target(iteration)).exists():
+                _delete(torn)
+        target = self._target(iteration)
+        if target.exists() or target.is_symlink():
             self._refuse_if_valid(target)
             self._remove(target)
         temporary = self.directory / (_WRITING + target.name)
@@ -202,7 +206,29 @@ class Checkpoints:
         """Out of sight in one rename, then file by file."""
         pruned = self.directory / (_PRUNED + path.name)
         os.replace(path, pruned)
-        shutil.rmtree(pruned)
+        _delete(pruned)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.removeprefix(_NAME))
+
+
+def _ours(path: Path) -> bool:
+    """Whether a folder is a checkpoint by its name, and not somebody's copy of another one."""
+    if not _NAMED.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+        return False
+    try:
+        return int(_read_json(path / STATE)["iteration"]) == _number(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return True  # damaged, and so to be told of
+
+
+def _delete(path: Path) -> None:
+    """A folder with all that is in it; of a link the link alone."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+    else:
+        shutil.rmtree(path)
 
 
 def verify(path: Path) -> None:

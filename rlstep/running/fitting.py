@@ -295,8 +295,9 @@ class Fitting:
 
     async def _save(self, state: RunState) -> int:
         """Returns the iteration that is saved, 0 where the disk is full."""
+        checkpoints = Checkpoints(self.directory.checkpoints, self.config.checkpoint_keep)
         try:
-            async with Checkpoints(self.directory.checkpoints).writing(state) as folder:
+            async with checkpoints.writing(state) as folder:
                 await self.learner.save(str(folder / _MODEL))
         except DiskFull as error:
             logger.error("%s; training goes on, and the next checkpoint is tried again", error)

@@ -57,7 +57,8 @@ def prepare(config: Config, recipe: Recipe | None = None, recipe_name: str = "")
     with ExitStack() as stack:
         stack.enter_context(directory.hold())
         saved = resume_point(config, directory, prompts) if config.resume else None
-        checkpoints, held = Checkpoints(directory.checkpoints), stack.pop_all()
+        checkpoints = Checkpoints(directory.checkpoints, config.checkpoint_keep)
+        held = stack.pop_all()
     parts = (config, tokenizer, prompts, directory, checkpoints, saved, recipe, recipe_name)
     return Run(*parts, held)
 

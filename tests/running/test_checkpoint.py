@@ -100,8 +100,55 @@ async def test_a_valid_iteration_is_not_saved_over(tmp_path: Path):
 
 
 def test_one_checkpoint_is_not_enough(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"checkpoints\.keep is 1; the smallest valid value is 2"):
+    with pytest.raises(ValueError, match=r"checkpoint_keep is 1; the smallest valid value is 2"):
         Checkpoints(tmp_path, keep=1)
+
+
+async def test_as_many_stay_as_are_to_be_kept(tmp_path: Path):
+    for iteration in range(1, 6):
+        await save(Checkpoints(tmp_path, keep=3), iteration)
+    assert names(tmp_path) == [f"iteration-00000{number}" for number in (3, 4, 5)]
+
+
+COPIES = [
+    "iteration-000002-mine",
+    "iteration-000002 (copy)",
+    "iteration-2",
+    "iteration-best",
+    "copy-of-iteration-000002",
+    "iteration-000099",  # by its name a later one; what it holds says that it is not
+]
+
+
+@pytest.mark.parametrize("name", COPIES)
+async def test_a_copy_beside_the_checkpoints_is_left_alone(tmp_path: Path, name: str):
+    checkpoints = Checkpoints(tmp_path)
+    for iteration in (1, 2):
+        await save(checkpoints, iteration)
+    shutil.copytree(tmp_path / "iteration-000002", tmp_path / name)
+    found = checkpoints.latest_valid()
+    assert found is not None and found.path.name == "iteration-000002"
+    for iteration in (3, 4, 5):
+        await save(checkpoints, iteration)
+    assert names(tmp_path) == sorted([name, "iteration-000004", "iteration-000005"])
+    verify(tmp_path / name)
+    assert checkpoints.at(None).state == state(5)
+    with pytest.raises(ValueError, match="no checkpoint of iteration 99; the nearest is 5"):
+        checkpoints.at(99)
+
+
+async def test_a_file_and_a_link_of_a_checkpoints_name_are_in_nobodys_way(tmp_path: Path):
+    directory = tmp_path / "checkpoints"
+    checkpoints = Checkpoints(directory)
+    await save(checkpoints, 1)
+    (directory / "iteration-000002").write_text("notes")
+    (directory / "iteration-000003").symlink_to(tmp_path)
+    (directory / ".pruned-iteration-000000").write_text("")
+    assert checkpoints.at(None).state == state(1)
+    await save(checkpoints, 2)
+    await save(checkpoints, 3)
+    assert names(directory) == ["iteration-000002", "iteration-000003"]
+    assert checkpoints.at(None).state == state(3) and tmp_path.is_dir()
 
 
 # --- damage --------------------------------------------------------------------------------------
