@@ -115,13 +115,15 @@ def resume_point(config: FitConfig, directory: RunDirectory) -> Checkpoint | Non
     Raises:
         ValueError: no checkpoint is valid, or the configuration is of another run; names the field.
     """
-    saved = Checkpoints(directory.checkpoints).latest_valid()
+    saved, changed = Checkpoints(directory.checkpoints).latest_valid(), ""
     if saved and directory.config.exists():
         now = describe_config(_with_model(config, directory))
-        check_fit_resume(read_json(directory.config), now)
+        changed = check_fit_resume(read_json(directory.config), now)
     if saved:
         ended = read_json(directory.summary) if directory.summary.exists() else {}
         check_unfinished(config, saved.state, complete=bool(ended.get("complete")))
+    if changed:
+        print(changed, flush=True)
     return saved
 
 

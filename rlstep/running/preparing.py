@@ -84,7 +84,8 @@ def check_sinks(config: Recipe) -> str:
 def resume_point(
     config: Config, directory: RunDirectory, prompts: PromptSet | None
 ) -> Checkpoint | None:
-    """Where an earlier run would go on: its newest valid checkpoint, None where it has none.
+    """Where an earlier run would go on: its newest valid checkpoint, None where it has none. Says
+    in one line what the configuration changes.
 
     Args:
         prompts: None where they cannot be loaded yet, and so not be compared with the probe's.
@@ -97,13 +98,16 @@ def resume_point(
     if prompts is not None:
         check_same_data(directory, prompts)
     saved = Checkpoints(directory.checkpoints).latest_valid()
+    changed = ""
     if saved and directory.config.exists():
-        check_resume(read_json(directory.config), describe_config(config))
+        changed = check_resume(read_json(directory.config), describe_config(config))
     if saved:
         ended = read_json(directory.summary) if directory.summary.exists() else {}
         check_unfinished(config, saved.state, complete=bool(ended.get("complete")))
     if saved and config.curriculum.reads:
         MeasurementLog(directory.measurements).check(saved.state.iteration)
+    if changed:
+        print(changed, flush=True)
     return saved
 
 

@@ -1,12 +1,14 @@
 """What a resumed run may change, and what it may not.
 
-A checkpoint holds the learners' weights and optimizers, and the iteration, which stands for the
-place in the data. What says how they are to be read must stay; everything else is the new
-configuration's, also the optimizer's rates, betas or momentum, decay and schedule.
+A checkpoint holds the learners' weights and optimizers, the iteration, which stands for the place
+in the data, and groups that were collected ahead. What says how they are to be read, and what a
+step and a group are, must stay; everything else is the new configuration's, also the optimizer's
+rates, betas or momentum, decay and schedule. What changes is said.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +17,12 @@ if TYPE_CHECKING:
     from rlstep.fit_config import FitConfig
     from rlstep.running.checkpoint import RunState
 
-_RUN = ("task", "curriculum", "seed", "prompts_per_iteration", "max_prompt_tokens")
-"""The order of the problems."""
+_RUN = ("task", "curriculum", "seed", "prompts_per_iteration", "max_prompt_tokens", "splitter")
+"""The order of the problems, and what a step is."""
+_GROUP = re.compile(r"rollouts\.(.+\.)?(class|samples_per_prompt|environment\..+)")
+"""Of the strategy, and of one that it is made of: what a group is."""
+_AHEAD = re.compile(r"rollouts\.(.+\.)?sampling\.temperature")
+"""Of the strategy at a lag: what the logprobs of groups that were collected ahead go with."""
 _LEARNER = (
     "model.path",
     "model.dtype",
@@ -34,14 +40,20 @@ _ADAPTERS = ("model.lora.alpha", "model.lora.target_modules")
 """Of a learner that has LoRA's: another `alpha` would scale what they have learnt, and so make
 another policy of the one that was saved."""
 
+_OF_ITSELF = frozenset({"name", "run_dir", "resume"})
+"""Of a run what says where it is, and is not told as a change."""
+_LONGEST = 60
+"""Characters of a value that is told."""
+
 _ANY_EVALUATION = frozenset(
     {"name", "run_dir", "resume", "generator", "scorer", "placement", "sinks", "monitors"}
 )
 """Of an evaluation what changes no sample."""
 
 
-def check_resume(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse a configuration that does not fit the run's checkpoints.
+def check_resume(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Refuse a configuration that does not fit the run's checkpoints. Returns what differs, in one
+    line, '' where nothing does.
 
     Args:
         before: what the run was started with, as `describe_config` writes it. A field that it does
@@ -51,14 +63,22 @@ def check_resume(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     Raises:
         ValueError: names every field that may not change, with its value before.
     """
-    _refuse_changes(_fixed(before), before, now)
+    ahead = bool(before.get("max_policy_lag"))
+    rollouts = [
+        name
+        for name, _, _ in _changes(before, now)
+        if _GROUP.fullmatch(name) or (ahead and _AHEAD.fullmatch(name))
+    ]
+    _refuse_changes([*_fixed(before), *rollouts], before, now)
+    return _told(before, now)
 
 
-def check_fit_resume(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """The same of a supervised training. Raises as `check_resume`."""
+def check_fit_resume(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The same of a supervised training. Returns and raises as `check_resume`."""
     names = _LEARNER + (_ADAPTERS if _at(before, "learner.model.lora.rank") else ())
     fixed = ("examples", "seed", *(f"learner.{name}" for name in names))
     _refuse_changes(fixed, before, now)
+    return _told(before, now)
 
 
 def check_same_evaluation(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -104,6 +124,20 @@ def _refuse_changes(
         )
 
 
+def _told(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    changed = [
+        f"{name} {_short(new)} (was {_short(old)})"
+        for name, old, new in _changes(before, now)
+        if name.partition(".")[0] not in _OF_ITSELF
+    ]
+    return f"resumed with {', '.join(changed)}" if changed else ""
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
 def check_unfinished(config: Config | FitConfig, state: RunState, *, complete: bool) -> None:
     """Refuse to go on where there is nothing left to do.
 
@@ -141,6 +175,26 @@ def _fixed(before: Mapping[str, Any]) -> Iterator[str]:
     for learner in learners:
         names = _LEARNER + (_ADAPTERS if _at(before, f"{learner}.model.lora.rank") else ())
         yield from (f"{learner}.{name}" for name in names)
+
+
+def _changes(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every leaf that differs, by its full name; of another class that one alone, by its name. What
+    the earlier version did not have is no change."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        classes = _last(before.get("class")), _last(now.get("class"))
+        if classes[0] != classes[1]:
+            yield f"{name}.class", *classes
+            return
+        if "class" not in now and before.keys() != now.keys() and name:
+            yield name, before, now
+            return
+        for key in (key for key in now if key in before and key != "class"):
+            yield from _changes(before[key], now[key], f"{name}.{key}" if name else key)
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for number, (old, new) in enumerate(zip(before, now, strict=True)):
+            yield from _changes(old, new, f"{name}.{number}")
+    elif before != now:
+        yield name, before, now
 
 
 _ABSENT = object()

@@ -330,3 +330,16 @@ def test_the_plan_says_what_there_is(
 
 def test_the_tokenizer_is_the_models(policy: str) -> None:
     assert fitting.load_tokenizer(policy).get_vocab() == arithmetic_tokenizer().get_vocab()  # type: ignore[attr-defined]
+
+
+def test_what_a_resumed_training_changes_is_said(
+    policy: str,
+    tmp_path: Path,
+    during: list[Callable[[int], None]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trained(config(policy, tmp_path))
+    capsys.readouterr()
+    trained(config(policy, tmp_path, iterations=5, resume=True))
+    assert "resumed with iterations 5 (was 4)\n" in capsys.readouterr().out
+    assert not during

@@ -13,23 +13,29 @@ from rlstep.adapters.adapter import Adapter, NoAdapter
 from rlstep.adapters.scaling import Ssb, Ssl
 from rlstep.config import Config, LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
 from rlstep.curriculum.level_dial import LevelDial
+from rlstep.losses.ipo import Ipo
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.optimizers.sgd_sai import SgdSai
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.run_directory import RunDirectory
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
+from rlstep.rollouts.rectify import Rectify
 from rlstep.running.checkpoint import Checkpoints, RunState
 from rlstep.running.preparing import resume_point
 from rlstep.running.resuming import check_resume, check_unfinished
 from rlstep.scoring.step_models.prm import Prm
+from rlstep.steps.fixed_length import FixedLengthSplitter
 from rlstep.tasks.arithmetic import Arithmetic
 from rlstep.testing.small import small_config
 from rlstep.types import Sampling
 
 PRM = LearnerConfig(model=ModelConfig(path="/prm"), head="token_classification")
+ROLLOUTS = Independent(samples_per_prompt=2, sampling=Sampling(max_tokens=64))
 CONFIG = small_config(
-    labellers=(MonteCarlo(),), step_models=(Prm(learner=PRM, loss=StepLabelLoss()),)
+    rollouts=ROLLOUTS,
+    labellers=(MonteCarlo(),),
+    step_models=(Prm(learner=PRM, loss=StepLabelLoss()),),
 )
 
 
@@ -92,7 +98,7 @@ async def test_a_run_whose_measurements_are_lost_does_not_go_on(tmp_path: Path) 
         model(attention="eager", gradient_checkpointing=True),
         model(lora=LoraConfig(alpha=32.0, target_modules=("q",))),  # of rank 0: no adapters
         prm(optimizer=OptimizerConfig(learning_rate=1e-3)),
-        {"rollouts": Independent(samples_per_prompt=4, sampling=Sampling(max_tokens=32))},
+        {"rollouts": replace(ROLLOUTS, sampling=Sampling(max_tokens=32, temperature=0.8))},
         {"generator": replace(CONFIG.generator, replicas=2, context=256)},
         {"max_policy_lag": 1, "deadline_s": 60.0},
     ],
@@ -110,6 +116,9 @@ def test_what_may_change(fields: dict[str, Any]):
         ({"max_prompt_tokens": 8}, "max_prompt_tokens is 8, and was 16"),
         ({"task": Arithmetic(operations=3, train=8, evaluation=2)}, "task.operations is 3, and"),
         ({"task": Arithmetic(operations=2, train=9, evaluation=2)}, "task.train is 9, and was 8"),
+        ({"splitter": FixedLengthSplitter(tokens=8)}, "splitter.class is 'rlstep"),
+        ({"rollouts": replace(ROLLOUTS, samples_per_prompt=4)}, "rollouts.samples_per_prompt is 4"),
+        ({"rollouts": Rectify(base=ROLLOUTS)}, "rollouts.class is 'rlstep.rollouts.rec"),
         (model(path="/other"), "policy.model.path is '/other', and was '/nowhere'"),
         (model(dtype="bfloat16"), "policy.model.dtype is 'bfloat16', and was 'float32'"),
         (model(lora=LoraConfig(rank=4)), "policy.model.lora.rank is 4, and was 0"),
@@ -130,6 +139,42 @@ def test_what_may_not_is_named_with_what_it_was(fields: dict[str, Any], message:
     with pytest.raises(ValueError, match="resume: ") as caught:
         resume(replace(CONFIG, **fields))
     assert message in str(caught.value)
+
+
+def test_what_is_collected_ahead_goes_with_its_temperature() -> None:
+    ahead = replace(CONFIG, max_policy_lag=1)
+    other = replace(ROLLOUTS, sampling=Sampling(max_tokens=64, temperature=0.5))
+    with pytest.raises(ValueError, match=r"rollouts\.sampling\.temperature is 0\.5, and was 1\.0"):
+        resume(replace(CONFIG, rollouts=other), ahead)
+    inner = replace(ahead, rollouts=Rectify(base=ROLLOUTS))
+    four = replace(ROLLOUTS, samples_per_prompt=4)
+    with pytest.raises(ValueError, match=r"rollouts\.base\.samples_per_prompt is 4, and was 2"):
+        resume(replace(inner, rollouts=Rectify(base=four)), inner)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"run_dir": "/elsewhere", "name": "moved", "resume": True}, ""),
+        ({"iterations": 900, "seed": 0}, "iterations 900 (was 3)"),
+        (
+            {"iterations": 9, **learner(optimizer=OptimizerConfig(learning_rate=5e-4))},
+            "policy.optimizer.learning_rate 0.0005 (was 1e-06), iterations 9 (was 3)",
+        ),
+        ({"loss": Ipo()}, "loss.class 'Ipo' (was 'Dpo')"),
+        (
+            {"generator": replace(CONFIG.generator, replicas=2)},
+            "generator.replicas 2 (was 1)",
+        ),
+        ({"labellers": (MonteCarlo(continuations=9),)}, "labellers.0.continuations 9 (was 4)"),
+        ({"judges": ()}, ""),
+    ],
+    ids=str,
+)
+def test_what_changes_is_said_in_one_line(fields: dict[str, Any], told: str) -> None:
+    written = json.loads(json.dumps(describe_config(CONFIG)))
+    line = check_resume(written, describe_config(replace(CONFIG, **fields)))
+    assert line == (f"resumed with {told}" if told else "")
 
 
 ADAPTERS = LoraConfig(rank=4, alpha=8.0, target_modules=("q_proj", "v_proj"))
