@@ -19,7 +19,11 @@ TOGETHER = 512
 async def answers(
     prompts: Sequence[Prompt], strategy: RolloutStrategy, context: RolloutContext
 ) -> list[Group]:
-    """The strategy's verified completions, by prompt_id."""
+    """The strategy's verified completions, by prompt_id.
+
+    Raises:
+        RuntimeError: it yielded a group too many or too few.
+    """
     return await _collect(prompts, strategy, context)
 
 
@@ -69,4 +73,11 @@ async def _collect(
     prompts: Sequence[Prompt], strategy: RolloutStrategy, context: RolloutContext
 ) -> list[Group]:
     groups = [group async for group in strategy.collect(prompts, context)]
+    asked, came = [p.prompt_id for p in prompts], [g.prompt.prompt_id for g in groups]
+    if sorted(asked) != sorted(came):  # accuracy would be of other problems, and nobody knew
+        raise RuntimeError(
+            f"rollouts {type(strategy).__name__} yielded {len(came)} groups of {len(asked)}"
+            f" held-out prompts, and none of {len({*asked} - {*came})}; it owes one of each, which"
+            " may be without rollouts and says why in its failures"
+        )
     return sorted(groups, key=lambda group: group.prompt.prompt_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,6 +17,7 @@ from rlstep.losses.step_label import StepLabelLoss
 from rlstep.measuring.monitors import Monitors, Thresholds
 from rlstep.reporting.disk import DiskFull
 from rlstep.reporting.run_directory import RunDirectory
+from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.rollouts.step_beam import StepBeam
 from rlstep.running.checkpoint import Checkpoints, RunState
@@ -25,7 +26,7 @@ from rlstep.scoring.step_models.prm import Prm
 from rlstep.tasks.arithmetic import Arithmetic
 from rlstep.testing.roles import TOKENIZER, FakeGenerator, FakeRoles, FakeScorer
 from rlstep.testing.small import small_config
-from rlstep.types import Request, Sampling
+from rlstep.types import Group, Prompt, Request, Sampling
 
 TASK = Arithmetic(operations=2, train=4, evaluation=8)
 PROMPTS = TASK.load(TOKENIZER, 64)
@@ -120,6 +121,30 @@ async def test_held_out_problems_are_answered_as_the_evaluation_says(tmp_path: P
     assert (record["eval/accuracy"], record["eval/rollouts"]) == (1.0, 6)
     assert record["eval/score/sampled_tokens"] > record["eval/tokens_mean"]
     assert all(r.request_id.startswith("eval0/") and r.n == 2 for r in generator.asked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skips(Independent):
+    """Yields no group of its first prompt, or that of the last one twice."""
+
+    twice: bool = False
+
+    async def collect(self, prompts: Sequence[Prompt], context: Any) -> AsyncIterator[Group]:
+        groups = [group async for group in super().collect(prompts, context)]
+        for group in [*groups, groups[-1]] if self.twice else groups[1:]:
+            yield group
+
+
+@pytest.mark.parametrize(("twice", "message"), [(False, "5 groups .* none of 1;"), (True, "7 gro")])
+async def test_a_strategy_owes_a_group_of_every_held_out_problem(
+    twice: bool, message: str, tmp_path: Path
+):
+    run, _ = started(RunDirectory.create(tmp_path, "run"))
+    answering = Skips(samples_per_prompt=1, sampling=Sampling(max_tokens=64), twice=twice)
+    evaluation = EvaluationConfig(problems=6, prm_problems=0, rollouts=answering)
+    run.config = replace(CONFIG, evaluation=evaluation)
+    with pytest.raises(RuntimeError, match=f"rollouts Skips yielded {message}"):
+        await run._evaluate(0)
 
 
 # --- a stop during an evaluation -----------------------------------------------------------------
