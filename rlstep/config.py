@@ -43,6 +43,7 @@ from rlstep.types import AdvantageSamples
 
 SCORE_HEADS = ("token_classification", "two_label", "two_token", "process_reward")
 """Heads that give a token one number whose sigmoid is a score."""
+_CADENCES = ("checkpoint_every", "checkpoint_seconds", "export_every")
 
 
 def check_of_head(loss: Loss, head: str, *, name: str = "loss", field: str) -> None:
@@ -178,7 +179,11 @@ class Config:
     max_policy_lag: int = 0
     """How many versions older than the policy a trained sample may be. 0 is synchronous."""
     checkpoint_every: int = 0
-    """Iterations between checkpoints; 0 saves only at the end (and when the run is stopped)."""
+    """Iterations between checkpoints; 0 goes by `checkpoint_seconds` alone."""
+    checkpoint_seconds: float = 600.0
+    """Seconds of training after which the next whole iteration is saved; 0 goes by
+    `checkpoint_every` alone. A run is saved at its end, too, when it is stopped, and when it fails
+    with its learners whole."""
     checkpoint_keep: int = 2
     """So many of the newest checkpoints stay, at least 2: a damaged one needs a predecessor."""
     export_every: int = 0
@@ -196,7 +201,7 @@ class Config:
     def __post_init__(self) -> None:
         check_types(self, "")
         numbers = ("iterations", "max_policy_lag", "train_seconds", "train_tokens", "seed")
-        for name in (*numbers, "further_prompts", "checkpoint_every", "export_every"):
+        for name in (*numbers, "further_prompts", *_CADENCES):
             at_least(name, getattr(self, name), 0)
         between("max_failed_scores", self.max_failed_scores, 0.0, 1.0)
         at_least("prompts_per_iteration", self.prompts_per_iteration, 1)

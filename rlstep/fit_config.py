@@ -36,7 +36,11 @@ class FitConfig:
     """Iterations between two measurements of what is held out; 0 measures at the start and the
     end."""
     checkpoint_every: int = 0
-    """Iterations between checkpoints; 0 saves only at the end (and when it is stopped)."""
+    """Iterations between checkpoints; 0 goes by `checkpoint_seconds` alone."""
+    checkpoint_seconds: float = 600.0
+    """Seconds after which the next whole iteration is saved; 0 goes by `checkpoint_every` alone.
+    The training is saved at its end, too, when it is stopped, and when it fails between two
+    iterations."""
     checkpoint_keep: int = 2
     """So many of the newest checkpoints stay, at least 2: a damaged one needs a predecessor."""
     gpus: float = 0.0
@@ -54,7 +58,9 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         check_types(self, "")
-        for name in ("evaluation_every", "checkpoint_every", "train_seconds", "seed", "gpus"):
+        for name in ("evaluation_every", "checkpoint_every", "checkpoint_seconds"):
+            at_least(name, getattr(self, name), 0)
+        for name in ("train_seconds", "seed", "gpus"):
             at_least(name, getattr(self, name), 0)
         for name in ("iterations", "updates_per_iteration"):
             at_least(name, getattr(self, name), 1)

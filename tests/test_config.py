@@ -590,6 +590,8 @@ NAN = float("nan")
         ("train_seconds", NAN, 0),
         ("train_tokens", -1, 0),
         ("checkpoint_every", -1, 0),
+        ("checkpoint_seconds", -1.0, 0),
+        ("checkpoint_seconds", NAN, 0),
         ("checkpoint_keep", 1, 2),
         ("seed", -1, 0),
         ("deadline_s", 0.5, 1.0),

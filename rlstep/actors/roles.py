@@ -31,6 +31,9 @@ class RunRoles(ServingRoles):
         self.between_updates = asyncio.Event()
         """Cleared while an iteration's updates are under way: a run stops between iterations."""
         self.between_updates.set()
+        self.whole = True
+        """Whether the learners hold whole iterations: False in the middle of an iteration's
+        updates, and after updates that failed."""
 
     async def start(
         self, probe: TokenIds, resume_from: Path | None, version: int, sampled: int = 0
@@ -101,11 +104,13 @@ class RunRoles(ServingRoles):
         self, samples: Samples, rollouts: Sequence[Rollout], iteration: int
     ) -> dict[str, float]:
         self.between_updates.clear()
+        self.whole = False
         try:
             shares = await asyncio.gather(
                 self._update(samples),
                 *(self._train_model(role, rollouts, iteration) for role in self.step_models),
             )
+            self.whole = True
             return {name: value for share in shares for name, value in share.items()}
         finally:
             self.between_updates.set()

@@ -23,6 +23,7 @@ from rlstep.reporting.run_directory import RunDirectory, check_no_run, check_roo
 from rlstep.reporting.stages import stage
 from rlstep.running.cluster import set_at_signals, start_ray
 from rlstep.running.preparing import check_sinks, resolve_run_dir
+from rlstep.running.stopping import until_stopped
 from rlstep.tensors.tokenizers import read_tokenizer
 from rlstep.types import Group, Prompt, Rollout, Score
 
@@ -135,19 +136,25 @@ class Benchmarking:
             )
             stack.enter_context(reporter)
             note(self.directory, recipe=self.recipe_name or None, methods=methods(config))
-            role = await self._start_model(stack)
-            with stage("hashes of the models"):
-                await asyncio.to_thread(note_models, self.directory, config)
             found: dict[str, float] = {}
-            complete = await self._until_stopped(self._measure(role, reporter, found))
+            complete = await self._until_stopped(self._run(stack, reporter, found))
             reporter.add_to_summary(complete=complete, **found)
         return {"complete": complete, **found}
 
+    async def _run(
+        self, stack: AsyncExitStack, reporter: Reporter, found: dict[str, float]
+    ) -> None:
+        role = await self._start_model(stack)
+        with stage("hashes of the models"):
+            await asyncio.to_thread(note_models, self.directory, self.config)
+        await self._measure(role, reporter, found)
+
     async def _start_model(self, stack: AsyncExitStack) -> StepModelRole:
+        set_at_signals(self.stopped)
         start_ray(stack, self.directory.log)
+        set_at_signals(self.stopped)  # Ray has put handlers of its own in their places
         from rlstep.actors.scorer.step_models import start_frozen
 
-        set_at_signals(self.stopped)
         config = self.config
         role = await start_frozen(
             config.model,
@@ -160,18 +167,10 @@ class Benchmarking:
         return role
 
     async def _until_stopped(self, work: Any) -> bool:
-        doing = asyncio.create_task(work)
-        stop = asyncio.create_task(self.stopped.wait())
-        await asyncio.wait({doing, stop}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if not doing.done():
-            doing.cancel()
-        try:
-            await doing
-        except asyncio.CancelledError:
+        done = await until_stopped(self.stopped, work)
+        if not done:
             logger.warning("stopped before every benchmark was measured")
-            return False
-        return True
+        return done
 
     async def _measure(
         self, role: StepModelRole, reporter: Reporter, found: dict[str, float]

@@ -129,8 +129,8 @@ class Checkpoints:
         saved = {_number(path): path for path in self._saved()}
         if not saved:
             raise ValueError(
-                f"{self.directory} has no checkpoint; a run saves them every checkpoint_every"
-                " iterations, when it is stopped, and at its end"
+                f"{self.directory} has no checkpoint; a run saves them by checkpoint_every and"
+                " checkpoint_seconds, when it is stopped, and at its end"
             )
         if iteration is None:
             newest = self.latest_valid()

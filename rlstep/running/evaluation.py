@@ -26,6 +26,7 @@ from rlstep.running.cluster import set_at_signals, start_ray
 from rlstep.running.evaluating import HeldOut
 from rlstep.running.preparing import check, check_sinks, resolve_run_dir
 from rlstep.running.resuming import check_same_evaluation
+from rlstep.running.stopping import until_stopped
 
 if TYPE_CHECKING:
     from rlstep.actors.serving_roles import ServingRoles
@@ -160,25 +161,33 @@ class Evaluation:
             self.reporter = stack.enter_context(reporter)
             data, made_by = data_of(task, self.prompts), methods(self.config)
             note(self.directory, recipe=self.recipe_name or None, methods=made_by, data=data)
-            self.roles = await self._start_roles(stack)
-            with stage("hashes of the models"):
-                await asyncio.to_thread(note_models, self.directory, self.config)
-            with stage("evaluation"):
-                measured = await self._until_stopped()
-            if measured is not None:
-                await self._report(measured)
+            if await until_stopped(self.stopped, self._start(stack)):
+                with stage("evaluation"):
+                    measured = await self._until_stopped()
+            else:
+                measured = self._stopped()
+            if measured is None:
+                self.reporter.add_to_summary(complete=False)
+                return {"complete": False}
+            await self._report(measured)
             summary = {
-                "complete": measured is not None,
+                "complete": True,
                 "generators_recreated": self.roles.generators.recoveries,
             }
             self.reporter.add_to_summary(**summary)
             return summary
 
+    async def _start(self, stack: AsyncExitStack) -> None:
+        self.roles = await self._start_roles(stack)
+        with stage("hashes of the models"):
+            await asyncio.to_thread(note_models, self.directory, self.config)
+
     async def _start_roles(self, stack: AsyncExitStack) -> ServingRoles:
+        set_at_signals(self.stopped)
         start_ray(stack, self.directory.log)
+        set_at_signals(self.stopped)  # Ray has put handlers of its own in their places
         from rlstep.actors.serving_roles import ServingRoles
 
-        set_at_signals(self.stopped)
         roles = ServingRoles(self.config, self.tokenizer, self.step_models)
         stack.push_async_callback(roles.close)
         await roles.serve()
@@ -192,20 +201,18 @@ class Evaluation:
             roles=self.roles,
             step_models=self.step_models,
         )
-        measuring = asyncio.create_task(held_out.measure(0))
-        stop = asyncio.create_task(self.stopped.wait())
-        await asyncio.wait({measuring, stop}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if not measuring.done():
-            measuring.cancel()
-        try:
-            return await measuring
-        except asyncio.CancelledError:
-            logger.warning(
-                "stopped; rlstep eval RECIPE --name %s --resume True goes on with it",
-                self.directory.name,
-            )
-            return None
+        found: list[Measured] = []
+
+        async def measure() -> None:
+            found.append(await held_out.measure(0))
+
+        return found[0] if await until_stopped(self.stopped, measure()) else self._stopped()
+
+    def _stopped(self) -> None:
+        logger.warning(
+            "stopped; rlstep eval RECIPE --name %s --resume True goes on with it",
+            self.directory.name,
+        )
 
     async def _report(self, measured: Measured) -> None:
         models = read_versions(self.directory).get("models", {})

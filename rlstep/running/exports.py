@@ -65,6 +65,17 @@ async def export_iteration(roles: RunRoles, directory: RunDirectory, state: RunS
     await _export_policy(directory.export_of(state.iteration), roles, directory, state)
 
 
+async def export_all(roles: RunRoles, directory: RunDirectory, state: RunState) -> None:
+    """The policy as export/, and every step model that was trained. A stop leaves no half of one.
+
+    Raises:
+        DiskFull: there is no room for the policy.
+    """
+
+    await in_the_place_of(directory.export, _policy(roles, directory, state))
+    await export_step_models(roles, directory, state)
+
+
 async def keep_best(metric: str, roles: RunRoles, directory: RunDirectory, state: RunState) -> None:
     """The policy as exports/best, where no evaluation before was as good.
 
@@ -82,11 +93,17 @@ async def keep_best(metric: str, roles: RunRoles, directory: RunDirectory, state
 async def _export_policy(
     target: Path, roles: RunRoles, directory: RunDirectory, state: RunState
 ) -> None:
+    await _replaced(target, _policy(roles, directory, state))
+
+
+def _policy(
+    roles: RunRoles, directory: RunDirectory, state: RunState
+) -> Callable[[Path], Awaitable[None]]:
     async def write(folder: Path) -> None:
         await roles.policy.export(str(folder))
         await asyncio.to_thread(sign, folder, directory, state.iteration, state.versions)
 
-    await _replaced(target, write)
+    return write
 
 
 async def export_step_models(roles: RunRoles, directory: RunDirectory, state: RunState) -> None:
@@ -114,8 +131,18 @@ async def export_step_models(roles: RunRoles, directory: RunDirectory, state: Ru
 
 async def _replaced(target: Path, write: Callable[[Path], Awaitable[None]]) -> None:
     try:
-        shutil.rmtree(target, ignore_errors=True)
-        with writing(target) as folder:
-            await write(folder)
+        await in_the_place_of(target, write)
     except DiskFull as error:
         logger.error("%s; the run goes on without this export", error)
+
+
+async def in_the_place_of(target: Path, write: Callable[[Path], Awaitable[None]]) -> None:
+    """Write a folder, and give it the name of one that there may be; what ends it early leaves
+    none.
+
+    Raises:
+        DiskFull: there is no room.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    with writing(target) as folder:
+        await write(folder)

@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,8 +30,10 @@ from rlstep.reporting.run_directory import RunDirectory, check_no_run, check_roo
 from rlstep.reporting.stages import stage
 from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
 from rlstep.running.cluster import set_at_signals, start_ray
+from rlstep.running.exports import in_the_place_of
 from rlstep.running.preparing import check_sinks, load_tokenizer, resolve_run_dir
 from rlstep.running.resuming import check_fit_resume, check_unfinished
+from rlstep.running.stopping import until_stopped
 from rlstep.types import Samples
 
 if TYPE_CHECKING:
@@ -144,6 +146,8 @@ class Fitting:
     """Keeps the run's directory for this process until the run has ended."""
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by Ctrl-C, SIGTERM (`ray job stop`) or the time limit."""
+    clock: Callable[[], float] = time.monotonic
+    """Of the seconds between checkpoints."""
 
     async def run(self) -> dict[str, Any]:
         """Train as configured. Returns whether it is complete, and what it took.
@@ -169,14 +173,15 @@ class Fitting:
             self.reporter = stack.enter_context(reporter)
             data, made_by = data_of(config.examples), methods(config)
             note(self.directory, recipe=self.recipe_name or None, methods=made_by, data=data)
-            self.learner = await self._start_learner(stack)
-            with stage("hashes of the models"):
-                await asyncio.to_thread(note_models, self.directory, config)
+            if not await until_stopped(self.stopped, self._start(stack)):
+                logger.warning("stopped before everything had started")
+                self.reporter.add_to_summary(complete=False)
+                return {"complete": False}
             self.held_out = config.examples.held_out(self.tokenizer)
             complete = await self._train(state)
             note(self.directory, data=self._data())
             if complete:
-                await self._export()
+                complete = await until_stopped(self.stopped, self._export())
             summary = {
                 "complete": complete,
                 "batches": self.batches,
@@ -186,11 +191,17 @@ class Fitting:
             self.reporter.add_to_summary(**summary)
             return summary
 
+    async def _start(self, stack: AsyncExitStack) -> None:
+        self.learner = await self._start_learner(stack)
+        with stage("hashes of the models"):
+            await asyncio.to_thread(note_models, self.directory, self.config)
+
     async def _start_learner(self, stack: AsyncExitStack) -> LearnerGroup:
+        set_at_signals(self.stopped)
         start_ray(stack, self.directory.log)
         from rlstep.actors.learner.learner_group import LearnerGroup
 
-        set_at_signals(self.stopped)
+        set_at_signals(self.stopped)  # Ray has put handlers of its own in their places
         config = self.config
         with stage("learner"):
             learner = await LearnerGroup.start(
@@ -217,35 +228,46 @@ class Fitting:
         batches = self.drawn.passing(config.examples.batches(self.tokenizer, config.seed))
         for _ in itertools.islice(batches, self.batches):
             continue  # seen before the training was resumed
-        saved_at = state.iteration
-        if state.iteration == 0 or _due(state.iteration, config.evaluation_every):
-            await self._measure(state.iteration)
-        for iteration in range(state.iteration + 1, config.iterations + 1):
-            if self.stopped.is_set() or 0.0 < config.train_seconds <= self.seconds:
-                break
-            if not await self._iterate(iteration, batches):
-                break
-            state = RunState(
-                iteration=iteration,
-                counters={"batches": self.batches, "train_seconds": round(self.seconds)},
-            )
-            if _due(iteration, config.checkpoint_every):
-                saved_at = await self._save(state) or saved_at
-            if _due(iteration, config.evaluation_every):
-                await self._measure(iteration)
-        self.iteration = state.iteration
+        self.state, self.saved_at, self.whole = state, state.iteration, True
+        try:
+            await self._to_the_end(batches)
+        except Exception:
+            await self._save_what_is_whole()
+            raise
+        self.iteration = self.state.iteration
         complete = not self.stopped.is_set()
-        if complete:
-            await self._measure(state.iteration)
-        if state.iteration > saved_at:
-            await self._save(state)
-        return complete
+        await self._save()
+        return complete and await self._measured(self.iteration)
+
+    async def _to_the_end(self, batches: Iterator[Samples]) -> None:
+        config, first = self.config, self.state.iteration
+        if first == 0 or _due(first, config.evaluation_every):
+            await self._measured(first)
+        saved_when = self.clock()
+        for iteration in range(first + 1, config.iterations + 1):
+            if self.stopped.is_set() or 0.0 < config.train_seconds <= self.seconds:
+                return
+            if not await self._iterate(iteration, batches):
+                return
+            counters = {"batches": self.batches, "train_seconds": round(self.seconds)}
+            self.state = RunState(iteration=iteration, counters=counters)
+            late = 0.0 < config.checkpoint_seconds <= self.clock() - saved_when
+            if late or _due(iteration, config.checkpoint_every):
+                await self._save()
+                saved_when = self.clock()
+            if _due(iteration, config.evaluation_every):
+                await self._measured(iteration)
+
+    async def _measured(self, iteration: int) -> bool:
+        """Whether it was measured, and not stopped meanwhile."""
+        return await until_stopped(self.stopped, self._measure(iteration))
 
     async def _iterate(self, iteration: int, batches: Iterator[Samples]) -> int:
         """Train on the next batches. Returns how many there were."""
         started, done = time.monotonic(), 0
         sums, weights = defaultdict[str, float](float), defaultdict[str, float](float)
         for samples in itertools.islice(batches, self.config.updates_per_iteration):
+            self.whole = False
             metrics = await self.learner.train(samples)
             done, updates = done + 1, metrics["updates"]
             for name, value in metrics.items():
@@ -263,6 +285,7 @@ class Fitting:
             for name, value in sums.items()
         }
         self.reporter.iteration({"iteration": iteration, **record, "time/iteration": took})
+        self.whole = True
         return done
 
     async def _measure(self, iteration: int) -> None:
@@ -286,25 +309,43 @@ class Fitting:
         return found
 
     async def _export(self) -> None:
-        await self.learner.export(str(self.directory.export))
-        if self.config.scores:
-            began_with = self.config.learner.model.path
-            write_learned(self.directory.export, self.drawn.prompt_ids, began_with)
-        updates = {"updates": self.batches}
-        await asyncio.to_thread(
-            sign, self.directory.export, self.directory, self.iteration, updates
-        )
+        async def write(folder: Path) -> None:
+            await self.learner.export(str(folder))
+            if self.config.scores:
+                began_with = self.config.learner.model.path
+                write_learned(folder, self.drawn.prompt_ids, began_with)
+            updates = {"updates": self.batches}
+            await asyncio.to_thread(sign, folder, self.directory, self.iteration, updates)
 
-    async def _save(self, state: RunState) -> int:
-        """Returns the iteration that is saved, 0 where the disk is full."""
+        await in_the_place_of(self.directory.export, write)
+
+    async def _save(self) -> None:
+        """A checkpoint of the last iteration, unless there is one."""
+        if self.state.iteration == self.saved_at:
+            return
         checkpoints = Checkpoints(self.directory.checkpoints, self.config.checkpoint_keep)
         try:
-            async with checkpoints.writing(state) as folder:
+            async with checkpoints.writing(self.state) as folder:
                 await self.learner.save(str(folder / _MODEL))
         except DiskFull as error:
             logger.error("%s; training goes on, and the next checkpoint is tried again", error)
-            return 0
-        return state.iteration
+        else:
+            self.saved_at = self.state.iteration
+
+    async def _save_what_is_whole(self) -> None:
+        """A training that fails between two iterations keeps those that it has done. What fails
+        here is said, and what ended the training is raised."""
+        if not self.whole:
+            logger.error(
+                "an iteration failed in its middle, and is not saved; the newest checkpoint is of"
+                " iteration %d",
+                self.saved_at,
+            )
+            return
+        try:
+            await self._save()
+        except Exception as error:
+            logger.error("the training fails, and saving what it has done failed, too: %s", error)
 
 
 _SUMMED = frozenset({"updates", "skipped_updates", "tokens", "seconds"})

@@ -33,20 +33,24 @@ async def train(
     but, at a lag, the collection of the next batches.
 
     Args:
-        selection: what to sample from; knows what was measured before.
+        selection: what to sample from; knows what was measured before, and at a lag what is
+            sampled and not trained on yet.
         report: takes the iteration's metrics (its number, from 1, under 'iteration') and groups.
         first: iterations that were done before (0 for a new run).
     """
     size, lag = config.prompts_per_iteration, config.max_policy_lag
+    backlog = selection.backlog
+    backlog.done = first
 
     def collect(iteration: int) -> AsyncIterator[Group]:
         return selection.collect(iteration, roles.context(iteration))
 
     started, idle = time.monotonic(), 0
-    async with aclosing(stream(collect, range(first, config.iterations), size, lag)) as batches:
+    wanted = range(first, config.iterations)
+    async with aclosing(stream(collect, wanted, size, lag, backlog)) as batches:
         async for iteration, collected in batches:
             metrics = {"time/collect": time.monotonic() - started}
-            groups = [drop_stale(group, roles.version - lag) for group in collected]
+            groups = [drop_stale(g, roles.version - backlog.lag_of(g, lag)) for g in collected]
             begun = time.monotonic()
             rollouts = await score(groups, roles, roles.context(iteration))
             metrics["time/score"] = time.monotonic() - begun
@@ -57,6 +61,7 @@ async def train(
             metrics |= selection.measure(iteration, scored)
             begun = time.monotonic()
             metrics |= await roles.train(samples, rollouts, iteration)
+            selection.trained()
             metrics |= watch_learner(metrics, config.monitors.thresholds)
             metrics["time/train"] = time.monotonic() - begun
             idle = _idle(idle, metrics)

@@ -23,6 +23,7 @@ from rlstep.reporting.run_directory import RunDirectory, check_no_run, default_r
 from rlstep.reporting.sinks.files import Files
 from rlstep.running.checkpoint import Checkpoint, Checkpoints
 from rlstep.running.resuming import check_resume, check_unfinished
+from rlstep.running.saved_backlog import read_backlog
 from rlstep.running.selection import draw_of
 from rlstep.scoring.judges.routing import check_routes
 from rlstep.scoring.processes.confined import spec_of
@@ -106,6 +107,8 @@ def resume_point(
         check_unfinished(config, saved.state, complete=bool(ended.get("complete")))
     if saved and config.curriculum.reads:
         MeasurementLog(directory.measurements).check(saved.state.iteration)
+    if saved and prompts is not None:
+        read_backlog(saved.path, prompts.train)  # refuses one that cannot be gone on with
     if changed:
         print(changed, flush=True)
     return saved

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack, aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlstep.benchmarks.benchmark_config import Recipe
 from rlstep.config import Config
 from rlstep.interfaces import PromptSet, StepOracle, Tokenizer
 from rlstep.plugins import naming_plugins, naming_refusals
-from rlstep.reporting.card import sign
 from rlstep.reporting.disk import DiskFull
 from rlstep.reporting.evaluated import Measured, write_figures
 from rlstep.reporting.measurements import MeasurementLog
@@ -25,10 +25,12 @@ from rlstep.reporting.stages import stage
 from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
 from rlstep.running.cluster import set_at_signals, start_ray
 from rlstep.running.evaluating import HeldOut
-from rlstep.running.exports import export_iteration, export_step_models, keep_best
+from rlstep.running.exports import export_all, export_iteration, keep_best
 from rlstep.running.loop import train
 from rlstep.running.preparing import check, check_sinks, resolve_run_dir, resume_point
+from rlstep.running.saved_backlog import read_backlog, write_backlog
 from rlstep.running.selection import Selection
+from rlstep.running.stopping import until_stopped
 
 if TYPE_CHECKING:
     from rlstep.actors.roles import RunRoles
@@ -85,6 +87,13 @@ class Run:
     seconds: float = 0.0
     """Spent on training: iterations and everything between them, but not the first and the last
     evaluation."""
+    clock: Callable[[], float] = time.monotonic
+    """Of the seconds between checkpoints."""
+    selection: Selection | None = field(init=False, default=None)
+    """From the first iteration on."""
+
+    def __post_init__(self) -> None:
+        self._saving = asyncio.Lock()
 
     async def run(self) -> dict[str, Any]:
         """Train as configured. Returns whether it is complete, and what it took.
@@ -112,19 +121,28 @@ class Run:
             self.reporter = stack.enter_context(reporter)
             data, made_by = data_of(task, self.prompts), methods(self.config)
             note(self.directory, recipe=self.recipe_name or None, methods=made_by, data=data)
-            self.roles = await self._start_roles(stack, saved, state)
-            with stage("hashes of the models"):
-                await asyncio.to_thread(note_models, self.directory, self.config)
+            if not await until_stopped(self.stopped, self._start(stack, saved, state)):
+                logger.warning("stopped before everything had started")
+                self.reporter.add_to_summary(complete=False)
+                return {"complete": False}
             state = await self._train(state)
             return await self._finish(state)
+
+    async def _start(
+        self, stack: AsyncExitStack, saved: Checkpoint | None, state: RunState
+    ) -> None:
+        self.roles = await self._start_roles(stack, saved, state)
+        with stage("hashes of the models"):
+            await asyncio.to_thread(note_models, self.directory, self.config)
 
     async def _start_roles(
         self, stack: AsyncExitStack, saved: Checkpoint | None, state: RunState
     ) -> RunRoles:
+        set_at_signals(self.stopped)
         start_ray(stack, self.directory.log)
+        set_at_signals(self.stopped)  # Ray has put handlers of its own in their places
         from rlstep.actors.roles import RunRoles
 
-        set_at_signals(self.stopped)
         roles = RunRoles(self.config, self.tokenizer)
         stack.push_async_callback(roles.close)
         probe = self.prompts.train[0].token_ids
@@ -140,37 +158,39 @@ class Run:
         """The loop until its last iteration, or until the run is stopped."""
         self.state, self.saved_at = state, state.iteration
         self.seconds = float(state.counters.get("train_seconds", 0))
-        if await self._until_stopped(self._evaluate_before(state.iteration)):
-            started = time.monotonic() - self.seconds
-            await self._until_stopped(self._iterate(state, started))
-            self.seconds = time.monotonic() - started
+        try:
+            if await self._until_stopped(self._evaluate_before(state.iteration)):
+                started = time.monotonic() - self.seconds
+                await self._until_stopped(self._iterate(state, started))
+                self.seconds = time.monotonic() - started
+        except Exception:
+            await self._save_what_is_whole()
+            raise
         if self.state.iteration > self.saved_at:
             await self._save()
         return self.state
 
     async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Whether the work was done to its end. A stop ends evaluations at once, and iterations
-        when their update is done, so that the checkpoint holds whole ones."""
-        doing = asyncio.create_task(work)
-        stop = asyncio.create_task(self.stopped.wait())
-        await asyncio.wait({doing, stop}, return_when=asyncio.FIRST_COMPLETED)
-        if not doing.done():
+        """Whether the work was done to its end. A stop ends evaluations at once, iterations when
+        their update is done, so that the checkpoint holds whole ones, and a save at its end."""
+
+        async def whole() -> None:
             await self.roles.between_updates.wait()
-            doing.cancel()
-        stop.cancel()
-        try:
-            await doing
-        except asyncio.CancelledError:
+            async with self._saving:
+                return
+
+        done = await until_stopped(self.stopped, work, whole)
+        if not done:
             logger.warning("stopped after %d iterations", self.state.iteration)
-            return False
-        return True
+        return done
 
     async def _iterate(self, state: RunState, started: float) -> None:
         config, report = self.config, self.reporter.iteration
-        selection = Selection(
-            config, self.prompts.train, MeasurementLog(self.directory.measurements)
-        )
-        done = train(config, self.roles, selection, report, state.iteration)
+        prompts, log = self.prompts.train, MeasurementLog(self.directory.measurements)
+        ahead = read_backlog(self.saved.path, prompts) if self.saved else None
+        self.selection = Selection(config, prompts, log, ahead)
+        self.saved_when = self.clock()
+        done = train(config, self.roles, self.selection, report, state.iteration)
         async with aclosing(done):
             async for iteration in done:
                 self.seconds = time.monotonic() - started
@@ -178,12 +198,15 @@ class Run:
                 # Before the checkpoint: a run that goes on from there has it.
                 if _due(iteration, config.export_every) and iteration < config.iterations:
                     await export_iteration(self.roles, self.directory, self.state)
-                if _due(iteration, config.checkpoint_every):
+                if _due(iteration, config.checkpoint_every) or self._unsaved_for_long():
                     await self._save()
                 if self._spent() or self.stopped.is_set():
                     return
                 if _due(iteration, config.evaluation.every) and iteration < config.iterations:
                     await self._evaluate(iteration)
+
+    def _unsaved_for_long(self) -> bool:
+        return 0.0 < self.config.checkpoint_seconds <= self.clock() - self.saved_when
 
     def _spent(self) -> bool:
         """Whether one of the budgets of training is used up."""
@@ -198,13 +221,51 @@ class Run:
         )
 
     async def _save(self) -> None:
+        """A checkpoint of the last whole iteration, and of what is collected ahead by now."""
+        assert self.selection is not None, "an iteration was done"
+        ahead = self.selection.backlog.to_save(self.config.max_policy_lag)
+        if ahead is not None:  # what was sampled of it counts
+            counters = {**self.state.counters, "train_tokens": self.roles.sampled}
+            self.state = replace(self.state, counters=counters)
+
+        async def write(folder: Path) -> None:
+            if ahead is not None:
+                await asyncio.to_thread(write_backlog, folder, ahead, self.prompts.train)
+            await self.roles.save(folder)
+
+        async with self._saving:
+            try:
+                async with self.checkpoints.writing(self.state) as folder:
+                    await write(folder)
+            except DiskFull as error:
+                logger.error("%s; the run goes on, and the next checkpoint is tried again", error)
+            else:
+                self.saved_at = self.state.iteration
+            finally:
+                self.saved_when = self.clock()
+
+    async def _save_what_is_whole(self) -> None:
+        """A run that fails keeps every iteration that its learners have done. What fails here is
+        said, and what ended the run is raised."""
+        if self.selection is None:
+            return
+        if not self.roles.whole:
+            logger.error(
+                "an update failed in its middle, and is not saved; the newest checkpoint is of"
+                " iteration %d",
+                self.saved_at,
+            )
+            return
+        if (done := self.selection.backlog.done) > self.state.iteration:
+            self.state = self._state(done)
+        if self.state.iteration == self.saved_at:
+            return
         try:
-            async with self.checkpoints.writing(self.state) as folder:
-                await self.roles.save(folder)
-        except DiskFull as error:
-            logger.error("%s; the run goes on, and the next checkpoint is tried again", error)
+            await self._save()
+        except Exception as error:
+            logger.error("the run fails, and saving what it has done failed, too: %s", error)
         else:
-            self.saved_at = self.state.iteration
+            logger.warning("the run fails; iteration %d is saved", self.saved_at)
 
     async def _evaluate_before(self, iteration: int) -> None:
         """What stands before the next iteration: the first evaluation, or one by cadence that an
@@ -245,10 +306,7 @@ class Run:
         if complete and state.iteration:
             complete = await self._until_stopped(self._evaluate(state.iteration))
         if complete and state.iteration:
-            export = self.directory.export
-            await self.roles.policy.export(str(export))
-            await asyncio.to_thread(sign, export, self.directory, state.iteration, state.versions)
-            await export_step_models(self.roles, self.directory, state)
+            complete = await self._until_stopped(export_all(self.roles, self.directory, state))
         summary = {
             "complete": complete,
             "train_seconds": round(self.seconds, 1),

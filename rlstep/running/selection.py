@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,8 @@ from rlstep.interfaces import Choice, Draw, Measurement, RolloutContext
 from rlstep.measuring.measured import measurement
 from rlstep.measuring.metrics import rollout_metrics
 from rlstep.plugins import PlugInError
-from rlstep.running.replacing import one_each, with_signal
+from rlstep.running.backlog import Admitted, Backlog
+from rlstep.running.replacing import Collect, one_each, with_signal
 from rlstep.types import Group, Prompt
 
 if TYPE_CHECKING:
@@ -22,19 +23,27 @@ class Selection:
     """The run's prompts, chosen for each iteration by its curriculum."""
 
     def __init__(
-        self, config: Config, prompts: Sequence[Prompt], log: MeasurementLog | None = None
+        self,
+        config: Config,
+        prompts: Sequence[Prompt],
+        log: MeasurementLog | None = None,
+        backlog: Backlog | None = None,
     ) -> None:
         """
         Args:
             prompts: all that there are for training.
             log: what was measured so far, where later measurements go, too; None keeps none.
+            backlog: what an earlier life of the run had admitted and not trained on.
         """
         self._config, self._prompts, self._log = config, prompts, log
         self._measured: list[Measurement] = list(log or ())
-        self._metrics: dict[int, Mapping[str, float]] = {}
-        self.replaced: list[Group] = []
+        self.backlog = backlog or Backlog()
+
+    @property
+    def replaced(self) -> list[Group]:
         """Groups without signal that others have replaced since the last iteration; not scored
         beyond their verdicts."""
+        return self.backlog.replaced
 
     def choose(self, iteration: int) -> Choice:
         """An iteration's prompts, by what was measured `max_policy_lag` iterations ago and before.
@@ -55,15 +64,24 @@ class Selection:
         return choice
 
     def collect(self, iteration: int, context: RolloutContext) -> AsyncIterator[Group]:
-        """A group for each of an iteration's prompts, see `replacing`."""
-        config, choice = self._config, self.choose(iteration)
-        self._metrics[iteration] = choice.metrics
-        collect = partial(config.rollouts.collect, context=context)
-        name, size = type(config.rollouts).__name__, config.prompts_per_iteration
-        if config.further_prompts:
-            prompts = choice.prompts[: size + config.further_prompts]
-            return with_signal(collect, prompts, size, self.replaced, name)
-        return one_each(collect, choice.prompts[:size], name)
+        """A group for each of an iteration's prompts, see `replacing`. Of an iteration in the
+        backlog only those that are missing."""
+        its = self.backlog.admitted.get(iteration) or self._admit(iteration)
+        rest = [prompt for prompt in its.prompts if prompt.prompt_id not in its.finished]
+        collect = partial(self._config.rollouts.collect, context=context)
+        name = type(self._config.rollouts).__name__
+        if len(its.prompts) > its.size:
+            # Groups with signal that are there already change nothing of what the others are: the
+            # shortest start of the prompts that has enough is still that without them.
+            known = partial(_known_first, its, collect)
+            return with_signal(known, rest, its.missing, self.replaced, name)
+        return one_each(collect, rest, name)
+
+    def _admit(self, iteration: int) -> Admitted:
+        choice, size = self.choose(iteration), self._config.prompts_per_iteration
+        self.backlog.choices[iteration] = choice.metrics
+        prompts = choice.prompts[: size + self._config.further_prompts]
+        return self.backlog.admit(iteration, prompts, size)
 
     def measure(self, iteration: int, groups: Sequence[Group]) -> dict[str, float]:
         """Log what an iteration's groups, and those that they have replaced, show of their prompts.
@@ -71,8 +89,9 @@ class Selection:
         Returns:
             Metrics of the choice ('curriculum/') and of the groups that were replaced.
         """
-        metrics = {f"curriculum/{k}": v for k, v in self._metrics.pop(iteration, {}).items()}
-        if self._config.further_prompts:
+        chosen = self.backlog.choices.pop(iteration, {})
+        metrics = {f"curriculum/{k}": v for k, v in chosen.items()}
+        if self._config.further_prompts or self.replaced:
             metrics |= rollout_metrics(self.replaced, prefix="replaced")
         if sources := self._config.curriculum.reads:
             every = [measurement(g, iteration, sources) for g in (*groups, *self.replaced)]
@@ -81,6 +100,24 @@ class Selection:
                 self._log.add(iteration, every)
         self.replaced.clear()
         return metrics
+
+    def trained(self) -> None:
+        """The batch under way has been trained on."""
+        self.backlog.trained(self._config.prompts_per_iteration)
+
+
+async def _known_first(
+    its: Admitted, collect: Collect, prompts: Sequence[Prompt]
+) -> AsyncGenerator[Group, None]:
+    """What `collect` yields, noted; what is known of these prompts is not sampled again."""
+    ids = {prompt.prompt_id for prompt in prompts}
+    for group in [group for name, group in its.held.items() if name in ids]:
+        ids.discard(group.prompt.prompt_id)
+        yield group
+    if rest := [prompt for prompt in prompts if prompt.prompt_id in ids]:
+        async for group in collect(rest):
+            its.held[group.prompt.prompt_id] = group
+            yield group
 
 
 def draw_of(config: Config, iteration: int = 0, measured: Sequence[Measurement] = ()) -> Draw:

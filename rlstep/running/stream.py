@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from itertools import islice
+from contextlib import aclosing
 
+from rlstep.running.backlog import Backlog
 from rlstep.types import Group
 
 
@@ -14,6 +15,7 @@ async def stream(
     iterations: range,
     batch_size: int,
     max_policy_lag: int,
+    backlog: Backlog,
 ) -> AsyncGenerator[tuple[int, list[Group]], None]:
     """Yield (iteration, groups sorted by prompt_id), collecting ahead as far as the lag allows.
 
@@ -24,46 +26,67 @@ async def stream(
     is yielded.
 
     Args:
-        collect: yields the groups of one iteration's prompts as each is complete.
+        collect: yields the groups of one iteration's prompts as each is complete, of an iteration
+            in the backlog those that are missing.
         iterations: which to yield.
         batch_size: groups of one iteration.
         max_policy_lag: how many batches are collected ahead.
+        backlog: what an earlier life of the run left; what is admitted and finished is noted there.
 
     Raises:
         RuntimeError: an iteration came to another number of groups, for which a later batch would
             be waited for without end.
     """
-    finished: asyncio.Queue[Group | Exception] = asyncio.Queue()
-    admitted: list[asyncio.Task[None]] = []
-
-    async def run(iteration: int) -> None:
-        try:
-            async for group in _whole(collect(iteration), iteration, batch_size):
-                finished.put_nowait(group)
-        except Exception as error:  # handed to the consumer, which raises it
-            finished.put_nowait(error)
-
-    upcoming = iter(iterations)
-
-    def admit(batches: int) -> None:
-        for iteration in islice(upcoming, batches):
-            admitted.append(asyncio.create_task(run(iteration)))
-
-    try:
-        admit(max_policy_lag + 1)
+    async with aclosing(_Collecting(collect, backlog)) as collecting:
+        collecting.go_on()
+        backlog.frontier = max(backlog.frontier, iterations.start)
         for iteration in iterations:
-            groups: list[Group] = []
-            while len(groups) < batch_size:
-                item = await finished.get()
-                if isinstance(item, Exception):
-                    raise item
-                groups.append(item)
+            until = min(iteration + max_policy_lag + 1, iterations.stop)
+            while backlog.frontier < until:
+                collecting.start(backlog.frontier, batch_size)
+                backlog.frontier += 1
+            groups = [await collecting.next() for _ in range(batch_size)]
             yield iteration, sorted(groups, key=lambda group: group.prompt.prompt_id)
-            admit(1)
-    finally:
-        for task in admitted:
+
+
+class _Collecting:
+    """The collections of several iterations at the same time, as one."""
+
+    def __init__(self, collect: Callable[[int], AsyncIterator[Group]], backlog: Backlog) -> None:
+        self._collect, self._backlog = collect, backlog
+        self._finished: asyncio.Queue[Group | Exception] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def go_on(self) -> None:
+        """With what the backlog has, and with what is missing there."""
+        for _, group in self._backlog.finished:
+            self._finished.put_nowait(group)
+        for iteration, its in sorted(self._backlog.admitted.items()):
+            if its.missing:
+                self.start(iteration, its.missing)
+
+    def start(self, iteration: int, owed: int) -> None:
+        groups = self._collect(iteration)  # here, so that a checkpoint has what is to be sampled
+        self._tasks.append(asyncio.create_task(self._run(iteration, groups, owed)))
+
+    async def next(self) -> Group:
+        item = await self._finished.get()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    async def aclose(self) -> None:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*admitted, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, iteration: int, groups: AsyncIterator[Group], owed: int) -> None:
+        try:
+            async for group in _whole(groups, iteration, owed):
+                self._backlog.finish(iteration, group)
+                self._finished.put_nowait(group)
+        except Exception as error:  # handed to the consumer, which raises it
+            self._finished.put_nowait(error)
 
 
 async def _whole(

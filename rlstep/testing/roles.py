@@ -176,6 +176,8 @@ class FakeRoles:
     may_train: asyncio.Event | None = None
     """Where given, every training waits for it."""
     version: int = 0
+    whole: bool = True
+    """As `RunRoles` has it."""
     step_models: Sequence[Any] = ()
     """What a run would export beside its policy."""
 
@@ -204,12 +206,14 @@ class FakeRoles:
         self, samples: Samples, rollouts: Sequence[Rollout], iteration: int
     ) -> dict[str, float]:
         self.training.set()
+        self.whole = False
         if self.may_train is not None:
             await self.may_train.wait()
         self.trained.append(samples)
         self.rollouts.append(rollouts)
         self.version += 1
         self.generator.version = self.version
+        self.whole = True
         return {"train/sequences": float(len(samples.sequences))}
 
 

@@ -102,7 +102,7 @@ async def test_any_checkpoint_is_exported(
         (("first", "--iteration", "0"), "no checkpoint of iteration 0; the nearest is 3"),
         (("first", "--out", "{root}/first"), "{root}/first exists, and is not written over"),
         (("first", "--out", "{root}/first/config.json"), "config.json exists, and is not written"),
-        (("none",), "{root}/none/checkpoints has no checkpoint; a run saves them every"),
+        (("none",), "{root}/none/checkpoints has no checkpoint; a run saves them by"),
         (("none", "--iteration", "3"), "{root}/none/checkpoints has no checkpoint; a run saves"),
         (("damaged",), "{root}/damaged/checkpoints has no valid checkpoint"),
         (("damaged", "--iteration", "2"), "iteration-000002/state.json is {"),

@@ -229,6 +229,16 @@ async def test_what_may_not_change_on_resume(config: Config) -> None:
     assert "resume: seed is 5, and was 0" in wrong(replace(again, seed=5))
 
 
+async def test_what_changes_on_resume_is_said(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = replace(await resumable(config, 1), iterations=9, checkpoint_keep=4)
+    run = prepare(again)
+    run.held.close()
+    said = "resumed with iterations 9 (was 3), checkpoint_keep 4 (was 2)\n"
+    assert said in capsys.readouterr().out and run.checkpoints.keep == 4
+
+
 def test_no_run_to_resume(config: Config) -> None:
     assert "there is no run" in wrong(replace(config, resume=True))
 

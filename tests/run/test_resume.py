@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -160,6 +161,45 @@ def test_a_stopped_run_leaves_a_checkpoint_and_no_process(
         wait_for(gone(p.pid for p in below), "end of everything below")
     done = max(record["iteration"] for record in records(runs / "stopped", "metrics.jsonl"))
     assert (runs / "stopped" / "checkpoints" / f"iteration-{done:06d}" / "manifest.json").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_at_its_start_leaves_no_process(tmp_path: Path) -> None:
+    """While its generators load."""
+    policy, run = make_policy(tmp_path / "policy"), tmp_path / "runs" / "stopped"
+    with started(policy, run.parent, "--name", run.name) as process:
+        assert process.stdout is not None
+        assert any("learner of policy" in line for line in process.stdout), "it did not start"
+        below = descendants(process.pid)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate()
+        assert process.returncode == 130, output[-4000:]
+        wait_for(gone(p.pid for p in below), "end of everything below")
+    assert "generators (" not in output and "stopped before everything had started" in output
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["complete"], summary["failed"]) == (False, False)
+
+
+@pytest.mark.slow
+def test_killed_at_lag_1_every_prompt_is_trained_on_once(tmp_path: Path) -> None:
+    policy = make_policy(tmp_path / "policy")
+    whole, killed = tmp_path / "runs" / "tiny", tmp_path / "again" / "tiny"
+    arguments = "--iterations 5 --max-policy-lag 1 --evaluation.every 0".split()
+    with started(policy, whole.parent, *arguments) as process:
+        wait_for_iteration(process, whole, 2)
+        copied_as_if_killed(process, whole, killed)
+    newest = max((killed / "checkpoints").glob("iteration-*"))
+    assert (newest / "backlog.json").exists()
+    train(policy, killed.parent, *arguments, "--resume", "True")
+    trained: dict[str, set[int]] = {}
+    for row in records(killed, "rollouts.jsonl"):
+        admitted_with = row["rollout_id"].partition("/")[0]
+        trained.setdefault(f"{admitted_with}/{row['prompt_id']}", set()).add(row["iteration"])
+    metrics = [r for r in records(killed, "metrics.jsonl") if "rollout/groups" in r]
+    assert [r["iteration"] for r in metrics] == [1, 2, 3, 4, 5]
+    assert all(len(iterations) == 1 for iterations in trained.values())
+    assert len(trained) == sum(r["rollout/groups"] for r in metrics)
+    assert sum(r.get("rollout/failures/stale", 0) for r in metrics) == 0
 
 
 @pytest.mark.slow

@@ -332,6 +332,97 @@ def test_the_tokenizer_is_the_models(policy: str) -> None:
     assert fitting.load_tokenizer(policy).get_vocab() == arithmetic_tokenizer().get_vocab()  # type: ignore[attr-defined]
 
 
+# --- saving and stopping -------------------------------------------------------------------------
+
+
+def test_a_checkpoint_of_a_training_is_never_long_ago(
+    policy: str, tmp_path: Path, during: list[Callable[[int], None]]
+) -> None:
+    run = prepare_fit(config(policy, tmp_path, checkpoint_seconds=100.0))
+    now, kept = [0.0], set[str]()
+
+    def pass_time(_: int) -> None:
+        now[0] += 20.0
+        kept.update(path.name for path in run.directory.checkpoints.glob("iteration-*"))
+
+    run.clock = lambda: now[0]
+    during.append(pass_time)
+    asyncio.run(run.run())
+    # Three batches an iteration are 60 s: after two iterations 120 s are over 100, and at the end.
+    kept.update(path.name for path in run.directory.checkpoints.glob("iteration-*"))
+    assert kept == {"iteration-000002", "iteration-000004"}
+
+
+@pytest.mark.usefixtures("during")
+def test_as_many_checkpoints_of_a_training_stay_as_are_to_be_kept(
+    policy: str, tmp_path: Path
+) -> None:
+    run = prepare_fit(config(policy, tmp_path, checkpoint_every=1, checkpoint_keep=3))
+    asyncio.run(run.run())
+    kept = sorted(path.name for path in run.directory.checkpoints.iterdir())
+    assert kept == [f"iteration-00000{number}" for number in (2, 3, 4)]
+
+
+@pytest.mark.parametrize("batch", [7, 8])
+def test_a_training_that_fails_in_an_iteration_says_that_it_is_not_saved(
+    policy: str,
+    tmp_path: Path,
+    during: list[Callable[[int], None]],
+    caplog: pytest.LogCaptureFixture,
+    batch: int,
+) -> None:
+    def fail(number: int) -> None:
+        if number == batch:
+            raise RuntimeError("rank 0 is lost")
+
+    during.append(fail)
+    run = prepare_fit(config(policy, tmp_path))
+    with pytest.raises(RuntimeError, match="rank 0 is lost"):
+        asyncio.run(run.run())
+    assert not list(run.directory.checkpoints.iterdir())
+    assert "an iteration failed in its middle, and is not saved" in caplog.text
+
+
+@pytest.mark.usefixtures("during")
+def test_a_training_that_fails_between_iterations_is_saved(
+    policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = Learner.predict
+
+    async def fail(self: Learner, rows: Sequence[Any]) -> list[Any]:
+        if self.trained == 6:
+            raise RuntimeError("predict failed")
+        return await predict(self, rows)
+
+    monkeypatch.setattr(Learner, "predict", fail)
+    run = prepare_fit(config(policy, tmp_path))
+    with pytest.raises(RuntimeError, match="predict failed"):
+        asyncio.run(run.run())
+    assert [path.name for path in run.directory.checkpoints.iterdir()] == ["iteration-000002"]
+    monkeypatch.setattr(Learner, "predict", predict)
+    summary, rows = trained(config(policy, tmp_path, resume=True))
+    assert summary["complete"]
+    assert [r["iteration"] for r in rows if "train/loss" in r] == [1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("during")
+@pytest.mark.parametrize("verb", ["start", "predict", "export"])
+def test_a_stop_is_heeded_wherever_a_training_is(
+    policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    from rlstep.actors.learner.learner_group import LearnerGroup
+
+    run = prepare_fit(config(policy, tmp_path))
+
+    async def endless(*_: Any, **__: Any) -> None:
+        run.stopped.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(LearnerGroup if verb == "start" else Learner, verb, endless)
+    assert asyncio.run(run.run())["complete"] is False
+    assert not list(run.directory.export.glob("*.safetensors"))
+
+
 def test_what_a_resumed_training_changes_is_said(
     policy: str,
     tmp_path: Path,

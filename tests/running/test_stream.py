@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlstep.curriculum.shuffled import batch_of_prompts
+from rlstep.running.backlog import Backlog
 from rlstep.running.stream import stream
 from rlstep.testing.small import small_prompt
 from rlstep.types import Group
@@ -101,7 +102,7 @@ def test_epochs_and_seeds_shuffle_anew():
 
 async def test_lag_0_admits_exactly_one_batch():
     collect = Collector(2)
-    async with aclosing(stream(collect, range(3), 2, 0)) as batches:
+    async with aclosing(stream(collect, range(3), 2, 0, Backlog())) as batches:
         async for iteration, _ in batches:
             assert collect.started == list(range(iteration + 1))
             for _ in range(5):  # whatever could run during training has its turn
@@ -114,7 +115,7 @@ async def test_lag_0_admits_exactly_one_batch():
 async def test_lag_0_order_does_not_depend_on_who_finishes_first(slow: str):
     gates = {slow: asyncio.Event()}
     collect = Collector(3, gates)
-    async with aclosing(stream(collect, range(1), 3, 0)) as batches:
+    async with aclosing(stream(collect, range(1), 3, 0, Backlog())) as batches:
         batch = asyncio.ensure_future(anext(batches))
         others = [name for name in ("0.0", "0.1", "0.2") if name != slow]
         await collect.until_finished(others[-1])
@@ -127,7 +128,7 @@ async def test_lag_0_order_does_not_depend_on_who_finishes_first(slow: str):
 
 async def test_starts_at_the_first_iteration_of_the_range():
     collect = Collector(1)
-    done = [(i, names(groups)) async for i, groups in stream(collect, range(4, 6), 1, 0)]
+    done = [(i, names(groups)) async for i, groups in stream(collect, range(4, 6), 1, 0, Backlog())]
     assert done == [(4, ["4.0"]), (5, ["5.0"])]
 
 
@@ -136,7 +137,7 @@ async def test_starts_at_the_first_iteration_of_the_range():
 
 async def test_lag_2_generates_later_batches_while_the_first_is_trained():
     collect = Collector(2)
-    async with aclosing(stream(collect, range(9), 2, 2)) as batches:
+    async with aclosing(stream(collect, range(9), 2, 2, Backlog())) as batches:
         await anext(batches)  # "training" goes on until the next is asked for
         await collect.until_finished("2.1")
         assert collect.started == [0, 1, 2]  # 3 = lag + 1 batches, and no more
@@ -148,7 +149,7 @@ async def test_lag_2_generates_later_batches_while_the_first_is_trained():
 async def test_a_slow_group_holds_up_nobody():
     gates = {"0.0": asyncio.Event()}
     collect = Collector(2, gates)
-    async with aclosing(stream(collect, range(3), 2, 1)) as batches:
+    async with aclosing(stream(collect, range(3), 2, 1, Backlog())) as batches:
         # 0.0 hangs. With 2 batches of 2 admitted, 0.1 and 1.0 make the first batch.
         assert names((await anext(batches))[1]) == ["0.1", "1.0"]
         # Batch 2 is admitted: 1.1 and 2.0 are the second.
@@ -161,7 +162,7 @@ async def test_a_slow_group_holds_up_nobody():
 @given(st.integers(0, 3), st.integers(1, 4), st.integers(0, 6))
 def test_every_group_comes_exactly_once(lag: int, size: int, iterations: int):
     async def everything() -> list[str]:
-        batches = stream(Collector(size), range(iterations), size, lag)
+        batches = stream(Collector(size), range(iterations), size, lag, Backlog())
         return [name async for _, groups in batches for name in names(groups)]
 
     wanted = [f"{i}.{j}" for i in range(iterations) for j in range(size)]
@@ -177,7 +178,7 @@ async def test_an_error_in_collect_reaches_the_consumer():
         if iteration == 1:
             raise RuntimeError("generator 0 is lost")
 
-    batches = stream(collect, range(3), 1, 1)
+    batches = stream(collect, range(3), 1, 1, Backlog())
     with pytest.raises(RuntimeError, match="generator 0 is lost"):
         async for _ in batches:
             pass
@@ -187,7 +188,7 @@ async def test_an_error_in_collect_reaches_the_consumer():
 @pytest.mark.parametrize("lag", [0, 1])
 @pytest.mark.parametrize("size", [1, 3])
 async def test_fewer_or_more_groups_than_prompts_are_not_waited_for(size: int, lag: int):
-    batches = stream(Collector(size), range(3), 2, lag)
+    batches = stream(Collector(size), range(3), 2, lag, Backlog())
     with pytest.raises(RuntimeError, match=rf"iteration . came to {size} groups, and has 2 prompt"):
         async for _ in batches:
             pass
@@ -196,7 +197,7 @@ async def test_fewer_or_more_groups_than_prompts_are_not_waited_for(size: int, l
 
 async def test_closing_leaves_no_task():
     collect = Collector(2, {"0.1": asyncio.Event(), "1.0": asyncio.Event()})
-    async with aclosing(stream(collect, range(3), 2, 1)) as batches:
+    async with aclosing(stream(collect, range(3), 2, 1, Backlog())) as batches:
         assert names((await anext(batches))[1]) == ["0.0", "1.1"]
     assert collect.cancelled == [0, 1]
     assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -206,7 +207,7 @@ async def test_cancelling_a_waiting_consumer_leaves_no_task():
     collect = Collector(2, {"0.1": asyncio.Event()})
 
     async def consume() -> None:
-        async with aclosing(stream(collect, range(3), 2, 0)) as batches:
+        async with aclosing(stream(collect, range(3), 2, 0, Backlog())) as batches:
             async for _ in batches:
                 pass
 
