@@ -1,12 +1,12 @@
-"""Where do steps pay? Training on chains of 4 to 64 operations, by outcomes and by steps.
+"""Where do steps pay? Training on chains of 4 to 32 operations, by outcomes and by steps.
 
-    python recipes/studies/horizon.py --out F [--horizons 32 64 --arms grpo dpo --seeds 5]
+    python recipes/studies/horizon.py --out F [--horizons 16 32 --arms grpo dpo --seeds 5]
     python recipes/studies/horizon.py --out F --tune     the rates, on a seed that is not reported
     python recipes/studies/horizon.py --table            of the runs that are kept; nothing is run
     python recipes/studies/horizon.py --out F --quick --kept F/kept.jsonl         two small runs
 
 At every horizon K all arms sample the same number of tokens for training, those for labels and
-search included, and begin with the same policy. It errs in one of eight steps, wherever in the
+search included, and begin with the same policy. It errs in one of nine steps, wherever in the
 chain, and its greedy completions hardly ever: a right solution becomes rare by the length alone.
 One answer in 17 is right by luck, which a run cannot know; what is reported is the share of
 solutions without a wrong step, by the exact oracle.
