@@ -165,11 +165,11 @@ def test_a_stopped_run_leaves_a_checkpoint_and_no_process(
 
 @pytest.mark.slow
 def test_a_run_that_is_stopped_at_its_start_leaves_no_process(tmp_path: Path) -> None:
-    """While its generators load."""
+    """While its actors load."""
     policy, run = make_policy(tmp_path / "policy"), tmp_path / "runs" / "stopped"
     with started(policy, run.parent, "--name", run.name) as process:
         assert process.stdout is not None
-        assert any("learner of policy" in line for line in process.stdout), "it did not start"
+        assert any(line.endswith(" s  Ray\n") for line in process.stdout), "it did not start"
         below = descendants(process.pid)
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate()
