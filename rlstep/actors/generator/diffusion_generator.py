@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from rlstep.actors.generator.generator import Serving
-from rlstep.actors.progress import Progress
 from rlstep.actors.weights.gloo_group import GlooPlace, GlooRound, broadcast, join
 from rlstep.config import DiffusionGeneratorConfig
 from rlstep.diffusion.canvas import read_canvas
 from rlstep.diffusion.unmasking import Pace, Sheet, sheets, unmask, written
+from rlstep.rollouts.progress import Progress
 from rlstep.tensors.text import decode_with_ends
 from rlstep.tensors.tokenizers import read_tokenizer, reading_tags
 from rlstep.types import Completion, Failure, Request

@@ -136,8 +136,6 @@ class GeneratorGroup(Replicas):
         try:
             while pending:
                 for request_id, answer in await self._next(epoch, stream, "generate"):
-                    if epoch.over:
-                        return
                     answers.put_nowait((pending.pop(request_id), answer))
         finally:
             if pending:

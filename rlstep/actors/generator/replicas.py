@@ -19,9 +19,9 @@ from rlstep.actors.generator.generator import (
     engine_environment,
     greedy,
 )
-from rlstep.actors.progress import patiently
 from rlstep.config import DiffusionGeneratorConfig, GeneratorConfig
 from rlstep.reporting.role_logs import note_last_lines, role_environment
+from rlstep.rollouts.progress import patiently
 from rlstep.types import Completion, Failure, Request, TokenIds
 
 logger = logging.getLogger(__name__)

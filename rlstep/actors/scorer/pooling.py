@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import ray
 
-from rlstep.actors.generator.generator import engine_environment, own_sockets
+from rlstep.actors.generator.generator import engine_environment, own_sockets, watch_steps
 from rlstep.actors.learner.heads import check_architecture, label_token_ids
 from rlstep.actors.learner.models import check_learner
-from rlstep.actors.progress import Progress, patiently
 from rlstep.config import GeneratorConfig, LearnerConfig, PoolingConfig
 from rlstep.reporting.role_logs import note_last_lines, role_environment
+from rlstep.rollouts.progress import Progress, patiently
 from rlstep.scoring.step_models.prm_text import context_of
 from rlstep.tensors.tokenizers import read_tokenizer
 from rlstep.types import Floats, TokenIds
@@ -41,7 +41,7 @@ class PoolingWorker:
         arguments = engine_arguments(self._config, self._engine_config)
         self._sockets = own_sockets()
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
-        self._progress.watch(self._engine)
+        watch_steps(self._engine, self._progress)
 
     async def predict(self, sequences: Sequence[TokenIds]) -> list[Floats]:
         """Per row of token ids (int32 [L]) float32 [L]: the head's number (see `actors.heads`).

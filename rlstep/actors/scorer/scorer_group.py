@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayActorError
 
-from rlstep.actors.progress import patiently
 from rlstep.actors.scorer.scorer import Answered, ScorerWorker
 from rlstep.actors.scorer.step_models import StepModelRole
 from rlstep.config import ScorerConfig
 from rlstep.interfaces import Environment, Item, Verifier
 from rlstep.reporting.role_logs import note_last_lines, role_environment
 from rlstep.rollouts.asking import Asking
+from rlstep.rollouts.progress import patiently
 from rlstep.scoring.processes.verifier_pool import Outcome
 from rlstep.types import Failure, History, Observation, Rollout
 

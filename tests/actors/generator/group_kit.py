@@ -16,9 +16,9 @@ from ray.exceptions import RayActorError
 
 from rlstep.actors.generator import generator_group, replicas
 from rlstep.actors.generator.generator_group import GeneratorGroup
-from rlstep.actors.progress import Progress
 from rlstep.actors.weight_sync import WeightSync
 from rlstep.config import GeneratorConfig
+from rlstep.rollouts.progress import Progress
 from rlstep.types import Completion, Failure, Request, Sampling
 from tests.completions import make_completion
 

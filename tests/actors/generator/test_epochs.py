@@ -26,6 +26,7 @@ from tests.actors.generator.group_kit import (
     running,
     without_ray,
 )
+from tests.idle_clock import IdleClock
 
 NOTHING = cast("Any", None)
 
@@ -366,6 +367,42 @@ async def test_late_answers_of_an_epoch_are_heard_by_nobody(
             late = [a for a in answers.values() if isinstance(a, tuple) and version_of(a) == 99]
             assert not late
         assert cut_off.actor.alive and group.recoveries == 1
+
+
+async def test_who_waits_for_an_epoch_that_ends_waits_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of an actor that the network cut off nothing comes any more, not even its death."""
+    async with running(monkeypatch) as (group, _, _):
+        clock = IdleClock()
+        start = clock.now
+        monkeypatch.setattr(Actor, "kill", lambda actor: None)
+        tasks = [asyncio.create_task(answered(group, requests(i))) for i in range(2)]
+        await turns(8)
+        group.actors[0].moving.clear()
+        await group.recover(group.epochs[0], TimeoutError("cut off"))
+        for stream, found in enumerate(await asyncio.gather(*tasks)):
+            check(found, stream)
+        assert clock.now == start and group.recoveries == 1
+
+
+async def test_in_an_evaluation_too_a_successor_that_dies_has_a_successor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where no sync would hear of it: replicas have the weights from their folder."""
+
+    async def none() -> None: ...
+
+    def with_weights(actor: Actor) -> None:
+        actor.version = 4
+        if len(group.made) == 2:
+            actor.on["start"] = actor.kill
+
+    async with running(monkeypatch) as (group, _, _):
+        group.on_recreated, group.on_create = none, with_weights
+        group.kill(0)
+        check(await answered(group, requests(0)), 0)
+        assert group.recoveries == 2 and len(group.made) == 3
 
 
 def version_of(answer: tuple[Completion, ...]) -> int:

@@ -4,11 +4,13 @@ one with a long queue. Time is a clock that stands still while anything happens.
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from rlstep.actors.progress import PROBE_S
+from rlstep.actors.generator.generator import watch_steps
+from rlstep.rollouts.progress import PROBE_S, Progress
 from tests.actors.generator.group_kit import Actor, Group, answered, requests, running
 from tests.actors.generator.test_epochs import check, turns
 from tests.idle_clock import IdleClock
@@ -144,3 +146,22 @@ async def test_frozen_engines_do_not_hold_up_the_end(monkeypatch: pytest.MonkeyP
         await group.close()
         assert clock.now - start == pytest.approx(60.0) and made[3].closed
         assert not any(actor.alive for actor in made)
+
+
+def test_every_step_of_an_engine_is_progress() -> None:
+    """Idle for 5 s, then a step, then for 2 s."""
+    now = [10.0]
+    progress, stepped = Progress(lambda: now[0]), []
+
+    def process_outputs(*arguments: Any, **named: Any) -> str:
+        stepped.append((arguments, named))
+        return "outputs"
+
+    engine = SimpleNamespace(output_processor=SimpleNamespace(process_outputs=process_outputs))
+    watch_steps(engine, progress)
+    now[0] = 15.0
+    assert progress.idle_s() == 5.0
+    assert engine.output_processor.process_outputs([1], 2.0, weight_version="3") == "outputs"
+    assert stepped == [(([1], 2.0), {"weight_version": "3"})] and progress.idle_s() == 0.0
+    now[0] = 17.0
+    assert progress.idle_s() == 2.0

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from rlstep.actors.progress import PROBE_S, Progress, patiently
+from rlstep.rollouts.progress import PROBE_S, patiently
 from tests.idle_clock import IdleClock
 
 
@@ -97,22 +96,3 @@ async def test_who_leaves_takes_the_question_along() -> None:
     asking.cancel()
     await asyncio.gather(asking, work, return_exceptions=True)
     assert asking.cancelled() and work.cancelled()
-
-
-def test_every_step_of_an_engine_is_progress() -> None:
-    """Idle for 5 s, then a step, then for 2 s."""
-    now = [10.0]
-    progress, stepped = Progress(lambda: now[0]), []
-
-    def process_outputs(*arguments: Any, **named: Any) -> str:
-        stepped.append((arguments, named))
-        return "outputs"
-
-    engine = SimpleNamespace(output_processor=SimpleNamespace(process_outputs=process_outputs))
-    progress.watch(engine)
-    now[0] = 15.0
-    assert progress.idle_s() == 5.0
-    assert engine.output_processor.process_outputs([1], 2.0, weight_version="3") == "outputs"
-    assert stepped == [(([1], 2.0), {"weight_version": "3"})] and progress.idle_s() == 0.0
-    now[0] = 17.0
-    assert progress.idle_s() == 2.0

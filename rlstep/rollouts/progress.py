@@ -26,20 +26,6 @@ class Progress:
     def idle_s(self) -> float:
         return self._clock() - self._since
 
-    def watch(self, engine: Any) -> None:
-        """Take every step of a vLLM engine for progress.
-
-        Its front end is handed what a step gave in `process_outputs` (vLLM 0.32), whether or not a
-        request has come to its end; statistics, which would say the same, cost more than a time.
-        """
-        processor, process = engine.output_processor, engine.output_processor.process_outputs
-
-        def watched(*arguments: Any, **named: Any) -> Any:
-            self.made()
-            return process(*arguments, **named)
-
-        processor.process_outputs = watched
-
 
 async def patiently(
     answer: Awaitable[T],
