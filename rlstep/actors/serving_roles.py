@@ -205,6 +205,9 @@ class ServingRoles:
 
     async def close(self) -> None:
         """Close everything, the last started first; the first error is raised at the end."""
+        for role in self._started:
+            if isinstance(role, GeneratorGroup):
+                await role.settle()  # or it would recover from the end of the others
         errors = []
         while self._started:
             try:

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from rlstep.actors.generator.generator_group import GeneratorGroup
 from rlstep.actors.roles import RunRoles
 from rlstep.config import GeneratorConfig
 from rlstep.environments.tool_use import ToolUse
@@ -74,3 +75,24 @@ async def test_a_run_has_a_door_where_its_configuration_says_so(
         await roles.close()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), 5.0)
+
+
+async def test_no_generator_is_recovered_while_the_others_end() -> None:
+    """A learner that has ended would be taken for a sync that fails."""
+    roles: Any = RunRoles(small_config(), TOKENIZER)
+    ended: list[str] = []
+
+    class Generators(GeneratorGroup):
+        async def settle(self) -> None:
+            ended.append("recoveries")
+
+        async def close(self) -> None:
+            ended.append("generators")
+
+    class Learner:
+        async def close(self) -> None:
+            ended.append("learner")
+
+    roles._started = [Generators(GeneratorConfig(), "", {}), Learner()]
+    await roles.close()
+    assert ended == ["recoveries", "learner", "generators"]
