@@ -214,9 +214,9 @@ class Config:
         self._check_transfer()
         sources = [model.source for model in self.step_models]
         self.evaluation.check_best(sources)
-        self.evaluation.check_drawn(self.rollouts.sampling, "prm" in sources)
         for rollouts in (self.rollouts, self.evaluation.rollouts or self.rollouts):
             check_diffusion(self.policy, self.generator, rollouts, self.splitter, self.step_models)
+        self.evaluation.check_drawn(self.rollouts.sampling, "prm" in sources)
         if self.run_dir and not self.run_dir.startswith("/"):
             raise ValueError(f"run_dir is {self.run_dir!r}; it must be absolute, like /data/runs")
 
