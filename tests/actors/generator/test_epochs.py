@@ -115,7 +115,7 @@ class Played:
         await turns(after)
         asked = requests(name, number)
         version, found = self.sync.version, {}
-        async with aclosing(self.group.generate(asked)) as answers:
+        async with aclosing(cast("Any", self.group.generate(asked))) as answers:
             async for request, answer in answers:
                 assert request.request_id not in found, "answered twice"
                 found[request.request_id] = answer
@@ -360,6 +360,7 @@ async def test_late_answers_of_an_epoch_are_heard_by_nobody(
             await group.replace({0: TimeoutError("cut off")})
             cut_off.actor.version = 99
             await turns(40)
+            assert group.on_recreated is not None
             await group.on_recreated()
         found = await asyncio.gather(*tasks)
         for stream, answers in enumerate(found):
