@@ -127,14 +127,21 @@ def test_a_folder_without_the_head_is_refused(tmp_path: Path):
             check_architecture(config(path, head))
 
 
-async def test_a_late_replica_is_named():
-    class Verb:
-        async def remote(self, *_: Any) -> Any:
-            return await asyncio.Event().wait()
+class Silent:
+    async def remote(self, *_: Any) -> Any:
+        return await asyncio.Event().wait()
 
+
+class Idle:
+    async def remote(self) -> float:
+        return 7.0
+
+
+@pytest.mark.parametrize("idle", [Silent, Idle])
+async def test_a_replica_that_gets_nothing_done_is_named(idle: type):
     class Actor:
-        predict = Verb()
+        predict, idle_s = Silent(), idle()
 
     group = PoolingGroup("prm", [Actor()], 0.05)
-    with pytest.raises(TimeoutError, match=r"pooling 'prm' replica 0: predict did not finish"):
+    with pytest.raises(TimeoutError, match=r"pooling 'prm' replica 0: predict did nothing"):
         await group.predict(ragged(100, 2))
