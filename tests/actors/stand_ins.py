@@ -38,6 +38,9 @@ class Engine:
             completion = make_completion(tokens, [(self._version, 0, len(tokens))])
             yield [(request.request_id, (completion,) * request.n)]  # type: ignore[misc]
 
+    async def process_id(self) -> int:
+        return os.getpid()
+
     async def receive(self, version: int) -> None:
         self._version = version
 

@@ -4,8 +4,11 @@ request answered once. The engines are stand-ins, Ray and its actors are real.""
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +21,7 @@ from rlstep.config import GeneratorConfig
 from rlstep.types import Completion, Failure, Request, Sampling
 from tests.actors.generator.group_kit import PROBE, Learner
 from tests.actors.stand_ins import HELD, Engine
+from tests.waiting import gone, wait_for
 
 
 def rare(value: object) -> Any:
@@ -33,6 +37,7 @@ class Group(GeneratorGroup):
         self.created += 1
         first = self.created <= self.config.replicas
         options = {"num_cpus": 0, "max_concurrency": 100}
+        self.config = replace(self.config, deadline_s=300.0)  # its start may take longer
         return ray.remote(Engine).options(**options).remote(first, self.ends_in)
 
 
@@ -235,3 +240,16 @@ async def test_a_lost_replica_does_not_stop_the_end_of_a_run(
         end(group, *dead)
         await group.close()
         assert group.actors == []
+
+
+@pytest.mark.slow
+async def test_a_process_that_stands_still_is_given_up_and_ended(ray_cluster: None) -> None:
+    """It gives no sign of life within a probe, and is killed although it cannot hear of it."""
+    async with running() as (group, _, _):
+        process = await group.actors[0].process_id.remote()
+        group.config = replace(group.config, deadline_s=3.0)
+        tasks = await begin(group, 2)
+        os.kill(process, signal.SIGSTOP)
+        await finish(tasks)
+        assert group.recoveries == 1 and group.created == 2
+        wait_for(gone([process]), "end of the process")

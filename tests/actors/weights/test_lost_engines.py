@@ -104,8 +104,8 @@ async def test_one_that_stands_still(
 ) -> None:
     """The actor's process, which then gives no sign of life, or its engine's."""
     async with serving(models[True]) as (group, _, processes):
-        kept, tasks = group.actors[1], await streams(group)
         group.config = replace(group.config, deadline_s=QUIET_S)
+        kept, tasks = group.actors[1], await streams(group)
         os.kill(processes[which].pid, signal.SIGSTOP)
         await check(group, kept, 0, tasks)
         wait_for(gone(process.pid for process in processes), "end of the engine")
