@@ -48,7 +48,9 @@ async def serving(model: str) -> AsyncIterator[tuple[Group, WeightSync, list[psu
             sync = WeightSync(learner, group, PROBE, LONGEST)
             await sync.start(0)
             actor = psutil.Process(await group.actors[0].process_id.remote())
-            yield group, sync, [actor, *actor.children(recursive=True)]
+            below = actor.children(recursive=True)
+            below.sort(key=lambda process: "EngineCore" not in " ".join(process.cmdline()))
+            yield group, sync, [actor, *below]
     finally:
         await group.close()
 
