@@ -51,11 +51,12 @@ def test_shuffled_scores_are_the_same_numbers_elsewhere() -> None:
     right = make_rollout("r", [[i] for i in range(10, 18)], outcome=1.0,
                          scores={"prm": list(range(8))})  # fmt: skip
     wrong = make_rollout("w", [[20], [21]], outcome=0.0, scores={"prm": [5, 6]})
-    samples = study.Shuffled().samples([make_group(right, wrong)])
+    shuffled = study.ARMS["full_step_shuffled"]["samples"]
+    samples = shuffled.samples([make_group(right, wrong)])
     chosen = samples.sequences[samples.pairs[0].chosen]
     assert sorted(chosen.step_scores.tolist()) == list(range(8))
     assert chosen.step_scores.tolist() != list(range(8))
-    again = study.Shuffled().samples([make_group(right, wrong)])
+    again = shuffled.samples([make_group(right, wrong)])
     assert np.array_equal(again.sequences[0].step_scores, samples.sequences[0].step_scores)
 
 

@@ -11,21 +11,19 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from arithmetic_base import SAMPLING, TASK, arithmetic, with_prm
-from studies.study_base import metric, run_all, standard_error, summary
+from studies.study_base import Shuffled, metric, run_all, standard_error, summary
 
 from rlstep.advantages.group import GroupAdvantages
 from rlstep.advantages.process import ProcessAdvantages
 from rlstep.advantages.pure import Pure
 from rlstep.config import Config, EvaluationConfig
-from rlstep.interfaces import SampleBuilder
 from rlstep.losses.cross_entropy import CrossEntropy
 from rlstep.losses.dpo import Dpo
 from rlstep.losses.full_step_dpo import FullStepDpo
@@ -37,11 +35,9 @@ from rlstep.pairs.outcome import OutcomePairs
 from rlstep.rollouts.first_error_search import FirstErrorSearch
 from rlstep.rollouts.independent import Independent
 from rlstep.rollouts.rectify import Rectify
-from rlstep.rollouts.requests import request_seed
 from rlstep.rollouts.stopping import BetaStopping
 from rlstep.scoring.rewards.oracle_steps import OracleSteps
 from rlstep.tensors.labels import CorrectOnly
-from rlstep.types import Group, PairSamples, Rollout
 
 HARDER = replace(TASK, limit=22)
 """Larger numbers than the policy was trained on: it solves 30 % of these problems at the start."""
@@ -49,32 +45,6 @@ SAMPLED = Independent(samples_per_prompt=8, sampling=SAMPLING)
 LOW = 0.2
 """Step-DPO: from a wrong step on fewer continuations than this succeed. Right steps of so weak a
 policy are far under a half, too."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shuffled(SampleBuilder):
-    """Full-Step-DPO's pairs with the scores of every chain in another order: the control that keeps
-    the numbers and takes away what they are about."""
-
-    makes: ClassVar[type] = PairSamples
-
-    source: str = "prm"
-
-    @property
-    def sources(self) -> frozenset[str]:
-        return frozenset({"outcome", self.source})
-
-    def samples(self, groups: Sequence[Group]) -> PairSamples:
-        mixed = [replace(g, rollouts=tuple(map(self._shuffle, g.rollouts))) for g in groups]
-        return OutcomePairs(step_source=self.source).samples(mixed)
-
-    def _shuffle(self, rollout: Rollout) -> Rollout:
-        scores = rollout.step_scores(self.source)
-        if scores is None:
-            return rollout
-        rng = np.random.default_rng(request_seed(0, f"shuffled/{rollout.rollout_id}"))
-        shuffled = replace(scores, values=rng.permutation(scores.values))
-        return rollout.with_scores(**{self.source: shuffled})
 
 
 def full_step(gamma: float = 2.0) -> FullStepDpo:
@@ -106,7 +76,11 @@ ARMS: dict[str, dict[str, Any]] = {
         "loss": full_step(),
         "labellers": (OracleSteps(task=HARDER),),
     },
-    "full_step_shuffled": {"samples": Shuffled(), "loss": full_step(), **with_prm()},
+    "full_step_shuffled": {
+        "samples": Shuffled(of=OutcomePairs(step_source="prm")),
+        "loss": full_step(),
+        **with_prm(),
+    },
     "full_step_gamma_0": {
         "samples": OutcomePairs(step_source="prm"),
         "loss": full_step(0.0),

@@ -45,7 +45,7 @@ from rlstep.types import Prompt
 KEPT = Path(__file__).with_suffix(".jsonl")
 """One line a run: the table is made of it."""
 RATES = (3e-4, 1e-4, 1e-3)
-"""What is tried of every arm, on the tuning seed at K = 32."""
+"""What `--tune` tries of every arm, on the tuning seed at K = 32."""
 HORIZONS = (4, 8, 16, 32)
 ROLLOUTS = 12 * 256
 """A run's budget, in rollouts of full length: so many times 4 K + 2 tokens."""

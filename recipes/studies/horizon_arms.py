@@ -2,11 +2,12 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from modular_chain_base import TASK, located, with_prm
+from studies.study_base import Shuffled
 
 from rlstep.advantages.group import GroupAdvantages
 from rlstep.advantages.process import ProcessAdvantages
@@ -24,10 +25,9 @@ from rlstep.losses.reinforce import Reinforce
 from rlstep.pairs.longest_correct import LongestCorrectPairs
 from rlstep.pairs.outcome import OutcomePairs
 from rlstep.rollouts.independent import Independent
-from rlstep.rollouts.requests import request_seed
 from rlstep.tasks.modular_chain import ModularChain
 from rlstep.tensors.labels import CorrectOnly, LocatedError
-from rlstep.types import Floats, Group, Ints, Rollout, Sampling, StepScores
+from rlstep.types import Floats, Ints, Rollout, Sampling, StepScores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,35 +44,6 @@ class Following(Labeller):
         texts = [rollout.step_text(i) for i in range(len(rollout.steps))]
         follows = self.task.follow(rollout.prompt, texts)
         return StepScores(values=np.array(follows, dtype=np.float32), version=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shuffled(SampleBuilder):
-    """Another builder's samples from step scores in another order within every chain: the control
-    that keeps the numbers and takes away what they are about."""
-
-    of: SampleBuilder
-    source: str = "prm"
-
-    @property
-    def makes(self) -> type:  # type: ignore[override]
-        return self.of.makes
-
-    @property
-    def sources(self) -> frozenset[str]:
-        return self.of.sources
-
-    def samples(self, groups: Sequence[Group]) -> Any:
-        mixed = [replace(g, rollouts=tuple(map(self._shuffle, g.rollouts))) for g in groups]
-        return self.of.samples(mixed)
-
-    def _shuffle(self, rollout: Rollout) -> Rollout:
-        scores = rollout.step_scores(self.source)
-        if scores is None:
-            return rollout
-        rng = np.random.default_rng(request_seed(0, f"shuffled/{rollout.rollout_id}"))
-        mixed = replace(scores, values=rng.permutation(scores.values))
-        return rollout.with_scores(**{self.source: mixed})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,4 +130,5 @@ SAMPLED = {"sft_greedy": colder(1, 0.0), "grpo_cold": colder(8, 0.5)}
 """Arms that sample otherwise than all others."""
 OUTCOME_ARMS = ("sft_correct", "dpo", "grpo", "rloo", "dr_grpo", "dpo_vp", *SAMPLED)
 TUNED = dict.fromkeys(ARMS, 3e-4) | dict.fromkeys(("sft_correct", "dpo"), 1e-4)
-"""The best of `RATES`; shuffled controls have the rate of the arm that they control."""
+"""The best of `RATES` that were tried (docs/studies.md); shuffled controls have the rate of the arm
+that they control."""

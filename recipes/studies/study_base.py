@@ -7,10 +7,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from rlstep.interfaces import SampleBuilder
+from rlstep.rollouts.requests import request_seed
+from rlstep.types import Group, Rollout
 
 
 def run_all(study: str, out: str, arms: Sequence[str], seeds: int, iterations: int) -> None:
@@ -48,3 +53,32 @@ def metric(run: Path, name: str) -> list[float]:
 def standard_error(values: np.ndarray) -> float:
     """Of the mean; nan of a single value."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shuffled(SampleBuilder):
+    """Another builder's samples from step scores in another order within every chain: the control
+    that keeps the numbers and takes away what they are about."""
+
+    of: SampleBuilder
+    source: str = "prm"
+
+    @property
+    def makes(self) -> type:  # type: ignore[override]
+        return self.of.makes
+
+    @property
+    def sources(self) -> frozenset[str]:
+        return self.of.sources
+
+    def samples(self, groups: Sequence[Group]) -> Any:
+        mixed = [replace(g, rollouts=tuple(map(self._shuffle, g.rollouts))) for g in groups]
+        return self.of.samples(mixed)
+
+    def _shuffle(self, rollout: Rollout) -> Rollout:
+        scores = rollout.step_scores(self.source)
+        if scores is None:
+            return rollout
+        rng = np.random.default_rng(request_seed(0, f"shuffled/{rollout.rollout_id}"))
+        mixed = replace(scores, values=rng.permutation(scores.values))
+        return rollout.with_scores(**{self.source: mixed})

@@ -34,8 +34,6 @@ class StepLabelAdvantages(AdvantageBuilder):
     as the view says. A rollout without any label is in the samples with advantages of 0.
     """
 
-    laws: ClassVar[frozenset[str]] = frozenset()
-
     view: LabelView = LocatedError()
     """What of the Monte-Carlo counts is the label."""
     without_signal: WithoutSignal = "kept"

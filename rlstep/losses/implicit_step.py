@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from rlstep.checks import at_least
 from rlstep.interfaces import LabelBatch, Loss, LossOutput
+from rlstep.losses.means import step_targets
 from rlstep.tensors.logprobs import masked, step_sums
 from rlstep.types import Counts, LabelSamples
 
@@ -40,12 +40,10 @@ class ImplicitStepLoss(Loss):
 
     def __call__(self, predictions: Tensor, batch: LabelBatch, counts: Counts) -> LossOutput:
         index, mask, total = batch.step_index, batch.loss_mask, counts.weight or 1.0
-        steps = int(index.max()) + 1 if index.numel() else 0
-        tokens = batch.weights.to(predictions)
-        logits = self.beta * step_sums(predictions - batch.ref_logprobs, index, mask, steps)
-        weights = step_sums(tokens, index, mask, steps)  # [N, K]
-        means = step_sums(tokens * batch.targets, index, mask, steps)
-        targets = torch.where(weights > 0.0, means / weights, 0.0)
+        targets, weights = step_targets(batch, predictions)  # [N, K]
+        logits = self.beta * step_sums(
+            predictions - batch.ref_logprobs, index, mask, weights.shape[1]
+        )
         losses = binary_cross_entropy_with_logits(logits, targets, reduction="none")
         agrees = (logits.detach() > 0.0) == (targets > 0.5)
         return LossOutput(

@@ -8,16 +8,36 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rlstep.checks import at_least
-from rlstep.tensors.logprobs import masked
+from rlstep.interfaces import LabelBatch
+from rlstep.tensors.logprobs import masked, step_sums
 from rlstep.types import Counts
 
 
 def row_means(values: Tensor, mask: Tensor) -> Tensor:
     """[N, L] -> [N]: the mean over each sequence's trained tokens, 0 where there are none."""
     return masked(values, mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+def step_targets(batch: LabelBatch, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Labels of tokens as labels of their steps: a step's weight is the sum of its tokens', its
+    target their mean by weight, 0 where there is no weight.
+
+    Args:
+        like: whose type the result has.
+
+    Returns:
+        Targets and weights, [N, K] each.
+    """
+    index, mask = batch.step_index, batch.loss_mask
+    steps = int(index.max()) + 1 if index.numel() else 0
+    tokens = batch.weights.to(like)
+    weights = step_sums(tokens, index, mask, steps)
+    sums = step_sums(tokens * batch.targets, index, mask, steps)
+    return torch.where(weights > 0.0, sums / weights, 0.0), weights
 
 
 class Mean(ABC):

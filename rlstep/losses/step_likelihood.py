@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rlstep.interfaces import LabelBatch, Loss, LossOutput
+from rlstep.losses.means import step_targets
 from rlstep.tensors.logprobs import masked, step_sums
 from rlstep.types import Counts, LabelSamples
 
@@ -20,10 +21,10 @@ CERTAIN = 1e-4
 class StepLikelihoodLoss(Loss):
     """-y log p - (1 - y) log(1 - p) of each labelled step, p its probability; averaged by weight.
 
-    Likelihood of right steps, and unlikelihood (Welleck et al. 2019, arXiv:1908.04319, eq. 4, over
-    a step in place of a token) of wrong ones. p is the product over the step's tokens, so this is
-    for short steps that can be written in few ways. A step's weight is the sum of its tokens', its
-    target their mean by weight.
+    Likelihood of right steps, and unlikelihood (Welleck et al. 2019, arXiv:1908.04319, there of a
+    token) of wrong ones. p is the product over the step's tokens, so this is for short steps that
+    can be written in few ways; in log(1 - p) it is multiplied by 1 - `CERTAIN`. A step's weight is
+    the sum of its tokens', its target their mean by weight.
     """
 
     takes: ClassVar[type] = LabelSamples
@@ -32,12 +33,8 @@ class StepLikelihoodLoss(Loss):
 
     def __call__(self, predictions: Tensor, batch: LabelBatch, counts: Counts) -> LossOutput:
         index, mask, total = batch.step_index, batch.loss_mask, counts.weight or 1.0
-        steps = int(index.max()) + 1 if index.numel() else 0
-        tokens = batch.weights.to(predictions)
-        logs = step_sums(predictions, index, mask, steps)  # [N, K]
-        weights = step_sums(tokens, index, mask, steps)
-        means = step_sums(tokens * batch.targets, index, mask, steps)
-        targets = torch.where(weights > 0.0, means / weights, 0.0)
+        targets, weights = step_targets(batch, predictions)  # [N, K]
+        logs = step_sums(predictions, index, mask, weights.shape[1])
         unlikely = torch.log1p(-(1.0 - CERTAIN) * logs.clamp(max=0.0).exp())  # rounded over 1
         losses = -targets * logs - (1.0 - targets) * unlikely
         chances = logs.detach().exp()

@@ -66,12 +66,10 @@ class HeldOut:
             RuntimeError: more than `max_failed_scores` of a source's scores failed.
         """
         config, started = self.config.evaluation, time.monotonic()
-        sampling = self.config.rollouts.sampling
-        if config.max_tokens:
-            sampling = replace(sampling, max_tokens=config.max_tokens)
+        drawn = config.drawn(self.config.rollouts.sampling)
+        sampling = replace(self.config.rollouts.sampling, max_tokens=drawn.max_tokens)
         sets = self.sets
         everything = [prompt for prompts in sets.values() for prompt in prompts]
-        drawn = config.drawn(sampling)
         drawing = asyncio.create_task(self._samples(iteration, everything, drawn))
         try:
             context = self.roles.context(iteration, GREEDY)

@@ -35,14 +35,7 @@ class ImplicitPrm(StepModel):
     """What log-ratios are multiplied by."""
 
     def __post_init__(self) -> None:
-        name = "step_models (ImplicitPrm)"
-        needs_head(name, self, "language_model", LabelSamples)
-        if self.learner.reference != "initial":
-            raise ValueError(
-                f"{name}.learner.reference is {self.learner.reference!r}; it must be 'initial'"
-            )
-        if (beta := getattr(self.loss, "beta", None)) != self.beta:
-            raise ValueError(f"{name}.beta is {self.beta}, but its loss has beta {beta}")
+        needs_log_ratios("step_models (ImplicitPrm)", self, self.beta)
 
     def reader(self, tokenizer: Any) -> Reader | None:
         needs_vocabulary("step_models (ImplicitPrm)", tokenizer, self.learner.model.path)
@@ -65,3 +58,18 @@ class ImplicitPrm(StepModel):
         if not np.isfinite(values).all():
             return Failure(reason="not_finite", detail=f"{self.source} version {version}")
         return TokenScores(values=values.astype(np.float32), version=version)
+
+
+def needs_log_ratios(name: str, model: StepModel, beta: float) -> None:
+    """Refuse an implicit PRM without the start as its reference, or with a loss of another beta.
+
+    Raises:
+        ValueError: naming the field and its valid value.
+    """
+    needs_head(name, model, "language_model", LabelSamples)
+    if model.learner.reference != "initial":
+        raise ValueError(
+            f"{name}.learner.reference is {model.learner.reference!r}; it must be 'initial'"
+        )
+    if (of_loss := getattr(model.loss, "beta", None)) != beta:
+        raise ValueError(f"{name}.beta is {beta}, but its loss has beta {of_loss}")

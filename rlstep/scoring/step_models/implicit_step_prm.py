@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rlstep.config import LearnerConfig, needs_head
+from rlstep.config import LearnerConfig
 from rlstep.interfaces import LabelView, Loss, Reader, StepModel
+from rlstep.scoring.step_models.implicit_prm import needs_log_ratios
 from rlstep.scoring.step_models.prm_text import needs_vocabulary
 from rlstep.tensors.labels import Soft, step_token_labels
 from rlstep.types import Failure, Floats, LabelSamples, Rollout, Score, StepScores
@@ -25,9 +26,9 @@ class ImplicitStepPrm(StepModel):
     only to learn which ones to prefer, so a few dozen labelled chains are enough. An untrained one
     scores every step 0.5. The reference is the model that it started as.
 
-    It ranks; as the reward of a policy gradient it needs a KL beside it. The ratio of a token that
-    both find unlikely is noise, above 1 as often as under it, and a policy runs after that (seen:
-    AUC 0.9, and the policy lost what it knew). `LikelihoodPrm` has no such fault.
+    It ranks steps; as the reward of a policy gradient without a KL it has ruined a policy at an AUC
+    of 0.9 (docs/studies.md): the ratio of a token that both find unlikely is noise, and a policy
+    runs after it. `LikelihoodPrm` has no such ratio.
     """
 
     log_ratios: ClassVar[bool] = True
@@ -46,14 +47,7 @@ class ImplicitStepPrm(StepModel):
     """The name that its scores have."""
 
     def __post_init__(self) -> None:
-        name = "step_models (ImplicitStepPrm)"
-        needs_head(name, self, "language_model", LabelSamples)
-        if self.learner.reference != "initial":
-            raise ValueError(
-                f"{name}.learner.reference is {self.learner.reference!r}; it must be 'initial'"
-            )
-        if (beta := getattr(self.loss, "beta", None)) != self.beta:
-            raise ValueError(f"{name}.beta is {self.beta}, but its loss has beta {beta}")
+        needs_log_ratios("step_models (ImplicitStepPrm)", self, self.beta)
 
     def reader(self, tokenizer: Any) -> Reader | None:
         needs_vocabulary("step_models (ImplicitStepPrm)", tokenizer, self.learner.model.path)
