@@ -19,7 +19,7 @@ from rlstep.interfaces import Examples
 from rlstep.tasks.arithmetic import sft_samples
 from rlstep.types import LabelSamples
 
-UPDATES = 2400
+UPDATES = 9600
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
 """Makes a policy for self-play (`rlstep/self_play`): it answers, judges and refines.
 
-rlstep sft recipes/constraints_sft.py          in <run>/export; none is shipped yet
+rlstep sft recipes/constraints_sft.py          in <run>/export; the shipped one is made so
 
-Three formats, one model: answers of mixed quality, judgments that name what is missed, and
-refinements of wrong answers. All of it is made by the exact check.
+Three formats, one model: answers of mixed quality, judgments that go through what is
+asked for, and refinements of wrong answers. All of it is made by the exact check.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from rlstep.scoring.judges.judgment_text import render
 from rlstep.tasks.synthetic import solution_samples
 from rlstep.types import LabelSamples, Prompt
 
-UPDATES = 1200
+UPDATES = 4000
 Example = tuple[Prompt, list[str]]
 """A prompt, and what is written after it."""
 
@@ -125,12 +125,10 @@ def asked(prompt: Prompt, text: str, tokenizer: Any) -> Prompt:
 def config() -> FitConfig:
     start = RandomLlama(
         tokenizer="rlstep.tasks.constraints.constraints_tokenizer",
-        hidden_size=64,
-        intermediate_size=240,
+        intermediate_size=256,
         layers=4,
-        heads=2,
     )
-    return made_policy("constraints-sft", ThreeRoles(), start, UPDATES)
+    return made_policy("constraints-sft", ThreeRoles(), start, UPDATES, learning_rate=2e-3)
 
 
 if __name__ == "__main__":

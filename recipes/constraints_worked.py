@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from rlstep.scoring.answers.constraints_met import COMMA, LINE, SEPARATORS, SPACE, violated
-from rlstep.tasks.constraints import LONGEST, SHORTEST, WORDS
+from rlstep.tasks.constraints import LONGEST, MET, MISSED, SHORTEST, WORDS
 
 TRIES = 60
 """Drafts of one answer, until one is as it is wanted."""
@@ -114,9 +114,14 @@ def _opposite(constraint: str) -> list[str]:
 
 
 def judgment(constraints: Sequence[str], answer: str) -> list[str]:
-    """The constraints that an answer misses, a line each, and the verdict."""
+    """What is to be said of each constraint, a line each, and the verdict.
+
+    A tiny policy learns to check one constraint at a time sooner than to name those that are
+    missed.
+    """
     missed = violated(constraints, answer)
-    return [*(f"{m}\n" for m in missed), f"Verdict: {'WRONG' if missed else 'CORRECT'}"]
+    said = [f"{each}{MISSED if each in missed else MET}\n" for each in constraints]
+    return [*said, f"Verdict: {'WRONG' if missed else 'CORRECT'}"]
 
 
 def refined(constraints: Sequence[str], answer: str, example: str, rng: Random) -> str:

@@ -17,10 +17,13 @@ from recipes.questions_base import PROBLEMS
 from recipes.reasoning_gym_grpo import TASK as GYM
 from rlstep.environments.guess_number import GuessNumber
 from rlstep.interfaces import PromptSet, Task, Verifier
+from rlstep.scoring.answers.constraints_met import violated
 from rlstep.scoring.answers.exact_answer import ExactAnswer
 from rlstep.scoring.answers.reasoning_gym_answer import ReasoningGymAnswer
 from rlstep.tasks.arithmetic import AnswerLine, Arithmetic
 from rlstep.tasks.arithmetic_writing import ArithmeticWriting, WrittenProblem
+from rlstep.tasks.constraints import Constraints
+from rlstep.tasks.grid_regions import GridRegions
 from rlstep.tasks.guess_number import NEWLINE, GuessNumberTask
 from rlstep.tasks.logic import ANSWER_LINE, Logic
 from rlstep.tasks.modular_chain import ModularChain, chain, recalled
@@ -36,6 +39,9 @@ SHA256 = {
     "reasoning_gym": "33286a4692039ce55b7b27e0d41f08341db7358de852dc82069aebd14d92a81f",
     "questions": "edfff9818b1ac666b90f8f686976d4e08161790409e6adb7254e1761423de1c6",
     "modular_chain": "72343decd003a2bef18506a3bc13e686b0f5d27076981ba732b11991e5f554cf",
+    "arithmetic_diffusion": "7681e671293e75ce31389909d481c3e740163a8f843fc26cebe78daf5d2bea2b",
+    "grid_regions": "c601114fe668c7354180eeca48646283587fef99c368427c150a4b47ef979cff",
+    "constraints": "62ae583c9290260e54f3a6d84c4e8f85e3b76c2821fdaab5ac9e52d667797741",
     "both/base": "87c0c07361ce100cfe1c13d1be4b1cb1e6ca6efa61a464e29ab5426a87480081",
     "both/arithmetic": "9cc25fbdad4d0936c7ead1b1dc59d35e2c6067670932b0d0fa3c4a0d1a72f6e4",
     "both/logic": "ceae73bbe4f42ef0d0c45cc7a18196e5bc42b30d102a1207bd081d012560e8c1",
@@ -49,6 +55,7 @@ TASKS: dict[str, tuple[Any, Verifier]] = {
     "arithmetic_tool": (Precedence(), AnswerLine()),
     "reasoning_gym": (GYM, ReasoningGymAnswer()),
     "modular_chain": (ModularChain(operations=16), AnswerLine()),
+    "grid_regions": (GridRegions(), AnswerLine()),
     "both/arithmetic": (
         Arithmetic(operations=5, largest_operand=9, largest_factor=3, limit=20),
         AnswerLine(),
@@ -101,6 +108,7 @@ def solutions(name: str, task: Task) -> list[tuple[str, Any]]:
         ("logic", 0.67),
         ("arithmetic_tool", 0.58),
         ("modular_chain", 0.97),
+        ("grid_regions", 0.41),
         ("both/arithmetic", 1.0),
         ("both/logic", 0.74),
         pytest.param(
@@ -119,6 +127,12 @@ def test_the_share_of_unseen_problems_that_it_solves_greedily(name: str, expecte
     verdicts = [verifier.verify(text, p.answer).verdict for text, p in solved]
     accuracy = sum(v is Verdict.CORRECT for v in verdicts) / len(verdicts)
     assert accuracy == pytest.approx(expected, abs=0.05)
+
+
+def test_the_share_of_instructions_that_are_followed_greedily() -> None:
+    task = Constraints(levels=(0, 1, 2), train=1, evaluation=192)
+    met = [not violated(p.meta["constraints"], text) for text, p in solutions("constraints", task)]
+    assert sum(met) / len(met) == pytest.approx(0.54, abs=0.05)
 
 
 def test_what_is_written_greedily_is_as_asked() -> None:

@@ -19,6 +19,7 @@ from recipes.studies import (
     faulty_rank,
     pre_ppo,
     study_base,
+    trained_weights,
     turn_credit,
     value_decoding,
 )
@@ -92,7 +93,7 @@ def test_a_complete_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mon
     for name, complete in {"dpo-0": True, "dpo-1": False}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "summary.json").write_text(json.dumps({"complete": complete}))
-    study_base.run_all("study.py", str(tmp_path), ["dpo"], seeds=3, iterations=1)
+    study_base.run_all("study.py", str(tmp_path), ["dpo"], seeds=range(3), iterations=1)
     assert [command[command.index("--name") + 1] for command in commands] == ["dpo-1", "dpo-2"]
 
 
@@ -284,6 +285,24 @@ def test_every_arm_with_a_faulty_rank_is_a_valid_run(arm: str, monkeypatch: pyte
     assert (config.policy.world_size, config.policy.zero_stage) == (4, 0)
     assert config.policy.aggregation == faulty_rank.ARMS[arm]
     json.dumps(describe_config(config))
+
+
+# --- what is trained -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm", trained_weights.ARMS)
+def test_arms_of_other_weights_and_optimizers_differ_in_the_policy_alone(
+    arm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert trained_weights.TUNED[arm] in trained_weights.RATES[arm]
+    runs = []
+    for name in (f"{arm}@0.003", "adamw@0.0001"):
+        monkeypatch.setenv("STUDY_ARM", name)
+        runs.append(trained_weights.config())
+    changed, plain = runs
+    assert changed.policy.optimizer.learning_rate == 0.003
+    assert replace(changed, policy=plain.policy) == plain
+    json.dumps(describe_config(changed))
 
 
 # --- decoding by values --------------------------------------------------------------------------

@@ -179,7 +179,7 @@ def show(found: dict[str, Any]) -> None:
 
 def main(study: Study) -> None:
     out = Path(study.out)
-    run_all(__file__, study.out, ["written"], 1, 1)
+    run_all(__file__, study.out, ["written"], [0], 1)
     right = [row["answer"] for row in rows_of(out / "written-0") if row["verdict"] == "correct"]
     for name, problems in {
         "written": list(dict.fromkeys(right)),
@@ -188,7 +188,7 @@ def main(study: Study) -> None:
         file = out / f"{name}.txt"
         file.write_text("\n".join(problems))
         os.environ["STUDY_PROBLEMS"] = str(file)
-        run_all(__file__, study.out, [f"solved-{name}"], 1, 1)
+        run_all(__file__, study.out, [f"solved-{name}"], [0], 1)
     found = table(out)
     show(found)
     if study.json:

@@ -173,7 +173,7 @@ def plot(rows: dict[str, dict[str, float]], file: Path) -> None:
 
 
 def main(study: Study) -> None:
-    run_all(__file__, study.out, study.arms, study.seeds, study.iterations)
+    run_all(__file__, study.out, study.arms, range(study.seeds), study.iterations)
     rows = table(study)
     show(rows)
     plot(rows, Path(study.out) / "credit_assignment.png")

@@ -57,7 +57,7 @@ class Study:
 
 
 def main(study: Study) -> None:
-    run_all(__file__, study.out, study.arms, study.seeds, study.iterations)
+    run_all(__file__, study.out, study.arms, range(study.seeds), study.iterations)
     print(f"{'arm':14} {'seed':>4} {'start':>6} {'accuracy':>8} {'seconds':>8}")
     for arm in study.arms:
         for seed in range(study.seeds):

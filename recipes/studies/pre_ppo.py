@@ -179,7 +179,7 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
 def main(study: Study) -> None:
     if study.quick:
         study = replace(study, seeds=1, iterations=8)
-    run_all(__file__, study.out, list(ARMS), study.seeds, study.iterations)
+    run_all(__file__, study.out, list(ARMS), range(study.seeds), study.iterations)
     rows = table(study)
     show(rows)
     if study.json:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,16 @@ from rlstep.rollouts.requests import request_seed
 from rlstep.types import Group, Rollout
 
 
-def run_all(study: str, out: str, arms: Sequence[str], seeds: int, iterations: int) -> None:
+def run_all(
+    study: str, out: str, arms: Sequence[str], seeds: Iterable[int], iterations: int
+) -> None:
     """Runs `<out>/<arm>-<seed>`; the study's `config` reads its arm from STUDY_ARM.
 
     Args:
         study: the study's file, which is a recipe.
         out: folder of the runs; absolute.
     """
-    for seed in range(seeds):
+    for seed in seeds:
         for arm in arms:
             run = Path(out) / f"{arm}-{seed}"
             if summary(run) is not None:

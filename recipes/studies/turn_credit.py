@@ -116,7 +116,7 @@ def plot(rows: dict[str, dict[str, Any]], file: Path) -> None:
 
 
 def main(study: Study) -> None:
-    run_all(__file__, study.out, list(ARMS), study.seeds, study.iterations)
+    run_all(__file__, study.out, list(ARMS), range(study.seeds), study.iterations)
     rows = table(study)
     show(rows)
     plot(rows, Path(study.out) / "turn_credit.png")

@@ -48,7 +48,12 @@ _PHRASES = (
 _TAGS = [f"{tag}{name}-#>" for name in ("problem", "solution", "judgment") for tag in ("<", "</")]
 """Tags around texts (`judgment_text.render`) whatever their number, as a token each."""
 _UNREADABLE = "?"
-_ROLES = ("judge", "refine", "Verdict: ", "CORRECT", "WRONG", " or ", _UNREADABLE, *_TAGS)
+MET, MISSED = ": met", ": missed"
+"""What a judgment says of a constraint."""
+_ROLES = (
+    *("judge", "refine", "Verdict: ", "CORRECT", "WRONG", " or ", MET, MISSED, _UNREADABLE),
+    *_TAGS,
+)
 """What a policy reads and writes where it judges and refines, beside problems and answers."""
 _FORMATS = {COMMA: "separated by commas", LINE: "one word a line"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rlstep.scoring.answers.constraints_met import violated
-from rlstep.tasks.constraints import BETWEEN, constraints_tokenizer
+from rlstep.tasks.constraints import BETWEEN, MISSED, constraints_tokenizer
 
 TOKENIZER = constraints_tokenizer()
 
@@ -47,8 +47,10 @@ def test_three_roles(examples) -> None:
     for prompt, said in judged:
         problem, answer = (part.rpartition(">\n")[2] for part in prompt.split("\n</")[:2])
         missed = violated(problem.split(BETWEEN), answer)
-        assert said.splitlines() == [*missed, f"Verdict: {'WRONG' if missed else 'CORRECT'}"]
-    right = sum(said == "Verdict: CORRECT" for _, said in judged)
+        named = [line.removesuffix(MISSED) for line in said.splitlines() if line.endswith(MISSED)]
+        assert named == missed
+        assert said.endswith(f"Verdict: {'WRONG' if missed else 'CORRECT'}")
+    right = sum(said.endswith("Verdict: CORRECT") for _, said in judged)
     assert 16 <= right <= 24  # every other one, and edits that did no harm
     answers = [(p, said) for p, said in every if "\n" not in p.rstrip("\n")]
     share = sum(not violated(p.strip().split(BETWEEN), a) for p, a in answers) / len(answers)

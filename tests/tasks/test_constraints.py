@@ -116,11 +116,16 @@ def test_refinements_are_right_and_near(place: int, seed: int) -> None:
         assert edit_distance(wrong.split(), better.split()) <= 8
 
 
-def test_judgments_name_what_is_missed_and_end_with_the_verdict() -> None:
+def test_judgments_go_through_the_constraints_and_end_with_the_verdict() -> None:
     asked_for = ["with sea", "exactly 2 words", "without sun"]
     said = judgment(asked_for, "sun moon")
-    assert said == ["with sea\n", "without sun\n", "Verdict: WRONG"]
-    assert judgment(asked_for, "sea moon") == ["Verdict: CORRECT"]
+    assert said == [
+        "with sea: missed\n",
+        "exactly 2 words: met\n",
+        "without sun: missed\n",
+        "Verdict: WRONG",
+    ]
+    assert judgment(asked_for, "sea moon")[2:] == ["without sun: met\n", "Verdict: CORRECT"]
     assert read_verdict("".join(said), VERDICTS) == "WRONG"
     asked = render("judge\n{problem}\n{solution}\n", {"problem": "; ".join(asked_for),
                                                      "solution": "sun moon"})  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -172,3 +173,31 @@ def test_bad_fields_are_refused(fields: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=r"train is 999, but grids of 1 objects repeat"):
         GridRegions(objects=1, train=999).load(TOKENIZER, 64)
     assert len(GridRegions(objects=1, train=2, evaluation=0).load(TOKENIZER, 64).train) == 2
+
+
+def test_the_recipe_begins_carefully_and_learns_some_problems_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "recipes"))
+    import grid_regions_sft  # pyright: ignore[reportMissingImports]
+
+    looked = grid_regions_sft.Looked(
+        updates=2, batch=30, texts=10, careless=1.0, careful=1, problems=90
+    )
+    by_text = {p.text: p for p in GridRegions(train=90, evaluation=0).load(TOKENIZER, 64).train}
+    right = []
+    for samples in looked.batches(TOKENIZER, 0):
+        trained = [int(s.loss_mask.sum()) for s in samples.sequences]
+        whole = len(samples.sequences[0].token_ids)
+        assert trained == [whole - 1] * 10 + [9] * 20  # all but the first token, or the solution
+        texts = [TOKENIZER.decode(s.token_ids.tolist()) for s in samples.sequences]
+        ends = [text.rindex("\n", 0, text.index("-")) + 1 for text in texts]
+        solutions = [
+            text[end:].removesuffix("<eos>") for text, end in zip(texts, ends, strict=True)
+        ]
+        errors = [
+            TASK.first_error(by_text[text[:end]], solution.splitlines(keepends=True))
+            for text, end, solution in zip(texts, ends, solutions, strict=True)
+        ]
+        right.append(sum(error is None for error in errors) / len(errors))
+    assert right[0] == 1.0 > right[1]
