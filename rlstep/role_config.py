@@ -47,7 +47,8 @@ class GeneratorConfig:
     adapters merged in; or LoRA's adapters alone, which vLLM applies to the first model."""
     parity_tolerance: float = 1e-4
     """Largest difference of a probe token's logprob between generator and learner after a sync, in
-    nats. 1e-4 holds in float32; bfloat16 needs about 0.1."""
+    nats. 1e-4 holds in float32 (at the depth of the longest sequence 1e-3 is allowed with it);
+    bfloat16 needs about 0.1."""
     deadline_s: float = 300.0
     """Longest time in which an engine that was asked gets nothing done (a long queue is no fault),
     and longest wait for an answer to anything else; then the replica is taken as lost."""

@@ -22,6 +22,10 @@ DEEP_TOKENS = 2
 DEEP_EVERY = 10
 """The deep probe is asked at the first sync with a replica and at every so many-th after it: of a
 small model it may take as long as the rest of a sync."""
+DEEP_ROUNDING = 1e-3
+"""Nats that float32 alone may cost at depth, up to ten times `parity_tolerance`: the deep prompt
+repeats itself, which is like nothing that a policy was trained on. There the logprobs of a policy
+of 410,624 weights were 1.3e-4 nats from those in float64; wrong positions cost some tenths."""
 
 
 class WeightSync:
@@ -158,15 +162,22 @@ class WeightSync:
         worst = 0.0
         for (replica, prompt, answer), row in zip(asked, rows, strict=True):
             error = float(np.abs(row[len(prompt) :] - answer.logprobs).max())
-            if not error <= self._generators.config.parity_tolerance:
+            allowed = self._allowed(len(prompt))
+            if not error <= allowed:
                 raise RuntimeError(
                     f"generator {replica}: logprobs differ from the learner's by {error:.2g} nats"
-                    f" after {len(prompt)} tokens, after sync {self.version}"
-                    f" (generator.parity_tolerance is"
-                    f" {self._generators.config.parity_tolerance:.2g})"
+                    f" after {len(prompt)} tokens, after sync {self.version} (there"
+                    f" generator.parity_tolerance allows {allowed:.2g})"
                 )
             worst = max(worst, error)
         if len(due) > 1:
             self._deep_at = self.version + DEEP_EVERY
         self.max_parity_error = max(self.max_parity_error, worst)
         return worst
+
+    def _allowed(self, prompt: int) -> float:
+        """The largest difference after a probe's prompt of so many tokens, in nats."""
+        tolerance = self._generators.config.parity_tolerance
+        if prompt == len(self._probes[0][0]):
+            return tolerance
+        return max(tolerance, min(10 * tolerance, DEEP_ROUNDING))
