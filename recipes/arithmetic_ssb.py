@@ -1,6 +1,6 @@
 """The main job with SSB adapters: 5,632 scales are trained, beside 495,232 frozen numbers.
 
-A scale starts at 1 and moves by about the learning rate an update, so the rate is some hundred
+A scale starts at 1 and moves by about the learning rate an update, so the rate is a hundred
 times that of the weights.
 """
 
@@ -21,7 +21,7 @@ def config() -> Config:
         policy=replace(
             policy(),
             model=ModelConfig(path=POLICY, adapter=Ssb()),
-            optimizer=OptimizerConfig(learning_rate=3e-2, warmup_updates=4),
+            optimizer=OptimizerConfig(learning_rate=1e-2, warmup_updates=4),
         ),
         samples=OutcomePairs(step_source="prm"),
         loss=FullStepDpo(beta=0.1, gamma=2.0),
