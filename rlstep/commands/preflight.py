@@ -24,6 +24,7 @@ from rlstep.reporting.disk import free_bytes
 from rlstep.reporting.evaluated import is_evaluation
 from rlstep.reporting.run_directory import RunDirectory, check_new, check_root
 from rlstep.running import benchmarking, fitting, preparing
+from rlstep.running.access import check_cluster, check_mode, named_cluster
 
 PATIENCE_S = 3.0
 """Longest wait for a service: a dry run is for finding out now."""
@@ -220,19 +221,12 @@ def _ports() -> str:
     """All ports are the system's choice; what can fail is that it gives none.
 
     Raises:
-        ValueError: none can be bound, or the cluster that is named does not answer.
+        ValueError: none can be bound, or the cluster that is named does not answer, or anybody.
     """
-    if (address := os.environ.get("RAY_ADDRESS", "")) not in ("", "auto", "local"):
-        host, _, port = address.rpartition("://")[2].rpartition(":")
-        if not host or not port.isdigit():
-            raise ValueError(f"RAY_ADDRESS is {address!r}; it is like '127.0.0.1:6379'")
-        try:
-            socket.create_connection((host, int(port)), PATIENCE_S).close()
-        except (OSError, OverflowError) as error:
-            raise ValueError(
-                f"RAY_ADDRESS is {address!r}, which does not answer: {error}"
-            ) from error
-        return f"the cluster at {address} answers"
+    check_mode()
+    if (address := named_cluster()) not in ("", "auto"):
+        check_cluster(address, PATIENCE_S)
+        return f"the cluster at {address} answers who has its token"
     try:
         with socket.socket() as one:
             one.bind(("", 0))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rlstep.config import LearnerConfig
 from rlstep.interfaces import Loss
+from rlstep.running.cluster import connect
 from rlstep.scoring.step_models import advpo
 from rlstep.types import LabelSamples, Samples
 
@@ -104,15 +103,11 @@ async def _learner(
     config: LearnerConfig, loss: Loss, name: str, seed: int, deadline_s: float
 ) -> AsyncIterator[LearnerGroup]:
     """A learner on a Ray of its own (or of RAY_ADDRESS), both ended afterwards."""
+    connect({}, log_to_driver=True)
     import ray
 
     from rlstep.actors.learner.learner_group import LearnerGroup
 
-    ray.init(
-        address=os.environ.get("RAY_ADDRESS") or "local",
-        logging_level=logging.WARNING,
-        include_dashboard=False,
-    )
     try:
         learner = await LearnerGroup.start(
             config, loss, name=name, seed=seed, deadline_s=deadline_s

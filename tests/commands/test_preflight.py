@@ -34,6 +34,7 @@ from rlstep.scoring.judges.outcome_judge import OutcomeJudge
 from rlstep.scoring.rewards.remote_scores import RemoteScores
 from rlstep.scoring.step_models.teacher import Teacher
 from rlstep.tasks.jsonl import Jsonl
+from tests.running.test_access import running_cluster
 
 
 def wrong(config: Config) -> str:
@@ -338,15 +339,19 @@ def test_a_service_that_says_nothing(
     assert "which does not answer within 0.05 s" in wrong(asking(config, silent, "labeller"))
 
 
-def test_a_cluster_that_is_named(
-    config: Config, service: str, nobody: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", service.removeprefix("http://").removesuffix("/v1"))
-    assert "answers" in found(config)["ports"]
-    monkeypatch.setenv("RAY_ADDRESS", nobody.removeprefix("http://").removesuffix("/v1"))
+def test_a_cluster_that_is_named(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_cluster(asks=True) as address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert found(config)["ports"] == f"the cluster at {address} answers who has its token"
     assert "does not answer" in wrong(config)
+    with running_cluster(asks=False) as address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert "answers without a token" in wrong(config)
     monkeypatch.setenv("RAY_ADDRESS", "head")
     assert "it is like '127.0.0.1:6379'" in wrong(config)
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert "the nearest valid value is 'token'" in wrong(config)
 
 
 def test_no_port_to_listen_on(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ Dimensions: n sequences of a micro-batch, L tokens.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -77,14 +78,25 @@ class ModelRank:
     # --- start and end ---------------------------------------------------------------------------
 
     def address(self) -> tuple[str, int]:
-        """Rank 0 opens the meeting point on a port that the system picks, and keeps it open."""
-        host = get_node_ip_address()
-        self._meeting_point = self._store(host, 0, first=True)
-        return host, self._meeting_point.port
+        """Rank 0 opens the meeting point on a port that the system picks, and keeps it open; one
+        that is alone opens it to this machine only."""
+        host = "127.0.0.1" if self.config.world_size == 1 else get_node_ip_address()
+        # Bound here: on its own the store listens on every interface.
+        listen = socket.create_server((host, 0))
+        port = listen.getsockname()[1]
+        self._meeting_point = self._store(host, port, listen.detach())
+        return host, port
 
-    def _store(self, host: str, port: int, *, first: bool) -> Any:
+    def _store(self, host: str, port: int, listen: int | None = None) -> Any:
+        """Rank 0's listens on a socket that it takes over."""
         return dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
-            host, port, self.config.world_size, first, self._timeout, wait_for_workers=False
+            host,
+            port,
+            self.config.world_size,
+            listen is not None,
+            self._timeout,
+            wait_for_workers=False,
+            master_listen_fd=listen,
         )
 
     def meet(self, host: str, port: int) -> None:
@@ -99,7 +111,7 @@ class ModelRank:
         )
         dist.init_process_group(
             "nccl" if self.device.type == "cuda" else "gloo",
-            store=self._meeting_point or self._store(host, port, first=False),
+            store=self._meeting_point or self._store(host, port),
             rank=self.rank,
             world_size=self.config.world_size,
             timeout=self._timeout,
