@@ -18,17 +18,20 @@ from rlstep.reporting.redact import REDACTED, is_secret_name, redact
 
 
 def describe_config(config: Any, name: str = "config") -> Any:
-    """A configuration as JSON values: nested dataclasses with their classes, no secrets.
+    """A configuration as JSON values: nested dataclasses with their classes, no secrets. Below a
+    secret's name everything is one.
 
     Raises:
         ValueError: naming a field whose value has no written form.
     """
     if isinstance(config, Enum):
         return describe_config(config.value, name)
-    if isinstance(config, str | Path):
-        return REDACTED if is_secret_name(name.rpartition(".")[2]) else redact(str(config))
-    if config is None or isinstance(config, bool | int | float):
+    if config is None or isinstance(config, bool):
         return config
+    if isinstance(config, str | Path | int | float):
+        if any(map(is_secret_name, name.split("."))):
+            return REDACTED
+        return redact(str(config)) if isinstance(config, str | Path) else config
     if isinstance(config, type):
         return f"{config.__module__}.{config.__qualname__}"
     if is_dataclass(config):

@@ -66,11 +66,11 @@ def last_lines(role: str) -> str:
         return ""
     with file.open("rb") as opened:
         opened.seek(max(0, file.stat().st_size - 32_768))
-        text = opened.read().decode(errors="replace")
+        text = redact(opened.read().decode(errors="replace"))  # whole: a key can have many lines
     # A progress bar is one line that was written over and over.
     lines = [line.rpartition("\r")[2] for line in text.rstrip().split("\n")]
     lines = [line for line in lines if not line.startswith(_MARKS)]
-    shown = "\n".join(f"  | {redact(line)}" for line in lines[-LAST_LINES:])
+    shown = "\n".join(f"  | {line}" for line in lines[-LAST_LINES:])
     return f"the end of {file}:\n{shown}"
 
 
