@@ -39,8 +39,10 @@ async def make_run(
 ) -> RunDirectory:
     """A run with checkpoints, whose embeddings are all the iteration's number."""
     import torch
+    from safetensors.torch import save_file
 
     from rlstep.actors.learner.models import load_model
+    from rlstep.actors.learner.saved_state import FOLDER, MODEL, STATE, model_tensors
 
     run = RunDirectory.create(root, name)
     run.config.write_text(json.dumps(describe_config(config)))
@@ -51,9 +53,11 @@ async def make_run(
                 model = load_model(config.policy, 0)
                 with torch.no_grad():
                     model.get_input_embeddings().weight.fill_(float(iteration))  # type: ignore[operator]
-                saved = folder / "policy" / "learner"
+                saved = folder / "policy" / FOLDER
                 saved.mkdir(parents=True)
-                torch.save({"module": model.state_dict()}, saved / "mp_rank_00_model_states.pt")
+                save_file(model_tensors(model), saved / MODEL)
+                stage = {"format": "rlstep learner 1", "zero_stage": 0}
+                (saved / STATE).write_text(json.dumps(stage))
             else:
                 (folder / "policy").mkdir()
     return run

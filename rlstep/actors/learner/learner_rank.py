@@ -12,7 +12,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
-from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from ray.util import get_node_ip_address
 from torch import Tensor, nn
 
-from rlstep.actors.learner import models
+from rlstep.actors.learner import models, saved_state
 from rlstep.actors.learner.deepspeed_config import (
     deepspeed_config,
     frozen_config,
@@ -33,12 +32,14 @@ from rlstep.actors.learner.deepspeed_config import (
     zero_stage,
 )
 from rlstep.actors.learner.heads import make_head
-from rlstep.actors.learner.saved_weights import TAG
 from rlstep.actors.weights.merged import merged_weights
 from rlstep.config import LearnerConfig, ModelConfig
 from rlstep.interfaces import Loss
 from rlstep.tensors.batching import PackedBatch, Rows, micro_batches, pack
 from rlstep.types import Floats, TokenIds
+
+_COUNTERS = ("updates", "batches", "skipped_in_a_row")
+"""What a checkpoint has of a learner's own."""
 
 
 class Place(TypedDict):
@@ -277,35 +278,40 @@ class LearnerRank(ModelRank):
     def save(self, directory: str) -> None:
         """Everything that training needs to go on bit by bit: weights, optimizer, schedule, random
         state, counters."""
-        state = {
-            "updates": self.updates,
-            "batches": self.batches,
-            "skipped_in_a_row": self.skipped_in_a_row,
-            "random_state": torch.get_rng_state(),
-        }
-        self.engine.save_checkpoint(directory, tag=TAG, client_state=state, save_latest=False)
+        saved_state.save(
+            self.engine,
+            directory,
+            zero_stage(self.config),
+            {name: getattr(self, name) for name in _COUNTERS},
+            rank=self.rank,
+            ranks=self.config.world_size,
+        )
 
     def restore(self, directory: str) -> None:
-        """Continue from what `save` wrote. Pickled: only from a directory that is trusted.
+        """Continue from what `save` wrote. Nothing is unpickled; see `saved_state` for the files.
 
         Learning rate, betas or momentum, weight decay and schedule are the configuration's, as it
         is now.
 
         Raises:
             FileNotFoundError: the directory holds no checkpoint of a learner.
+            ValueError: it is of another format, model or ZeRO stage, or above ZeRO 0 of another
+                number of ranks.
         """
-        if not (Path(directory) / TAG).is_dir():
-            raise FileNotFoundError(f"learner {self.name!r}: no checkpoint in {directory!r}")
         configured = [
             {name: value for name, value in group.items() if name != "params"}
             for group in self.engine.optimizer.param_groups
         ]
-        state: Any = self.engine.load_checkpoint(directory, tag=TAG)[1]
+        counters = saved_state.restore(
+            self.engine,
+            directory,
+            zero_stage(self.config),
+            rank=self.rank,
+            ranks=self.config.world_size,
+        )
         set_optimizer(self.engine.optimizer, self.engine.lr_scheduler, configured)
-        self.updates = state["updates"]
-        self.batches = state.get("batches", 0)  # earlier checkpoints lack it
-        self.skipped_in_a_row = state["skipped_in_a_row"]
-        torch.set_rng_state(state["random_state"])
+        for name in _COUNTERS:
+            setattr(self, name, counters[name])
 
     def export(self, directory: str) -> None:
         """Rank 0 writes a Hugging Face folder, adapters merged, with the model's tokenizer."""
