@@ -15,7 +15,8 @@ CLUSTER = ("ray", "vllm", "deepspeed")
 HEAVY = (*CLUSTER, "transformers", "datasets", "wandb", "matplotlib")
 WITH_TORCH = (
     "rlstep.adapters.scaled_layer",
-    *("rlstep.tensors.batching", "rlstep.tensors.logprobs", "rlstep.losses"),
+    *("rlstep.tensors.batching", "rlstep.tensors.logprobs", "rlstep.tensors.head_logprobs"),
+    "rlstep.losses",
     "rlstep.analysis.weight_spread",
     "rlstep.optimizers.sgd_sai",
     *("rlstep.diffusion.elbo", "rlstep.diffusion.unmasking"),

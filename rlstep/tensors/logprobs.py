@@ -5,7 +5,7 @@ Dimensions: N sequences, L tokens (padded), V vocabulary, K steps (padded).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -53,9 +53,14 @@ def token_logprobs_and_entropies(
 def _token_numbers(
     logits: Tensor, token_ids: Tensor, temperature: float, entropies: bool
 ) -> tuple[Tensor, Tensor]:
+    check_temperature(temperature)
+    return _TokenNumbers.apply(logits, token_ids, temperature, entropies)  # type: ignore[return-value]
+
+
+def check_temperature(temperature: float) -> None:
+    """Raises a ValueError where it is not positive."""
     if not temperature > 0.0:
         raise ValueError(f"temperature is {temperature}; it must be positive (1.0 for greedy runs)")
-    return _TokenNumbers.apply(logits, token_ids, temperature, entropies)  # type: ignore[return-value]
 
 
 def chunks(logits: Tensor) -> Iterator[tuple[int, slice]]:
@@ -83,10 +88,11 @@ class _TokenNumbers(torch.autograd.Function):
         out = torch.zeros(logits.shape[:2], dtype=dtype, device=logits.device)
         entropies = torch.zeros_like(out)
         for row, at in chunks(logits):
-            logprobs = tempered(logits[row, at].to(dtype), temperature).log_softmax(-1)
-            out[row, predicted(at)] = logprobs.gather(-1, token_ids[row, predicted(at), None])[:, 0]
+            after = predicted(at)
+            found = numbers(logits[row, at], token_ids[row, after], temperature, with_entropies)
+            out[row, after] = found[0]
             if with_entropies:
-                entropies[row, predicted(at)] = torch.special.entr(logprobs.exp_()).sum(-1)
+                entropies[row, after] = found[1]
         ctx.save_for_backward(logits, token_ids, out, entropies)
         ctx.temperature, ctx.with_entropies = temperature, with_entropies
         return out, entropies
@@ -96,27 +102,62 @@ class _TokenNumbers(torch.autograd.Function):
     def backward(  # type: ignore[override]
         ctx: Any, of_logprobs: Tensor, of_entropies: Tensor
     ) -> tuple[Tensor, None, None, None]:
-        logits, token_ids, logprobs, entropies = ctx.saved_tensors
+        logits, token_ids, *saved = ctx.saved_tensors
+        columns = 2 if ctx.with_entropies else 1
         out = torch.empty_like(logits)
         out[:, -1] = 0.0
         for row, at in chunks(logits):
-            after, temperature = predicted(at), ctx.temperature
-            # d logprob(token) / d logits = (onehot(token) - softmax) / temperature. The token's own
-            # entry is written from its logprob: 1 - p would cancel where p is near 1. The scale is
-            # rounded for all entries alike (and mixed types would cost five times the time).
-            part = tempered(logits[row, at], temperature).softmax(-1)
-            scale = (of_logprobs[row, after, None] / -temperature).to(part.dtype)
-            own = (scale * torch.expm1(logprobs[row, after, None])).to(part.dtype)
-            targets = token_ids[row, after, None]
-            if ctx.with_entropies:
-                # d H / d logits = -softmax (log softmax + H) / temperature
-                bend = torch.special.entr(part).sub_(part * entropies[row, after, None])
-                bend.mul_(of_entropies[row, after, None] / temperature)
-                part.mul_(scale).scatter_(-1, targets, own).add_(bend)
-            else:
-                part.mul_(scale).scatter_(-1, targets, own)
-            out[row, at] = part
+            after = predicted(at)
+            values = [column[row, after] for column in saved[:columns]]
+            weights = [column[row, after] for column in (of_logprobs, of_entropies)[:columns]]
+            targets = token_ids[row, after]
+            out[row, at] = gradient(logits[row, at], targets, values, weights, ctx.temperature)
         return out, None, None, None
+
+
+def numbers(
+    logits: Tensor, targets: Tensor, temperature: float, with_entropies: bool
+) -> list[Tensor]:
+    """Of a chunk of C positions the logprobs of their next tokens, and the entropies if wanted.
+
+    Args:
+        logits: [C, V].
+        targets: int64 [C], the next tokens.
+        temperature: positive.
+        with_entropies: whether there is a second column.
+
+    Returns:
+        One or two of float32 (or float64) [C].
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    logprobs = tempered(logits.to(dtype), temperature).log_softmax(-1)
+    columns = [logprobs.gather(-1, targets[:, None])[:, 0]]
+    if with_entropies:
+        columns.append(torch.special.entr(logprobs.exp_()).sum(-1))
+    return columns
+
+
+def gradient(
+    logits: Tensor,
+    targets: Tensor,
+    values: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    temperature: float,
+) -> Tensor:
+    """The gradient, by a chunk's logits [C, V] and in their own type, of the sum of its `numbers`,
+    whose values are at hand, times weights."""
+    # d logprob(token) / d logits = (onehot(token) - softmax) / temperature. The token's own entry
+    # is written from its logprob: 1 - p would cancel where p is near 1. The scale is rounded for
+    # all entries alike (and mixed types would cost five times the time).
+    part = tempered(logits, temperature).softmax(-1)
+    scale = (weights[0][:, None] / -temperature).to(part.dtype)
+    own = (scale * torch.expm1(values[0][:, None])).to(part.dtype)
+    if len(values) == 1:
+        return part.mul_(scale).scatter_(-1, targets[:, None], own)
+    # d H / d logits = -softmax (log softmax + H) / temperature
+    bend = torch.special.entr(part).sub_(part * values[1][:, None])
+    bend.mul_(weights[1][:, None] / temperature)
+    return part.mul_(scale).scatter_(-1, targets[:, None], own).add_(bend)
 
 
 def tempered(logits: Tensor, temperature: float) -> Tensor:

@@ -32,6 +32,7 @@ from rlstep.actors.learner.deepspeed_config import (
     zero_stage,
 )
 from rlstep.actors.learner.heads import make_head
+from rlstep.actors.learner.vocabulary_head import use_vocabulary_head
 from rlstep.actors.weights.merged import merged_weights
 from rlstep.config import LearnerConfig, ModelConfig
 from rlstep.interfaces import Loss
@@ -130,11 +131,17 @@ class ModelRank:
         config = replace(self.config, model=model_config)
         model = models.load_model(config, self._seed, self._outputs, complete=complete)
         model = model.to(self.device).eval().requires_grad_(False)
-        if self.config.packing:
-            models.check_packing(model, self.pack)
+        self._make_ready(model)
         if zero_stage(self.config) < 3:
             return model
         return deepspeed.initialize(model=model, config=frozen_config(self.config))[0]
+
+    def _make_ready(self, model: nn.Module) -> None:
+        """Checks what a whole model on its device can do."""
+        if self.config.packing:
+            models.check_packing(model, self.pack)
+        if self._head.of_next:
+            use_vocabulary_head(model)
 
     # --- predictions -----------------------------------------------------------------------------
 
@@ -206,8 +213,7 @@ class LearnerRank(ModelRank):
         import deepspeed
 
         model = models.load_model(self.config, self._seed, self._outputs).to(self.device)
-        if self.config.packing:
-            models.check_packing(model, self.pack)
+        self._make_ready(model)
         optimizer = make_optimizer(self.config, model)
         self.engine, *_ = deepspeed.initialize(
             model=model,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from rlstep.actors.learner.adapters import check_adapters
 from rlstep.actors.learner.heads import Head, label_token_ids, make_head
+from rlstep.actors.learner.vocabulary_head import find_vocabulary_head
 from rlstep.actors.weights.merged import base_model, keep_conversion
 from rlstep.config import LearnerConfig, ModelConfig
 from rlstep.diffusion.canvas import read_canvas
@@ -319,7 +320,20 @@ def predict_tokens(
         float32 [n, L], [n, L, 1 + columns] or, of a head with more than one, [n, L, outputs]; what
         stands in the padding is finite and means nothing.
     """
+    columns = _columns(model, batch, head, wanted)
+    numbers = batch.unpack(columns[0] if len(columns) == 1 else torch.stack(columns, -1))
+    if head.of_next:  # what stands before a sequence's first token is another sequence
+        numbers = torch.cat([torch.zeros_like(numbers[:, :1]), numbers[:, 1:]], 1)
+    return numbers
+
+
+def _columns(model: nn.Module, batch: PackedBatch, head: Head, wanted: Wanted) -> list[Tensor]:
+    """Of each [R, W]; without logits where these are not needed and the model can."""
     ids = batch.token_ids
+    direct = find_vocabulary_head(model) if head.of_next and wanted.divergences is None else None
+    if direct is not None:
+        with direct.asked_for(ids, wanted.temperature, wanted.entropies):
+            return list(model(**model_inputs(batch)).logits.unbind(-1))
     logits = model(**model_inputs(batch)).logits
     if wanted.entropies:
         columns = list(token_logprobs_and_entropies(logits, ids, wanted.temperature))
@@ -329,10 +343,7 @@ def predict_tokens(
         columns = [head.read(logits, ids)]
     if wanted.divergences is not None:
         columns.append(wanted.divergences(logits))
-    numbers = batch.unpack(columns[0] if len(columns) == 1 else torch.stack(columns, -1))
-    if head.of_next:  # what stands before a sequence's first token is another sequence
-        numbers = torch.cat([torch.zeros_like(numbers[:, :1]), numbers[:, 1:]], 1)
-    return numbers
+    return columns
 
 
 @contextmanager
