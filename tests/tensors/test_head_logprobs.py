@@ -35,7 +35,7 @@ def test_worked_by_hand():
 def test_a_temperature_that_is_not_positive_is_refused():
     with pytest.raises(ValueError, match="temperature"):
         head_logprobs(
-            torch.zeros(1, 2, 3), torch.zeros(4, 3), None, torch.ones(1, 2).long(), (0, 0)
+            torch.zeros(1, 2, 3), torch.zeros(4, 3), None, torch.ones(1, 2).long(), (0.0, False)
         )
 
 
@@ -83,7 +83,13 @@ def plain(leaves: list[Tensor], tokens: Tensor, temperature: float, entropies: b
     entropies=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_values_and_gradients_equal_those_of_logits(sizes, chunk, biased, entropies, seed):
+def test_values_and_gradients_equal_those_of_logits(
+    sizes: tuple[int, int, int],
+    chunk: tuple[int, int, int],
+    biased: bool,
+    entropies: bool,
+    seed: int,
+):
     leaves, tokens, weights = draw(*sizes, torch.float64, seed)
     leaves = leaves if biased else leaves[:2]
     weights = weights if entropies else weights[..., :1]
