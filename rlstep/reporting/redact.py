@@ -39,10 +39,11 @@ _ISSUED = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----[\s\S]*?(-----END [A-Z ]*PRIVATE KEY[A-Z -]*|$)"
     r"|(^[A-Za-z0-9+/=]{16,}\s*\n)+-----END [A-Z ]*PRIVATE KEY[A-Z -]*"  # its beginning is cut off
     r"|\beyJ[\w-]{8,4000}\.[\w-]{8,}\.[\w-]*|\beyJ[\w+/-]{60,}={0,2}"  # JSON web token; in base64
-    r"|\b(sk|pk|rk|ak|as|fw|xai|pplx|lin_api)[-_](?=[\w-]{0,200}\d)[\w-]{16,}"  # OpenAI, Stripe
+    # Names of models have words there; a key is one run of letters, or has figures.
+    r"|\b(sk|pk|rk|ak|as|fw|xai|pplx|lin_api)[-_]((?=[\w-]{0,200}\d)[\w-]{16,}|[A-Za-z]{20,})"
     r"|\b(api_org|hf|gh[oprsu]|github_pat|npm|r8|gsk|tgp_v1|wandb_v1|rpa|pcsk|ntn|sbp|whsec|KGAT"
     r"|pscale_tkn|lsv2_(pt|sk)|dckr_(pat|oat)|glsa|glc|sntry[su]|shp(at|ca|pa|ss)|do[opr]_v1)"
-    r"_(?=\w{0,200}\d)\w{16,}"
+    r"_((?=\w{0,200}\d)\w{16,}|[A-Za-z]{20,})"  # Hugging Face's are letters alone
     r"|\b(nvapi|gl[a-z]{2,4}|NRAK|GOCSPX)-(?=[\w-]{0,200}\d)[\w-]{10,}"
     r"|\b(xox[a-z]|xapp|pypi|hv[bsr]\.|dp\.[a-z]{2,4}\.)-?(?=[\w.-]{0,200}\d)[\w.-]{10,}"
     r"|\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\bya29\.[\w-]{16,}|\b1//0[\w-]{20,}"

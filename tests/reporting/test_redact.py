@@ -109,3 +109,13 @@ def test_only_the_secret_goes() -> None:
     assert redact("GET /x?token=abc&page=2 HTTP") == f"GET /x?token={REDACTED}&page=2 HTTP"
     told = json.loads(redact(json.dumps({"password": "a b", "user": "me"})))
     assert told == {"password": REDACTED, "user": "me"}
+
+
+@pytest.mark.parametrize("issuer", ["hf_", "sk-", "ghp_", "npm_", "gsk_"])
+def test_a_key_of_letters_alone_is_one(issuer: str) -> None:
+    """As Hugging Face's are; a model's name has words."""
+    key = "abcdefghijklmnopqrstuvwxyzABCDEFGH"
+    assert key not in redact(f"logged in with {issuer}{key}, done")
+    assert redact(f"{issuer}internal-testing/tiny-random-model") == (
+        f"{issuer}internal-testing/tiny-random-model"
+    )
