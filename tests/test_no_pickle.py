@@ -55,7 +55,7 @@ def found(tree: ast.AST) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.Call):
             names = list(_called(node))
         elif isinstance(node, ast.Constant) and node.value == "VLLM_ALLOW_INSECURE_SERIALIZATION":
-            names = [node.value]
+            names = [str(node.value)]
         else:
             continue
         for name in names:
