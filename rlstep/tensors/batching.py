@@ -159,10 +159,10 @@ def micro_batches(
     batches: list[Rows] = []
     while left:
         width = lengths[left[-1]]
-        batches.append([])
-        for _ in range(max(1, token_budget // width)):
-            if left:
-                batches[-1].append(_row(left, lengths, width if packing else 0))
+        rows: Rows = []
+        while left and len(rows) < max(1, token_budget // width):
+            rows.append(_row(left, lengths, width if packing else 0))
+        batches.append(rows)
     rounds = -(-len(batches) // ranks)
     batches += [[] for _ in range(rounds * ranks - len(batches))]
     return [batches[rank::ranks] for rank in range(ranks)]
