@@ -52,6 +52,9 @@ class GeneratorConfig:
     deadline_s: float = 300.0
     """Longest time in which an engine that was asked gets nothing done (a long queue is no fault),
     and longest wait for an answer to anything else; then the replica is taken as lost."""
+    sync_silence_s: float = 30.0
+    """Longest time of a weight sync over gloo in which no weight goes through: a peer that has
+    vanished from the network says nothing itself."""
     max_recoveries: int = 3
     """Replicas recreated within 60 minutes; with one more the run ends."""
     door_port: int = 0
@@ -66,7 +69,8 @@ class GeneratorConfig:
             at_least(f"generator.{name}", getattr(self, name), 1)
         for name in ("kv_cache_mib", "max_recoveries", "parity_tolerance"):
             at_least(f"generator.{name}", getattr(self, name), 0)
-        at_least("generator.deadline_s", self.deadline_s, 1.0)
+        for name in ("deadline_s", "sync_silence_s"):
+            at_least(f"generator.{name}", getattr(self, name), 1.0)
         between("generator.door_port", self.door_port, 0, 65535)
         if self.context < (least := self.probe_prompt + PROBE_TOKENS):
             raise ValueError(

@@ -138,6 +138,7 @@ class WeightSync:
             dtype=config.dtype,
             engine_world_size=config.tensor_parallel_size,
             deadline_s=config.deadline_s,
+            silence_s=config.sync_silence_s,
         )
         self._joined = list(self._generators.epochs)
 

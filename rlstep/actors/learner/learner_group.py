@@ -138,10 +138,12 @@ class LearnerGroup:
         dtype: str,
         engine_world_size: int,
         deadline_s: float,
+        silence_s: float,
     ) -> None:
         """Open the weight transfer; see `publisher.PublishingLearner`."""
         await self._call(
-            "join_generators", generators, backend, dtype, engine_world_size, deadline_s
+            "join_generators",
+            *(generators, backend, dtype, engine_world_size, deadline_s, silence_s),
         )
 
     async def publish(self, version: int) -> None:

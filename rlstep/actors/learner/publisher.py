@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ class PublishingLearner(LearnerWorker):
     """A learner rank whose weights generators follow. Both verbs are collective over the ranks."""
 
     _transfer = None
+    _weights: LearnerWeights | None = None
+    """Whose iterations the transfer takes; of adapters alone there are none."""
 
     def join_generators(
         self,
@@ -28,6 +31,7 @@ class PublishingLearner(LearnerWorker):
         dtype: str,
         engine_world_size: int,
         deadline_s: float,
+        silence_s: float,
     ) -> None:
         """Meet the engine workers of all replicas; an earlier meeting is left first.
 
@@ -36,25 +40,27 @@ class PublishingLearner(LearnerWorker):
             backend: vLLM's name of the weight transfer, or 'adapter'.
             dtype: what the engines serve in.
             engine_world_size: engine workers of one replica.
-            deadline_s: longest wait for a peer, in seconds.
+            deadline_s: longest wait for a verb of an engine, in seconds.
+            silence_s: longest time without a weight that goes through, in seconds; gloo's.
         """
         if self._transfer is not None:
             self._transfer.shutdown()
-            self._transfer = None
+            self._transfer = self._weights = None
         self._client = ReplicaSyncClient(generators, engine_world_size, deadline_s)
         served, module = getattr(torch, dtype), self.engine.module
         if backend == TRANSFER:
             lora = self.config.model.lora
             self._transfer = AdapterSender(self._client, module, lora, served, rank=self.rank)
             return
-        weights = LearnerWeights(module, served)
+        weights = self._weights = LearnerWeights(module, served)
         place: dict[str, Any] = {
             "rank": self.rank,
             "address": get_node_ip_address(),
             "engine_workers": len(generators) * engine_world_size,
         }
         if backend == BACKEND:
-            self._transfer = GlooSender(self._client, weights, deadline_s=deadline_s, **place)
+            waits = {"deadline_s": deadline_s, "silence_s": silence_s}
+            self._transfer = GlooSender(self._client, weights, **waits, **place)
         else:
             from rlstep.actors.weights.vllm_sender import (
                 vllm_sender,  # vLLM's own: it takes seconds
@@ -63,7 +69,12 @@ class PublishingLearner(LearnerWorker):
             self._transfer = vllm_sender(backend, self._client, weights, **place)
 
     def publish(self, version: int) -> None:
-        """Send every weight (or every adapter), labelled `version` once the engines have it."""
+        """Send every weight (or every adapter), labelled `version` once the engines have it.
+
+        Where rank 0 fails, as it does where an engine does, the other ranks have gathered with it
+        to the end, and every rank can be asked again.
+        """
         assert self._transfer is not None, "publish before join_generators"
         self._client.version = version
-        self._transfer.send_weights()
+        with self._weights.round() if self._weights else nullcontext():
+            self._transfer.send_weights()

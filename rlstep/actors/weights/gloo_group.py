@@ -33,7 +33,9 @@ class GlooPlace:
     world_size: int
     """1 + the engine workers of all replicas."""
     deadline_s: float
-    """Longest wait for a peer, in seconds."""
+    """Longest wait until all have come, in seconds."""
+    silence_s: float
+    """Longest wait for one weight, in seconds."""
 
 
 @dataclass
@@ -56,22 +58,26 @@ def join(place: GlooPlace, rank: int, listen: socket.socket | None = None) -> Pr
     Raises:
         RuntimeError: a rank did not come in time (torch's DistError is one).
     """
-    timeout = timedelta(seconds=place.deadline_s)
     store = TCPStore(
         place.master_address,
         place.master_port,
         is_master=listen is not None,
-        timeout=timeout,
+        timeout=timedelta(seconds=place.deadline_s),
         wait_for_workers=False,
         master_listen_fd=None if listen is None else listen.fileno(),
     )
     if listen is not None:
         listen.detach()  # the store closes it
-    return ProcessGroupGloo(PrefixStore("weights", store), rank, place.world_size, timeout)
+    silence = timedelta(seconds=place.silence_s)
+    return ProcessGroupGloo(PrefixStore("weights", store), rank, place.world_size, silence)
 
 
 def broadcast(group: ProcessGroupGloo, tensor: torch.Tensor) -> None:
-    """From rank 0, in place. The group's timeout is the deadline of the wait."""
+    """From rank 0, in place.
+
+    Raises:
+        RuntimeError: a peer has left, or took nothing for the group's `silence_s`.
+    """
     options = BroadcastOptions()
     options.rootRank = 0
     group.broadcast([tensor], options).wait()  # type: ignore[attr-defined]  # not in the stubs

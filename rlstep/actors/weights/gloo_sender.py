@@ -25,7 +25,8 @@ class GlooSender:
         rank: this learner rank.
         address: of this node, one that the engine workers reach.
         engine_workers: workers of all replicas together.
-        deadline_s: longest wait for a peer, in seconds.
+        deadline_s: longest wait for a verb of an engine, in seconds.
+        silence_s: longest wait for one weight, in seconds.
     """
 
     def __init__(
@@ -37,15 +38,17 @@ class GlooSender:
         address: str,
         engine_workers: int,
         deadline_s: float,
+        silence_s: float,
     ) -> None:
         self.source = weights
         self._client = client
         self._sends = rank == 0
         self._group: ProcessGroupGloo | None = None
         if self._sends:
-            self._group = self._meet(address, 1 + engine_workers, deadline_s)
+            waits = {"deadline_s": deadline_s, "silence_s": silence_s}
+            self._group = self._meet(address, 1 + engine_workers, **waits)
 
-    def _meet(self, address: str, world_size: int, deadline_s: float) -> ProcessGroupGloo:
+    def _meet(self, address: str, world_size: int, **waits: float) -> ProcessGroupGloo:
         # The socket is bound before anybody is told its port, so no other program can take it.
         listen = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listen.bind((address, 0))
@@ -55,19 +58,23 @@ class GlooSender:
             master_port=listen.getsockname()[1],
             rank_offset=1,
             world_size=world_size,
-            deadline_s=deadline_s,
+            **waits,
         )
         executor = ThreadPoolExecutor(max_workers=1)
         try:  # both sides meet inside `join`, so the engines are told from a second thread
             joined = executor.submit(self._client.init_weight_transfer_engine, asdict(place))
             group = join(place, 0, listen)
-            joined.result(timeout=deadline_s)
+            joined.result(timeout=waits["deadline_s"])
         finally:
             executor.shutdown(wait=False)
         return group
 
     def send_weights(self) -> None:
-        """Every rank calls it."""
+        """Every rank calls it.
+
+        Raises:
+            RuntimeError: an engine refused, left, or took nothing for `silence_s`; names it.
+        """
         if not self._sends:
             for _ in self.source:  # takes part in the gathers
                 pass
@@ -86,7 +93,10 @@ class GlooSender:
             for tensor in _checked(self.source, metadata):
                 if received.done():
                     received.result()  # an engine refused the update: do not wait for it
-                broadcast(self._group, tensor)
+                try:
+                    broadcast(self._group, tensor)
+                except RuntimeError as error:
+                    raise self._client.blame(error) from error
             received.result()
         finally:
             executor.shutdown(wait=False)

@@ -8,6 +8,17 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayError
 
+ANSWER_S = 5.0
+"""How long a generator has to say that it is there, once a transfer has failed, in seconds."""
+
+
+def _lost(call: ray.ObjectRef) -> bool:
+    try:
+        ray.get(call)
+    except RayError:
+        return True
+    return False
+
 
 class ReplicaSyncClient:
     """Drives independent replicas as one unit (vLLM's `VLLMWeightSyncClient` protocol).
@@ -64,6 +75,15 @@ class ReplicaSyncClient:
         """Have every engine apply the adapter in these files, under the round's version."""
         sent = ray.put(files)
         self._all("serve_adapter", [(sent, str(self.version))] * len(self._generators))
+
+    def blame(self, cause: RuntimeError) -> RuntimeError:
+        """The error of a round in which no more weights went through: who does not answer."""
+        calls = [generator.process_id.remote() for generator in self._generators]
+        answered, _ = ray.wait(calls, num_returns=len(calls), timeout=ANSWER_S)
+        silent = [i for i, call in enumerate(calls) if call not in answered or _lost(call)]
+        who = ", ".join(map(str, silent))
+        told = f"generator {who} does not answer" if silent else "every generator answers"
+        return RuntimeError(f"a weight did not go through, and {told}: {cause}")
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         version = weight_version or str(self.version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,7 @@ class LearnerWeights:
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
         self._module = module
         self._dtype = dtype
+        self._under_way: Iterator[tuple[str, Tensor]] = iter(())
         self._metadata = [WeightMeta(name, dtype, tuple(value.shape)) for name, value in self]
 
     def metadata(self) -> list[WeightMeta]:
@@ -46,5 +48,22 @@ class LearnerWeights:
         Each tensor is a copy, since ZeRO-3 frees the gathered storage while a receiver may still
         read.
         """
+        self._under_way = self._copies()
+        return self._under_way
+
+    def _copies(self) -> Iterator[tuple[str, Tensor]]:
         for name, value in checkpoint_weights(self._module):
             yield name, value.to(self._dtype, copy=True)
+
+    @contextmanager
+    def round(self) -> Iterator[None]:
+        """One iteration, which a rank that fails in the block, or before it asked for the first
+        weight, goes through nevertheless: the other ranks wait in the gathers, and would wait for
+        as long as any of their verbs may take."""
+        self._under_way = iter(self)
+        try:
+            yield
+        except BaseException:
+            for _ in self._under_way:
+                pass
+            raise

@@ -88,7 +88,9 @@ async def publish(learner: Any, group: GeneratorGroup, version: int, *, clear: b
 
 
 async def join(learner: Any, group: GeneratorGroup) -> None:
-    await asyncio.to_thread(learner.join_generators, group.actors, "adapter", "float32", 1, 60.0)
+    await asyncio.to_thread(
+        learner.join_generators, group.actors, "adapter", "float32", 1, 60.0, 30.0
+    )
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ async def test_the_experts_of_a_mixture_are_packed_again(ray_cluster: None, tmp_
     await group.start()
     with local_learner(path) as learner:
         await asyncio.to_thread(
-            learner.join_generators, group.actors, "rlstep_gloo", "float32", 1, 60.0
+            learner.join_generators, group.actors, "rlstep_gloo", "float32", 1, 60.0, 30.0
         )
         for version in (1, 2):
             update(learner)
@@ -95,7 +95,7 @@ async def test_without_the_cache_reset_the_probe_sees_old_keys_and_values(
     group = part_of(engines[False], 1)
     with local_learner(models[False]) as learner:
         await asyncio.to_thread(
-            learner.join_generators, group.actors, "rlstep_gloo", "float32", 1, 60.0
+            learner.join_generators, group.actors, "rlstep_gloo", "float32", 1, 60.0, 30.0
         )
         await group.pause()
         await asyncio.to_thread(learner.publish, 1)
@@ -118,7 +118,7 @@ async def test_a_completion_that_lives_through_a_sync_knows_who_wrote_each_token
     group = part_of(engines[False], 1)
     with local_learner(models[False]) as learner:
         await asyncio.to_thread(
-            learner.join_generators, group.actors, "rlstep_gloo", "float32", 1, 60.0
+            learner.join_generators, group.actors, "rlstep_gloo", "float32", 1, 60.0, 30.0
         )
         await group.pause()
         await asyncio.to_thread(learner.publish, 5)
