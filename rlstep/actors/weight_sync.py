@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from ray.exceptions import RayError
@@ -13,7 +14,7 @@ from rlstep.actors.generator.epochs import Epoch, GeneratorsLost
 from rlstep.actors.generator.generator_group import GeneratorGroup
 from rlstep.actors.learner.learner_group import LearnerGroup
 from rlstep.role_config import PROBE_TOKENS
-from rlstep.types import Samples, TokenIds
+from rlstep.types import Floats, Samples, TokenIds
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,10 @@ DEEP_ROUNDING = 1e-3
 """Nats that float32 alone may cost at depth, up to ten times `parity_tolerance`: the deep prompt
 repeats itself, which is like nothing that a policy was trained on. There the logprobs of a policy
 of 410,624 weights were 1.3e-4 nats from those in float64; wrong positions cost some tenths."""
+
+
+class NotFinite(RuntimeError):
+    """The policy's own logprobs are no numbers: no generator is to blame, and none is recreated."""
 
 
 class WeightSync:
@@ -77,6 +82,7 @@ class WeightSync:
 
         Raises:
             RuntimeError: the recoveries are used up; names the generator that failed last.
+            NotFinite: the update has ruined the policy.
         """
         async with self._generators.changing:
             metrics = await self._learner.train(samples)
@@ -100,6 +106,8 @@ class WeightSync:
         while True:
             try:
                 worst = await self._once()
+            except NotFinite:
+                raise
             except GeneratorsLost as error:
                 self._raise_first(error)
                 await generators.replace(error.lost)
@@ -146,18 +154,22 @@ class WeightSync:
         """The largest logprob difference on the probes, over all replicas."""
         name = f"probe/{self.version}/{self._generators.recoveries}"
         due = self._probes if self.version >= self._deep_at else self._probes[:1]
-        answered = await asyncio.gather(
-            *(
-                self._generators.probe(prompt, tokens, f"{name}/{len(prompt)}")
-                for prompt, tokens in due
+        try:
+            answered = await asyncio.gather(
+                *(
+                    self._generators.probe(prompt, tokens, f"{name}/{len(prompt)}")
+                    for prompt, tokens in due
+                )
             )
-        )
+        except (GeneratorsLost, RuntimeError):
+            await self._predict([self._probes[0][0]])
+            raise
         asked = [
             (replica, prompt, answer)
             for (prompt, _), answers in zip(due, answered, strict=True)
             for replica, answer in enumerate(answers)
         ]
-        rows = await self._learner.predict(
+        rows = await self._predict(
             [np.concatenate([prompt, answer.token_ids]) for _, prompt, answer in asked]
         )
         worst = 0.0
@@ -175,6 +187,18 @@ class WeightSync:
             self._deep_at = self.version + DEEP_EVERY
         self.max_parity_error = max(self.max_parity_error, worst)
         return worst
+
+    async def _predict(self, sequences: Sequence[TokenIds]) -> list[Floats]:
+        """The learner's own logprobs. Raises: NotFinite."""
+        rows = await self._learner.predict(sequences)
+        if not all(np.isfinite(row[1:]).all() for row in rows):
+            raise NotFinite(
+                f"the policy's own logprobs are not finite at version {self.version}: its"
+                " weights hold values that are none, or overflow. Before the first update its"
+                " folder (model.path) is at fault, after it a learning rate that is too high, or a"
+                " loss"
+            )
+        return rows
 
     def _allowed(self, prompt: int) -> float:
         """The largest difference after a probe's prompt of so many tokens, in nats."""

@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstep.actors.weight_sync import DEEP_EVERY, DEEP_TOKENS, PROBE_TOKENS, WeightSync
+from rlstep.actors.weight_sync import (
+    DEEP_EVERY,
+    DEEP_TOKENS,
+    PROBE_TOKENS,
+    NotFinite,
+    WeightSync,
+)
 from rlstep.config import GeneratorConfig
 from rlstep.types import Completion, TokenIds, VersionSpan
 
@@ -42,8 +48,10 @@ class Generators:
 
 
 class Learner:
+    says = -1.0
+
     async def predict(self, rows: list[TokenIds]) -> list[np.ndarray]:
-        return [np.full(len(row), -1.0, np.float32) for row in rows]
+        return [np.full(len(row), self.says, np.float32) for row in rows]
 
 
 def probing(off: Any, longest: int) -> tuple[WeightSync, Generators]:
@@ -112,3 +120,27 @@ async def test_rounding_is_forgiven_at_depth_alone(tolerance: float, deep: float
                     await sync._verify()
             else:
                 assert await sync._verify() == pytest.approx(off, rel=0.05)
+
+
+@pytest.mark.parametrize("probe_fails", [False, True])
+@pytest.mark.parametrize("says", [float("nan"), float("-inf")])
+async def test_a_policy_that_is_ruined_is_nobodys_else_fault(
+    says: float, probe_fails: bool
+) -> None:
+    """Generators were recreated for it until the recoveries were used up."""
+
+    def off(replica: int, place: int) -> float:
+        if probe_fails:
+            raise RuntimeError("the engine has no token of the greatest probability")
+        return float("nan")
+
+    sync, _ = probing(off, 1000)
+    sync._learner.says = says  # type: ignore[attr-defined]
+    sync._verified = True
+
+    async def verify() -> float:
+        return await sync._verify()
+
+    sync._once = verify  # type: ignore[method-assign]
+    with pytest.raises(NotFinite, match="own logprobs are not finite at version 0"):
+        await sync._until_verified()
