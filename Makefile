@@ -8,7 +8,7 @@ TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.lock)
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 RUN_NAME ?= arithmetic-full-step-dpo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: setup run test test-slow test-gpu lint bench lock clean
+.PHONY: setup run test test-slow test-gpu lint bench faults lock clean
 
 setup: .venv/installed
 
@@ -40,6 +40,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+faults: setup
+	$(BIN)/python -m tests.faults.nemesis
+	$(BIN)/python -m tests.faults.guards
 
 bench: setup
 	$(BIN)/python tests/bench/generator.py

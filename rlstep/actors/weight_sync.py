@@ -131,11 +131,15 @@ class WeightSync:
         if self._joined != self._generators.epochs:
             await self._connect()
         await self._learner.publish(self.version)
-        await self._generators.resume()
-        versions = await self._generators.versions()
-        if any(version != self.version for version in versions):
-            raise RuntimeError(f"generators serve versions {versions}, expected {self.version}")
-        return await self._verify()
+        try:
+            await self._generators.resume()
+            versions = await self._generators.versions()
+            if any(version != self.version for version in versions):
+                raise RuntimeError(f"generators serve versions {versions}, expected {self.version}")
+            return await self._verify()
+        except GeneratorsLost:
+            self._generators.renew()
+            raise
 
     async def _connect(self) -> None:
         self._deep_at = self.version

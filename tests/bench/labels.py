@@ -326,6 +326,7 @@ async def through_the_role(
     """One estimator, its cache empty at the start."""
     await group.pause()
     await group.resume()
+    group.admit()
     meter = Meter(group)
     started = time.perf_counter()
     labelled = await ESTIMATORS[name].label(chains, replace(context, generator=meter))

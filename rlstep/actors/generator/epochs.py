@@ -37,6 +37,10 @@ class Epoch:
         self.actor = actor
         self.serves = False
         """Whether it has the weights that it should: nothing is asked of it before."""
+        self.verified = asyncio.Event()
+        """Cleared from the start of a weight sync until the parity probe has passed: what it says
+        in between is handed on then, and never where another one takes its place. A request that
+        lives through a sync may end in that time, written by weights that came wrong."""
         self.paused = False
         self.over = False
         self.failure: BaseException | None = None

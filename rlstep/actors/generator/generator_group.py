@@ -135,7 +135,9 @@ class GeneratorGroup(Replicas):
         stream = epoch.actor.generate.remote(list(pending.values()))
         try:
             while pending:
-                for request_id, answer in await self._next(epoch, stream, "generate"):
+                ready = await self._next(epoch, stream, "generate")
+                await epoch.verified.wait()
+                for request_id, answer in ready:
                     answers.put_nowait((pending.pop(request_id), answer))
         finally:
             if pending:

@@ -104,10 +104,18 @@ class Replicas:
         self.epochs[replica] = Epoch(replica, self._create(replica))
         return self.epochs[replica]
 
+    def renew(self) -> None:
+        """Nothing counts that was written since the last pause: the weights have not been verified,
+        and what has begun goes on with what it has. Every replica's requests are asked again."""
+        for old in self.epochs:
+            old.end()
+            self.epochs[old.replica] = Epoch(old.replica, old.actor)
+
     def admit(self) -> None:
         """All replicas have the weights that they should: requests may go to them."""
         for epoch in self.epochs:
             epoch.serves = True
+            epoch.verified.set()
 
     async def probe(self, prompt: TokenIds, tokens: int, name: str) -> list[Completion]:
         """Each replica's greedy completion of exactly `tokens` tokens.
@@ -135,6 +143,7 @@ class Replicas:
         running = [epoch for epoch in self.epochs if not epoch.paused]
         for epoch in running:
             epoch.paused = True
+            epoch.verified.clear()
         await self._each("pause", running)
 
     async def resume(self) -> None:

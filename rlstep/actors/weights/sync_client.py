@@ -78,7 +78,7 @@ class ReplicaSyncClient:
 
     def blame(self, cause: RuntimeError) -> RuntimeError:
         """The error of a round in which no more weights went through: who does not answer."""
-        calls = [generator.process_id.remote() for generator in self._generators]
+        calls: list[Any] = [each.process_id.remote() for each in self._generators]
         answered, _ = ray.wait(calls, num_returns=len(calls), timeout=ANSWER_S)
         silent = [i for i, call in enumerate(calls) if call not in answered or _lost(call)]
         who = ", ".join(map(str, silent))

@@ -39,6 +39,10 @@ class _StartFailed(Exception):
     """A worker has no process, or could not load its verifier; the message says why."""
 
 
+class _Killed(_StartFailed):
+    """Something else has ended it while it started: whoever guards the machine's memory, say."""
+
+
 class _Worker:
     """One process and the socket to it. Used by one thread at a time; `kill` by any."""
 
@@ -72,7 +76,9 @@ class _Worker:
                     raise _StartFailed(problem)
             answer = self.receive(_SEND_S)
         except (EOFError, ConnectionError) as error:
-            raise _StartFailed(f"the process ended early ({self.kill(grace_s=GRACE_S)})") from error
+            ended_by = self.kill(grace_s=GRACE_S)
+            kind = _Killed if ended_by == "SIGKILL" else _StartFailed
+            raise kind(f"the process ended early ({ended_by})") from error
         if "error" in answer:
             raise _StartFailed(answer["error"])
 
@@ -212,6 +218,14 @@ class VerifierPool:
             raise
         return worker
 
+    def _started(self) -> _Worker:
+        """A new worker; a start that was killed is no fault of the items that wait for it, and is
+        tried once more."""
+        try:
+            return self._start()
+        except _Killed:
+            return self._start()
+
     def _discard(self, worker: _Worker) -> None:
         worker.close()
         with self._lock:
@@ -254,7 +268,7 @@ class VerifierPool:
         suspect = -1  # the item that a worker last died on; a second death is that item's fault
         try:
             while len(outcomes) < len(items):
-                worker = worker or self._start()
+                worker = worker or self._started()
                 try:
                     self._feed(worker, items[len(outcomes) :], outcomes)
                 except (TimeoutError, EOFError, ConnectionError) as error:

@@ -85,6 +85,7 @@ async def publish(learner: Any, group: GeneratorGroup, version: int, *, clear: b
     await asyncio.to_thread(learner.publish, version)
     if clear:
         await group.resume()
+        group.admit()
 
 
 async def join(learner: Any, group: GeneratorGroup) -> None:

@@ -84,6 +84,7 @@ async def test_the_experts_of_a_mixture_are_packed_again(ray_cluster: None, tmp_
             await group.pause()
             await asyncio.to_thread(learner.publish, version)
             await group.resume()
+            group.admit()
             [answer] = await group.probe(PROBE, 8, f"experts {version}")
             assert parity_error(learner, PROBE, answer) <= 1e-4
     await group.close()
@@ -100,6 +101,7 @@ async def test_without_the_cache_reset_the_probe_sees_old_keys_and_values(
         await group.pause()
         await asyncio.to_thread(learner.publish, 1)
         await group.resume()
+        group.admit()
         await group.probe(PROBE, 8, "fills the cache")
         update(learner)
         await asyncio.to_thread(learner.publish, 2)  # no pause, so no reset
@@ -108,6 +110,7 @@ async def test_without_the_cache_reset_the_probe_sees_old_keys_and_values(
 
         await group.pause()
         await group.resume()
+        group.admit()
         [answer] = await group.probe(PROBE, 8, "no cache")
         assert parity_error(learner, PROBE, answer) <= 1e-4
 
@@ -123,6 +126,7 @@ async def test_a_completion_that_lives_through_a_sync_knows_who_wrote_each_token
         await group.pause()
         await asyncio.to_thread(learner.publish, 5)
         await group.resume()
+        group.admit()
         asked = request("long", PROBE[:40], max_tokens=60, min_tokens=60)
         running = asyncio.create_task(completions(group, asked))
         spans = ()
@@ -131,6 +135,7 @@ async def test_a_completion_that_lives_through_a_sync_knows_who_wrote_each_token
             await group.pause()
             await asyncio.to_thread(learner.publish, learner.updates + 5)
             await group.resume()
+            group.admit()
             await asyncio.sleep(0)
         [answer] = await running
         spans = answer.versions

@@ -121,6 +121,27 @@ async def test_a_worker_killed_from_outside_costs_nothing(pool):
     assert all(isinstance(o, OutcomeScore) and o.value == 1.0 for o in await pool.verify(items))
 
 
+@pytest.mark.parametrize(("deaths", "reasons"), [(1, ["a"]), (2, ["crashed"])])
+async def test_a_start_that_was_killed_is_tried_once_more(deaths, reasons):
+    """One kill cost all items that waited for the new worker."""
+    with PatientPool(Misbehaving(), workers=1, deadline_s=DEADLINE_S) as single:
+        left = [0]
+
+        class Unlucky(single.worker):
+            def load(self):
+                if left[0]:
+                    left[0] -= 1
+                    os.kill(self.pid, signal.SIGKILL)
+                super().load()
+
+        single.worker = Unlucky
+        (pid,) = single.pids()
+        left[0] = deaths
+        os.kill(pid, signal.SIGKILL)
+        assert brief(await single.verify([("a", "a")])) == reasons
+        assert brief(await single.verify([("b", "b")])) == ["b"]
+
+
 async def test_a_process_that_cannot_be_made_is_a_failure_until_it_can(monkeypatch):
     def no_process(*_, **__):
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
