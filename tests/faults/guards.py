@@ -92,6 +92,7 @@ GUARDS = [
         SYNC,
         "            self._generators.renew()\n",
         "",
+        row="F2, F13",
     ),
     Guard(
         "logprobs are compared after every sync",

@@ -251,6 +251,13 @@ async def _run(config: Config, roles: Roles, selection: Selection, history: Hist
         pass
 
 
+def _state(group: Group, replica: int) -> str:
+    """Of an engine; 'resumed' where it goes on after a transfer, and nothing is compared yet."""
+    engine = group.now_at(replica)
+    doubted = engine.started and not (engine.paused or engine.loading)
+    return "resumed" if doubted and not group.epochs[replica].verified.is_set() else engine.state
+
+
 async def _nemesis(schedule: Schedule, group: Group, history: History) -> None:
     for fault in schedule.faults:
         await asyncio.sleep(fault.after)
@@ -258,10 +265,10 @@ async def _nemesis(schedule: Schedule, group: Group, history: History) -> None:
         while True:
             engine = group.now_at(replica)
             alive = engine.moving.is_set() and not engine.dead.is_set()
-            if alive and fault.state in ("", engine.state):
+            state = _state(group, replica)
+            if alive and fault.state in ("", state):
                 break
             await asyncio.sleep(0.25)
-        state = engine.state
         transfer = state == "loading" or engine.paused
         history.note(
             "fault", kind=fault.kind, replica=replica, engine=engine.name, state=state,
