@@ -197,11 +197,13 @@ class Config:
     """Continue from the newest valid checkpoint of the run with this name."""
     deadline_s: float = 600.0
     """Longest wait for any verb of a learner."""
+    max_learner_losses: int = 3
+    """Ends of a learner's process within 60 minutes; with one more the run ends."""
 
     def __post_init__(self) -> None:
         check_types(self, "")
         numbers = ("iterations", "max_policy_lag", "train_seconds", "train_tokens", "seed")
-        for name in (*numbers, "further_prompts", *_CADENCES):
+        for name in (*numbers, "further_prompts", "max_learner_losses", *_CADENCES):
             at_least(name, getattr(self, name), 0)
         between("max_failed_scores", self.max_failed_scores, 0.0, 1.0)
         at_least("prompts_per_iteration", self.prompts_per_iteration, 1)

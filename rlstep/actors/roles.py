@@ -58,17 +58,12 @@ class RunRoles(ServingRoles):
         )
         alone = config.generator.transfer == "adapter"
         rank = config.policy.model.lora.rank if alone else 0
+        self._options = options
         self._make_generators(config.generator, options["generator"], rank)
         self._counting = CountingGenerator(self.generators, sampled)
         _, self.policy, self.step_models = await asyncio.gather(
             self._start_generators(),
-            self._learner(
-                "policy",
-                config.policy,
-                config.loss,
-                options["policy"],
-                temperature=config.train_temperature,
-            ),
+            self._policy(),
             asyncio.gather(
                 *(self._step_model(model, options["step_models"]) for model in config.step_models)
             ),
@@ -84,6 +79,36 @@ class RunRoles(ServingRoles):
         with stage("first weight sync"):
             await self.sync.start(version)
         await self._open_door()
+
+    async def _policy(self) -> LearnerGroup:
+        config = self._config
+        temperature = config.train_temperature
+        return await self._learner(
+            "policy", config.policy, config.loss, self._options["policy"], temperature
+        )
+
+    async def learners_again(self, resume_from: Path | None, version: int, sampled: int) -> None:
+        """End every learner and start it again; generators and scorers stay. Arguments: see
+        `start`."""
+        groups = [self.policy, *(role.learner for role in self.step_models)]
+        lost = [group for group in groups if isinstance(group, LearnerGroup)]
+        for group in lost:
+            group.kill()
+        self._started = [role for role in self._started if role not in lost]
+        self.policy, self.step_models = await asyncio.gather(
+            self._policy(), asyncio.gather(*map(self._model_again, self.step_models))
+        )
+        self.scorer.models = self.step_models
+        if resume_from is not None:
+            await self._each_learner("restore", resume_from)
+        await self.sync.rejoin(self.policy, version)
+        self._counting.sampled = sampled
+        self.whole = True
+
+    async def _model_again(self, role: StepModelRole) -> StepModelRole:
+        if not isinstance(role.learner, LearnerGroup):
+            return role
+        return await self._step_model(role.model, self._options["step_models"])
 
     @property
     def version(self) -> int:

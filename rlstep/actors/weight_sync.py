@@ -12,7 +12,7 @@ from ray.exceptions import RayError
 
 from rlstep.actors.generator.epochs import Epoch, GeneratorsLost
 from rlstep.actors.generator.generator_group import GeneratorGroup
-from rlstep.actors.learner.learner_group import LearnerGroup
+from rlstep.actors.learner.learner_group import LearnerGroup, LearnerLost
 from rlstep.role_config import PROBE_TOKENS
 from rlstep.types import Floats, Samples, TokenIds
 
@@ -61,6 +61,8 @@ class WeightSync:
         """Whether any sync has succeeded."""
         self._joined: list[Epoch] = []
         """Whom the learner is connected to."""
+        self._sending = False
+        """Whether weights are on their way, or were when the learner was lost."""
         generators.on_recreated = self._resync
 
     async def start(self, version: int) -> float:
@@ -82,6 +84,7 @@ class WeightSync:
 
         Raises:
             RuntimeError: the recoveries are used up; names the generator that failed last.
+            LearnerLost: a process of the learner's has ended.
             NotFinite: the update has ruined the policy.
         """
         async with self._generators.changing:
@@ -91,6 +94,20 @@ class WeightSync:
             error = await self._until_verified()
             seconds = time.monotonic() - started
             return {**metrics, "sync/parity_error": error, "sync/seconds": seconds}
+
+    async def rejoin(self, learner: LearnerGroup, version: int) -> None:
+        """Go on with another learner in the place of one that was lost.
+
+        Args:
+            learner: its successor, with the weights of an earlier version.
+            version: which.
+        """
+        async with self._generators.changing:
+            if self._sending:  # engines in the middle of a transfer are none any more
+                self._sending = False
+                await self._generators.replace_all()
+            self._learner, self.version, self._joined = learner, version, []
+            await self._until_verified()
 
     async def _resync(self) -> None:
         """Give recreated replicas (and, the group being one, all others) the current version.
@@ -106,7 +123,7 @@ class WeightSync:
         while True:
             try:
                 worst = await self._once()
-            except NotFinite:
+            except (NotFinite, LearnerLost):
                 raise
             except GeneratorsLost as error:
                 self._raise_first(error)
@@ -130,7 +147,9 @@ class WeightSync:
         await self._generators.pause()
         if self._joined != self._generators.epochs:
             await self._connect()
+        self._sending = True
         await self._learner.publish(self.version)
+        self._sending = False
         try:
             await self._generators.resume()
             versions = await self._generators.versions()

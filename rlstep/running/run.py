@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlstep.actors.recoveries import Recoveries
 from rlstep.benchmarks.benchmark_config import Recipe
 from rlstep.config import Config
 from rlstep.interfaces import PromptSet, StepOracle, Tokenizer
@@ -91,6 +92,8 @@ class Run:
     """Of the seconds between checkpoints."""
     selection: Selection | None = field(init=False, default=None)
     """From the first iteration on."""
+    losses: Recoveries = field(default_factory=lambda: Recoveries("max_learner_losses"))
+    """Of learners."""
 
     def __post_init__(self) -> None:
         self._saving = asyncio.Lock()
@@ -159,16 +162,49 @@ class Run:
         self.state, self.saved_at = state, state.iteration
         self.seconds = float(state.counters.get("train_seconds", 0))
         try:
-            if await self._until_stopped(self._evaluate_before(state.iteration)):
-                started = time.monotonic() - self.seconds
-                await self._until_stopped(self._iterate(state, started))
-                self.seconds = time.monotonic() - started
+            await self._until_stopped(self._through_losses(state))
         except Exception:
             await self._save_what_is_whole()
             raise
         if self.state.iteration > self.saved_at:
             await self._save()
         return self.state
+
+    async def _through_losses(self, state: RunState) -> None:
+        """The loop, and again from the newest checkpoint where a learner's process has ended."""
+        from rlstep.actors.learner.learner_group import LearnerLost  # Ray takes a second to import
+
+        lost: LearnerLost | None = None
+        while True:
+            try:
+                if lost is not None:
+                    state = await self._learners_again(lost)
+                self.state, self.saved_at = state, state.iteration
+                self.seconds = float(state.counters.get("train_seconds", 0))
+                await self._evaluate_before(state.iteration)
+                await self._iterate(state, time.monotonic() - self.seconds)
+                return
+            except LearnerLost as error:
+                self.losses.spend(self.config.max_learner_losses, "a learner was lost", error)
+                lost = error
+
+    async def _learners_again(self, error: Exception) -> RunState:
+        """Every learner anew, as the newest checkpoint has it; generators and scorers go on."""
+        self.saved = await asyncio.to_thread(self.checkpoints.latest_valid)
+        state = self.saved.state if self.saved else RunState(iteration=0)
+        again = self.state.iteration - state.iteration
+        said = (
+            "all learners are started again from iteration %d; %d further ones are done again: %s"
+        )
+        logger.warning(said, state.iteration, again, error)
+        sampled = int(state.counters.get("train_tokens", 0))
+        folder, version = self.saved and self.saved.path, state.versions.get("policy", 0)
+        await self.roles.learners_again(folder, version, sampled)
+        self.roles.scorer.versions = {
+            source: state.versions.get(source, 0) for source in self.roles.scorer.versions
+        }
+        self.directory.truncate_after(state.iteration)
+        return state
 
     async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
         """Whether the work was done to its end. A stop ends evaluations at once, iterations when

@@ -16,8 +16,8 @@ from typing import Any, cast
 import numpy as np
 from ray.exceptions import RayActorError
 
-from rlstep.actors.generator.epochs import Recoveries
 from rlstep.actors.generator.generator_group import GeneratorGroup
+from rlstep.actors.recoveries import Recoveries
 from rlstep.config import GeneratorConfig
 from rlstep.rollouts.progress import Progress
 from rlstep.testing.roles import TOKENIZER, fake_completion
@@ -279,7 +279,7 @@ class Group(GeneratorGroup):
         self.engines: list[Engine] = []
         self.stillborn = 0
         """So many of the next ones die while they start."""
-        self.spent = Recoveries(now)
+        self.spent = Recoveries("generator.max_recoveries", now)
 
     def _create(self, replica: int) -> Any:
         engine = Engine(replica, self.history, self.step_s)

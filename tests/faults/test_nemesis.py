@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.faults.checker import Event, violations
+from tests.faults.guards import GUARDS, Guard
 from tests.faults.rows import ROWS, damaged, full_disk, lived
 from tests.faults.virtual_time import Hang, run_virtually
 from tests.faults.world import Fault, Schedule, world
@@ -82,6 +83,13 @@ def test_the_table_names_tests_that_there_are() -> None:
         file = here.parents[1] / path
         assert file.exists(), name
         assert f"def {test}(" in file.read_text() if test else True, name
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.what)
+def test_every_guard_stands_where_the_list_says(guard: Guard) -> None:
+    file = Path(__file__).parents[2] / "rlstep" / guard.file
+    assert file.read_text().count(guard.text) == 1
+    assert guard.test or guard.row in ROWS
 
 
 # --- the judge -----------------------------------------------------------------------------------

@@ -177,7 +177,7 @@ def configured(schedule: Schedule) -> Config:
             context=128,
             replicas=schedule.replicas,
             deadline_s=DEADLINE_S,
-            max_recoveries=10_000,
+            max_recoveries=300,
         ),
     )
 

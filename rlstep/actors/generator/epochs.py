@@ -1,15 +1,10 @@
-"""What a replica's deaths are told apart by, and how many of them are too many."""
+"""What a replica's deaths are told apart by."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-WINDOW_S = 3600.0
-"""The time that `generator.max_recoveries` counts in."""
 
 
 class Over(Exception):
@@ -63,37 +58,3 @@ class Epoch:
         for over in self._watching:
             if not over.done():
                 over.set_result(None)
-
-
-class Recoveries:
-    """Counts recoveries, and those of the last hour.
-
-    Args:
-        clock: of a time that nobody sets, in seconds.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.total = 0
-        self._clock = clock
-        self._recent: deque[float] = deque()
-
-    def spend(self, most: int, event: str, cause: BaseException) -> None:
-        """Count one.
-
-        Args:
-            most: in an hour.
-            event: what happened to whom.
-
-        Raises:
-            RuntimeError: there have been so many; says the event and its cause.
-        """
-        now = self._clock()
-        while self._recent and self._recent[0] <= now - WINDOW_S:
-            self._recent.popleft()
-        if len(self._recent) >= most:
-            raise RuntimeError(
-                f"{event}: {cause} (generator.max_recoveries = {most} are used up, within"
-                f" {WINDOW_S / 60:.0f} minutes)"
-            ) from cause
-        self._recent.append(now)
-        self.total += 1

@@ -11,9 +11,10 @@ from typing import Any, Unpack
 import ray
 from ray.exceptions import RayError
 
-from rlstep.actors.generator.epochs import Epoch, Over, Recoveries
+from rlstep.actors.generator.epochs import Epoch, Over
 from rlstep.actors.generator.generator import Serving
 from rlstep.actors.generator.replicas import Replicas, stillborn
+from rlstep.actors.recoveries import Recoveries
 from rlstep.config import GeneratorConfig
 from rlstep.types import Completion, Failure, Request
 
@@ -41,7 +42,7 @@ class GeneratorGroup(Replicas):
         **serving: Unpack[Serving],
     ) -> None:
         super().__init__(config, model_path, actor_options, **serving)
-        self.spent = Recoveries()
+        self.spent = Recoveries("generator.max_recoveries")
         self.on_recreated: Callable[[], Awaitable[None]] | None = None
         """Set by the weight sync: gives recreated replicas the current weights."""
         self.changing = asyncio.Lock()

@@ -11,6 +11,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
 
 from rlstep.actors.learner.diffusion_learner import DiffusionLearner
 from rlstep.actors.learner.frozen_rank import FrozenRank
@@ -20,6 +21,10 @@ from rlstep.config import LearnerConfig
 from rlstep.interfaces import Loss
 from rlstep.reporting.role_logs import note_last_lines, role_environment
 from rlstep.types import Floats, Samples, TokenIds
+
+
+class LearnerLost(RuntimeError):
+    """The process of a rank has ended; with it the others are of no use."""
 
 
 class LearnerGroup:
@@ -82,7 +87,7 @@ class LearnerGroup:
             ((host, port),) = await group._call("address", ranks=[0])
             await group._call("join", host, port)
         except BaseException:
-            group._kill()
+            group.kill()
             raise
         return group
 
@@ -155,9 +160,10 @@ class LearnerGroup:
         try:
             await self._call("close")
         finally:
-            self._kill()
+            self.kill()
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """End every rank by force."""
         for actor in self.actors:
             ray.kill(actor)
 
@@ -168,6 +174,7 @@ class LearnerGroup:
 
         Raises:
             TimeoutError: naming the role, the rank and the verb.
+            LearnerLost: naming them, too.
         """
         ranks = range(len(self.actors)) if ranks is None else ranks
         waits = {
@@ -180,6 +187,8 @@ class LearnerGroup:
             )
             for rank, wait in waits.items():
                 if wait.done() and (error := wait.exception()) is not None:
+                    if isinstance(error, RayActorError):
+                        error = LearnerLost(str(error))
                     error.add_note(f"learner {self.name!r} rank {rank}: {verb}")
                     note_last_lines(error, f"{self.name}-{rank}")
                     raise error

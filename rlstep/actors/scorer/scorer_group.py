@@ -61,7 +61,7 @@ class ScorerGroup:
         self._config = config
         self._verifier = verifier
         self._environment = environment
-        self._models = models
+        self.models = models
         self._options = actor_options
         self._changing = asyncio.Lock()
         self._leaving: dict[int, list[History]] = {}
@@ -214,9 +214,9 @@ class ScorerGroup:
         scored = list(rollouts)
         if not scored:
             return []
-        sources = [role.model.source for role in self._models]
+        sources = [role.model.source for role in self.models]
         columns = await asyncio.gather(
-            *(role.score(rollouts, self.versions[role.model.source]) for role in self._models)
+            *(role.score(rollouts, self.versions[role.model.source]) for role in self.models)
         )
         for source, scores in zip(sources, columns, strict=True):
             scored = [r.with_scores(**{source: s}) for r, s in zip(scored, scores, strict=True)]

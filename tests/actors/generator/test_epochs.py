@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlstep.actors.generator.epochs import WINDOW_S, Recoveries
+from rlstep.actors.recoveries import WINDOW_S, Recoveries
 from rlstep.config import GeneratorConfig
 from rlstep.types import Completion
 from tests.actors.generator.group_kit import (
@@ -431,7 +431,7 @@ async def test_a_poisoned_request_ends_the_run_when_the_recoveries_are_used_up(
 def test_recoveries_are_counted_within_an_hour() -> None:
     """Two are allowed: at 0 and 10 s; at 20 s not; the first one is forgotten 3,600 s later."""
     now, cause = [0.0], OSError("out of memory")
-    spent = Recoveries(lambda: now[0])
+    spent = Recoveries("generator.max_recoveries", lambda: now[0])
     for now[0] in (0.0, 10.0):
         spent.spend(2, "generator 1 was lost", cause)
     for now[0] in (20.0, WINDOW_S - 0.1):
@@ -446,7 +446,7 @@ def test_recoveries_are_counted_within_an_hour() -> None:
         spent.spend(2, "generator 1 was lost", cause)
     assert spent.total == 4
     with pytest.raises(RuntimeError, match="max_recoveries = 0"):
-        Recoveries().spend(0, "generator 0 was lost", cause)
+        Recoveries("generator.max_recoveries").spend(0, "generator 0 was lost", cause)
 
 
 async def test_a_long_run_may_lose_more_than_it_may_in_an_hour(
@@ -454,7 +454,7 @@ async def test_a_long_run_may_lose_more_than_it_may_in_an_hour(
 ) -> None:
     async with running(monkeypatch, max_recoveries=1) as (group, _, _):
         now = [0.0]
-        group.spent = Recoveries(lambda: now[0])
+        group.spent = Recoveries("generator.max_recoveries", lambda: now[0])
         for hour in range(5):
             now[0] = hour * WINDOW_S
             group.kill(0)
