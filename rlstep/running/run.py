@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlstep.actors.recoveries import Recoveries
 from rlstep.benchmarks.benchmark_config import Recipe
 from rlstep.config import Config
 from rlstep.interfaces import PromptSet, StepOracle, Tokenizer
@@ -23,6 +22,7 @@ from rlstep.reporting.origins import data_of, methods, note, note_models
 from rlstep.reporting.reporter import Reporter
 from rlstep.reporting.run_directory import RunDirectory, check_root
 from rlstep.reporting.stages import stage
+from rlstep.rollouts.recoveries import Recoveries
 from rlstep.running.checkpoint import Checkpoint, Checkpoints, RunState
 from rlstep.running.cluster import set_at_signals, start_ray
 from rlstep.running.evaluating import HeldOut
@@ -32,6 +32,7 @@ from rlstep.running.preparing import check, check_sinks, resolve_run_dir, resume
 from rlstep.running.saved_backlog import read_backlog, write_backlog
 from rlstep.running.selection import Selection
 from rlstep.running.stopping import until_stopped
+from rlstep.running.watchdog import watched
 
 if TYPE_CHECKING:
     from rlstep.actors.roles import RunRoles
@@ -162,7 +163,8 @@ class Run:
         self.state, self.saved_at = state, state.iteration
         self.seconds = float(state.counters.get("train_seconds", 0))
         try:
-            await self._until_stopped(self._through_losses(state))
+            work = watched(self._through_losses(state), self._signs, self._patience_s)
+            await self._until_stopped(work)
         except Exception:
             await self._save_what_is_whole()
             raise
@@ -187,6 +189,21 @@ class Run:
             except LearnerLost as error:
                 self.losses.spend(self.config.max_learner_losses, "a learner was lost", error)
                 lost = error
+
+    def _signs(self) -> object:
+        """What changes while the run gets anything done."""
+        files = (self.directory.metrics, self.directory.evaluations, self.directory.samples)
+        sizes = [file.path.stat().st_size for file in files if file.path.exists()]
+        backlog = self.selection and (
+            self.selection.backlog.done,
+            len(self.selection.backlog.finished),
+        )
+        return self.roles.sampled, self.roles.version, self.state.iteration, backlog, sizes
+
+    @property
+    def _patience_s(self) -> float:
+        """Every wait for a role has a deadline, which a retry may double."""
+        return 60.0 + 2 * max(self.config.deadline_s, self.config.generator.deadline_s)
 
     async def _learners_again(self, error: Exception) -> RunState:
         """Every learner anew, as the newest checkpoint has it; generators and scorers go on."""

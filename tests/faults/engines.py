@@ -17,9 +17,9 @@ import numpy as np
 from ray.exceptions import RayActorError
 
 from rlstep.actors.generator.generator_group import GeneratorGroup
-from rlstep.actors.recoveries import Recoveries
 from rlstep.config import GeneratorConfig
 from rlstep.rollouts.progress import Progress
+from rlstep.rollouts.recoveries import Recoveries
 from rlstep.testing.roles import TOKENIZER, fake_completion
 from rlstep.types import Completion, Request, VersionSpan
 from tests.faults.history import History

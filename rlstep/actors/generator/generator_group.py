@@ -14,8 +14,8 @@ from ray.exceptions import RayError
 from rlstep.actors.generator.epochs import Epoch, Over
 from rlstep.actors.generator.generator import Serving
 from rlstep.actors.generator.replicas import Replicas, stillborn
-from rlstep.actors.recoveries import Recoveries
 from rlstep.config import GeneratorConfig
+from rlstep.rollouts.recoveries import Recoveries
 from rlstep.types import Completion, Failure, Request
 
 logger = logging.getLogger(__name__)

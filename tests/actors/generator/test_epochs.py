@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlstep.actors.recoveries import WINDOW_S, Recoveries
 from rlstep.config import GeneratorConfig
+from rlstep.rollouts.recoveries import WINDOW_S, Recoveries
 from rlstep.types import Completion
 from tests.actors.generator.group_kit import (
     Actor,
