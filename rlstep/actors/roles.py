@@ -16,6 +16,7 @@ from rlstep.actors.serving_roles import ServingRoles, actors_of
 from rlstep.actors.weight_sync import WeightSync
 from rlstep.config import Config
 from rlstep.interfaces import RolloutContext, Tokenizer
+from rlstep.measuring.busy import Busy
 from rlstep.plugins import ask_labellers
 from rlstep.reporting.stages import stage
 from rlstep.role_config import PROBE_TOKENS
@@ -34,6 +35,8 @@ class RunRoles(ServingRoles):
         self.whole = True
         """Whether the learners hold whole iterations: False in the middle of an iteration's
         updates, and after updates that failed."""
+        self.busy = Busy()
+        """Of all roles, since the last iteration's updates."""
 
     async def start(
         self, probe: TokenIds, resume_from: Path | None, version: int, sampled: int = 0
@@ -69,6 +72,7 @@ class RunRoles(ServingRoles):
             ),
         )
         await self._start_scorers()
+        self.generators.busy = self.scorer.busy = self.busy
         if resume_from is not None:
             with stage(f"learners restored from {resume_from}"):
                 await self._each_learner("restore", resume_from)
@@ -136,7 +140,8 @@ class RunRoles(ServingRoles):
                 *(self._train_model(role, rollouts, iteration) for role in self.step_models),
             )
             self.whole = True
-            return {name: value for share in shares for name, value in share.items()}
+            busy = {f"busy/{role}": share for role, share in self.busy.shares().items()}
+            return busy | {name: value for share in shares for name, value in share.items()}
         finally:
             self.between_updates.set()
 
@@ -147,7 +152,9 @@ class RunRoles(ServingRoles):
     async def _train_model(
         self, role: StepModelRole, rollouts: Sequence[Rollout], iteration: int
     ) -> dict[str, float]:
-        source, metrics = role.model.source, await role.train(rollouts, iteration)
+        source = role.model.source
+        with self.busy.of(source):
+            metrics = await role.train(rollouts, iteration)
         self.scorer.versions[source] += int(metrics.get("updates", 0.0))
         return {f"{source}/{name}": value for name, value in metrics.items()}
 

@@ -13,6 +13,7 @@ from ray.exceptions import RayError
 from rlstep.actors.generator.epochs import Epoch, GeneratorsLost
 from rlstep.actors.generator.generator_group import GeneratorGroup
 from rlstep.actors.learner.learner_group import LearnerGroup, LearnerLost
+from rlstep.measuring.busy import SYNC
 from rlstep.role_config import PROBE_TOKENS
 from rlstep.types import Floats, Samples, TokenIds
 
@@ -88,10 +89,12 @@ class WeightSync:
             NotFinite: the update has ruined the policy.
         """
         async with self._generators.changing:
-            metrics = await self._learner.train(samples)
+            with self._generators.busy.of("policy"):
+                metrics = await self._learner.train(samples)
             self.version += 1
             started = time.monotonic()
-            error = await self._until_verified()
+            with self._generators.busy.of(SYNC):
+                error = await self._until_verified()
             seconds = time.monotonic() - started
             return {**metrics, "sync/parity_error": error, "sync/seconds": seconds}
 

@@ -148,6 +148,16 @@ def _time(step_models: Sequence[str]) -> tuple[Panel, ...]:
             lines={"train/seconds": "policy learner", **learners, "sync/seconds": "weight sync"},
             unit="s",
         ),
+        Panel(
+            title="Who has something to do",
+            lines={
+                "busy/generator": "generators",
+                "busy/scorer": "scorers",
+                **{f"busy/{source}": source for source in step_models},
+                "busy/policy": "policy learner",
+                "busy/sync": "weight sync",
+            },
+        ),
         Panel(title="An evaluation", lines={"time/evaluation": "seconds"}, unit="s"),
     )
 

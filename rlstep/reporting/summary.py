@@ -29,7 +29,23 @@ def summarize(records: Iterable[Record]) -> dict[str, Any]:
         "failures": int(sum(_column(rows, "rollout/failures"))),
         "prm_auc_end": (_column(rows, "prm/auc") or [None])[-1],
         "max_parity_error": max(_column(rows, "sync/parity_error"), default=None),
+        "bottleneck": _bottleneck(rows),
     }
+
+
+def _bottleneck(rows: Sequence[Record]) -> str | None:
+    """Who had something to do for most of the iterations' time."""
+    spent: dict[str, float] = {}
+    timed = [row for row in rows if "time/iteration" in row]
+    for row in timed:
+        for name, share in row.items():
+            if name.startswith("busy/"):
+                role = name.removeprefix("busy/")
+                spent[role] = spent.get(role, 0.0) + float(share) * float(row["time/iteration"])
+    if not spent:
+        return None
+    busiest, whole = max(spent, key=spent.__getitem__), sum(_column(timed, "time/iteration"))
+    return f"{busiest}, busy {spent[busiest] / whole:.0%} of the time"
 
 
 def plot_accuracy(records: Iterable[Record], path: Path) -> None:

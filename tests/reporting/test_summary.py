@@ -8,12 +8,14 @@ from rlstep.reporting.summary import plot_accuracy, summarize
 
 RECORDS = [
     {"iteration": 0, "eval/accuracy": 0.2, "eval/problems": 500, "sync/parity_error": 2e-6},
-    {"iteration": 1, "rollout/accuracy": 0.3, "time/iteration": 2.5, "sync/parity_error": 5e-6},
+    {"iteration": 1, "rollout/accuracy": 0.3, "time/iteration": 2.5, "sync/parity_error": 5e-6,
+     "busy/generator": 0.6, "busy/policy": 0.3},
     {"iteration": 2, "eval/accuracy": 0.4, "eval/problems": 500, "prm/auc": 0.7,
      "train/updates": 2, "rollout/without_signal": 0.25, "rollout/failures": 3},
     {"iteration": 3, "eval/accuracy": 0.6, "eval/accuracy_standard_error": 0.02,
      "eval/problems": 400, "eval/shots": 4.0, "time/iteration": 1.5, "prm/auc": 0.8,
-     "train/updates": 1, "rollout/without_signal": 0.75},
+     "train/updates": 1, "rollout/without_signal": 0.75,
+     "busy/generator": 0.2, "busy/policy": 0.8},
 ]  # fmt: skip
 
 
@@ -30,6 +32,8 @@ def test_a_summary_worked_by_hand():
         "failures": 3,
         "prm_auc_end": 0.8,
         "max_parity_error": 5e-6,
+        # Generators (0.6 * 2.5 + 0.2 * 1.5) / 4 = 0.45, policy (0.3 * 2.5 + 0.8 * 1.5) / 4 = 0.4875.
+        "bottleneck": "policy, busy 49% of the time",
     }
 
 
@@ -46,6 +50,7 @@ def test_what_was_never_measured_is_none():
         "failures": 0,
         "prm_auc_end": None,
         "max_parity_error": None,
+        "bottleneck": None,
     }
 
 

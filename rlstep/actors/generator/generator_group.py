@@ -15,6 +15,7 @@ from rlstep.actors.generator.epochs import Epoch, Over
 from rlstep.actors.generator.generator import Serving
 from rlstep.actors.generator.replicas import Replicas, stillborn
 from rlstep.config import GeneratorConfig
+from rlstep.measuring.busy import Busy
 from rlstep.rollouts.recoveries import Recoveries
 from rlstep.types import Completion, Failure, Request
 
@@ -48,6 +49,8 @@ class GeneratorGroup(Replicas):
         self.changing = asyncio.Lock()
         """Held by whoever recreates replicas or sends weights: of one death two may hear, a stream
         and a sync, and only the first to come may act on it."""
+        self.busy = Busy()
+        """The run's, where there is a run."""
         self._recovering: dict[Epoch, asyncio.Task[None]] = {}
         self._settled = False
 
@@ -75,11 +78,12 @@ class GeneratorGroup(Replicas):
             for replica, share in shares.items()
         ]
         try:
-            for _ in requests:
-                item = await answers.get()
-                if isinstance(item, Exception):
-                    raise item
-                yield item
+            with self.busy.of("generator"):
+                for _ in requests:
+                    item = await answers.get()
+                    if isinstance(item, Exception):
+                        raise item
+                    yield item
         finally:
             for stream in streams:
                 stream.cancel()

@@ -17,11 +17,12 @@ from rlstep.actors.scorer.scorer import Answered, ScorerWorker
 from rlstep.actors.scorer.step_models import StepModelRole
 from rlstep.config import ScorerConfig
 from rlstep.interfaces import Environment, Item, Verifier
+from rlstep.measuring.busy import Busy
 from rlstep.reporting.role_logs import note_last_lines, role_environment
 from rlstep.rollouts.asking import Asking
 from rlstep.rollouts.progress import patiently
 from rlstep.scoring.processes.verifier_pool import Outcome
-from rlstep.types import Failure, History, Observation, Rollout
+from rlstep.types import Failure, History, Observation, Rollout, Score
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ class ScorerGroup:
     ) -> None:
         self.versions = {role.model.source: 0 for role in models}
         """Updates each step model has made; travels with every score."""
+        self.busy = Busy()
+        """The run's, where there is a run."""
         self._config = config
         self._verifier = verifier
         self._environment = environment
@@ -96,7 +99,8 @@ class ScorerGroup:
         items: list[Item] = [self._verifier.item(rollout) for rollout in rollouts]
         replica = await self._free.get()
         try:
-            outcomes = await self._outcomes(replica, items)
+            with self.busy.of("scorer"):
+                outcomes = await self._outcomes(replica, items)
         finally:
             self._free.put_nowait(replica)
         return [r.with_scores(outcome=o) for r, o in zip(rollouts, outcomes, strict=True)]
@@ -158,7 +162,8 @@ class ScorerGroup:
         Raises:
             RuntimeError: a replica does not start; names it and the cause.
         """
-        return await self._asking[self._home(history)].ask(history)
+        with self.busy.of("scorer"):
+            return await self._asking[self._home(history)].ask(history)
 
     async def _observe(
         self, replica: int, histories: Sequence[History]
@@ -215,12 +220,15 @@ class ScorerGroup:
         if not scored:
             return []
         sources = [role.model.source for role in self.models]
-        columns = await asyncio.gather(
-            *(role.score(rollouts, self.versions[role.model.source]) for role in self.models)
-        )
+        columns = await asyncio.gather(*(self._scores(role, rollouts) for role in self.models))
         for source, scores in zip(sources, columns, strict=True):
             scored = [r.with_scores(**{source: s}) for r, s in zip(scored, scores, strict=True)]
         return scored
+
+    async def _scores(self, role: StepModelRole, rollouts: Sequence[Rollout]) -> list[Score]:
+        source = role.model.source
+        with self.busy.of(source):
+            return await role.score(rollouts, self.versions[source])
 
     async def close(self) -> None:
         """End the actors; of one that is lost nothing is left to end."""
