@@ -150,7 +150,7 @@ def test_what_may_not_change_on_resume_is_named() -> None:
 def test_the_metrics_are_made() -> None:
     rows = re.findall(r"^\| (`.*?) \|", TEXTS["metrics.md"], re.MULTILINE)
     names = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
-    assert len(rows) > TEXTS["metrics.md"].partition("## ")[0].count("\n| `") == 15
+    assert len(rows) > 15
     for name in names:
         assert f'"{name}"' in SOURCE or f'"{name.partition("/")[2]}"' in SOURCE, name
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ray.exceptions import RayError
 
 from rlstep.actors.learner.learner_group import LearnerGroup
 from rlstep.actors.scorer.pooling import PoolingGroup
@@ -17,11 +20,17 @@ from rlstep.actors.weight_sync import WeightSync
 from rlstep.config import Config
 from rlstep.interfaces import RolloutContext, Tokenizer
 from rlstep.measuring.busy import Busy
+from rlstep.measuring.peak_memory import own_peak_gib
 from rlstep.plugins import ask_labellers
 from rlstep.reporting.stages import stage
 from rlstep.role_config import PROBE_TOKENS
 from rlstep.rollouts.counting import CountingGenerator
 from rlstep.types import Rollout, Samples, TokenIds
+
+logger = logging.getLogger(__name__)
+
+_ANSWER_S = 30.0
+"""How long an actor has to say how much memory it has held."""
 
 
 class RunRoles(ServingRoles):
@@ -157,6 +166,24 @@ class RunRoles(ServingRoles):
             metrics = await role.train(rollouts, iteration)
         self.scorer.versions[source] += int(metrics.get("updates", 0.0))
         return {f"{source}/{name}": value for name, value in metrics.items()}
+
+    async def peaks_gib(self) -> dict[str, float]:
+        """The most memory that an actor of each role has held, in GiB, with the processes below it;
+        under 'driver' this process alone. A role that does not say is left out."""
+        asked: dict[str, list[Any]] = {
+            "generator": self.generators.actors,
+            "scorer": self.scorer.actors,
+            "policy": list(self.policy.actors),
+        }
+        asked |= {role.model.source: list(role.learner.actors) for role in self.step_models}
+        found = {}
+        for role, actors in asked.items():
+            try:
+                answers = asyncio.gather(*(actor.peak_gib.remote() for actor in actors))
+                found[role] = max(await asyncio.wait_for(answers, _ANSWER_S))
+            except (RayError, TimeoutError) as error:
+                logger.warning("%s does not say how much memory it has held: %s", role, error)
+        return {**found, "driver": own_peak_gib()}
 
     async def save(self, directory: Path) -> None:
         await self._each_learner("save", directory)

@@ -366,6 +366,7 @@ class Run:
             "train_tokens": self.roles.sampled,
             "max_parity_error": self.roles.sync.max_parity_error,
             "generators_recreated": self.roles.generators.recoveries,
+            **{f"peak_gib_{role}": peak for role, peak in (await self.roles.peaks_gib()).items()},
         }
         self.reporter.add_to_summary(**summary)
         return summary

@@ -199,6 +199,9 @@ class FakeRoles:
             seed=self.config.seed,
         )
 
+    async def peaks_gib(self) -> dict[str, float]:
+        return {"driver": 0.5}
+
     async def label(self, rollouts: Sequence[Rollout], context: RolloutContext) -> list[Rollout]:
         return await ask_labellers(self.config.labellers, rollouts, context)
 

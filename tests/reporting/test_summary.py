@@ -32,7 +32,7 @@ def test_a_summary_worked_by_hand():
         "failures": 3,
         "prm_auc_end": 0.8,
         "max_parity_error": 5e-6,
-        # Generators (0.6 * 2.5 + 0.2 * 1.5) / 4 = 0.45, policy (0.3 * 2.5 + 0.8 * 1.5) / 4 = 0.4875.
+        # Generators (0.6 * 2.5 + 0.2 * 1.5) / 4, policy (0.3 * 2.5 + 0.8 * 1.5) / 4 = 0.4875.
         "bottleneck": "policy, busy 49% of the time",
     }
 

@@ -41,7 +41,12 @@ def roles() -> Any:
         step_models=(),
         sync=SimpleNamespace(max_parity_error=0.0),
         generators=SimpleNamespace(recoveries=0),
+        peaks_gib=no_peaks,
     )
+
+
+async def no_peaks() -> dict[str, float]:
+    return {}
 
 
 @pytest.fixture

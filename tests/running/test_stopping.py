@@ -108,6 +108,10 @@ async def test_a_stop_during_the_start(tmp_path: Path, monkeypatch: pytest.Monke
     assert (summary["complete"], summary["failed"]) == (False, False)
 
 
+async def no_peaks() -> dict[str, float]:
+    return {}
+
+
 async def test_a_stop_during_the_export_leaves_no_half_of_one(tmp_path: Path) -> None:
     run, begun = made(RunDirectory.create(tmp_path, "run")), asyncio.Event()
 
@@ -127,6 +131,7 @@ async def test_a_stop_during_the_export_leaves_no_half_of_one(tmp_path: Path) ->
             sampled=0,
             sync=SimpleNamespace(max_parity_error=0.0),
             generators=SimpleNamespace(recoveries=0),
+            peaks_gib=no_peaks,
         ),
     )
     run.reporter = cast(Any, SimpleNamespace(add_to_summary=lambda **_: None))

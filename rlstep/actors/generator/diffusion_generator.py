@@ -17,6 +17,7 @@ from rlstep.actors.weights.gloo_group import GlooPlace, GlooRound, broadcast, jo
 from rlstep.config import DiffusionGeneratorConfig
 from rlstep.diffusion.canvas import read_canvas
 from rlstep.diffusion.unmasking import Pace, Sheet, sheets, unmask, written
+from rlstep.measuring.peak_memory import peak_gib
 from rlstep.rollouts.progress import Progress
 from rlstep.tensors.text import decode_with_ends
 from rlstep.tensors.tokenizers import read_tokenizer, reading_tags
@@ -189,6 +190,10 @@ class DiffusionGenerator:
 
     async def process_id(self) -> int:
         return os.getpid()
+
+    async def peak_gib(self) -> float:
+        """See `measuring.peak_memory`."""
+        return peak_gib()
 
     async def close(self) -> None:
         """End the loop; the actor itself is killed afterwards."""

@@ -14,6 +14,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 
 from rlstep.config import GeneratorConfig
+from rlstep.measuring.peak_memory import peak_gib
 from rlstep.role_config import SERVED_RANKS
 from rlstep.rollouts.progress import Progress
 from rlstep.tensors.text import decode_with_ends
@@ -208,6 +209,10 @@ class GeneratorWorker:
 
     async def process_id(self) -> int:
         return os.getpid()
+
+    async def peak_gib(self) -> float:
+        """See `measuring.peak_memory`."""
+        return peak_gib()
 
     async def close(self) -> None:
         """End the engine's processes; the actor itself is killed afterwards."""

@@ -36,6 +36,7 @@ from rlstep.actors.learner.vocabulary_head import use_vocabulary_head
 from rlstep.actors.weights.merged import merged_weights
 from rlstep.config import LearnerConfig, ModelConfig
 from rlstep.interfaces import Loss
+from rlstep.measuring.peak_memory import peak_gib
 from rlstep.tensors.batching import PackedBatch, Rows, micro_batches, pack
 from rlstep.types import Floats, TokenIds
 
@@ -123,6 +124,10 @@ class ModelRank:
         # DeepSpeed's shared-memory all-reduce is compiled in the actor and spins without a deadline
         # where another rank has died; gloo does neither.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+    def peak_gib(self) -> float:
+        """See `measuring.peak_memory`."""
+        return peak_gib()
 
     def load_frozen(self, model_config: ModelConfig, *, complete: bool) -> Any:
         """A model that is only read, sharded at ZeRO-3; see `models.load_model`."""

@@ -14,6 +14,7 @@ from rlstep.actors.generator.generator import engine_environment, own_sockets, w
 from rlstep.actors.learner.heads import check_architecture, label_token_ids
 from rlstep.actors.learner.models import check_learner
 from rlstep.config import GeneratorConfig, LearnerConfig, PoolingConfig
+from rlstep.measuring.peak_memory import peak_gib
 from rlstep.reporting.role_logs import note_last_lines, role_environment
 from rlstep.rollouts.progress import Progress, patiently
 from rlstep.scoring.step_models.prm_text import context_of
@@ -90,6 +91,10 @@ class PoolingWorker:
     async def idle_s(self) -> float:
         """Seconds since the engine's last step gave anything."""
         return self._progress.idle_s()
+
+    async def peak_gib(self) -> float:
+        """See `measuring.peak_memory`."""
+        return peak_gib()
 
     async def close(self) -> None:
         """End the engine's processes; the actor itself is killed afterwards."""

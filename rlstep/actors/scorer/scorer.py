@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from rlstep.config import ScorerConfig
 from rlstep.interfaces import Environment, Item, Verifier
+from rlstep.measuring.peak_memory import peak_gib
 from rlstep.scoring.processes.environment_pool import EnvironmentPool
 from rlstep.scoring.processes.verifier_pool import Outcome, VerifierPool
 from rlstep.types import Failure, History, Observation
@@ -88,6 +89,10 @@ class ScorerWorker:
     async def leave(self, histories: list[History]) -> None:
         assert self._episodes is not None, "a run without an environment"
         await asyncio.gather(*map(self._episodes.leave, histories))
+
+    async def peak_gib(self) -> float:
+        """See `measuring.peak_memory`."""
+        return peak_gib()
 
     async def close(self) -> None:
         self._pool.close()

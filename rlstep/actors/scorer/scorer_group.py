@@ -225,6 +225,11 @@ class ScorerGroup:
             scored = [r.with_scores(**{source: s}) for r, s in zip(scored, scores, strict=True)]
         return scored
 
+    @property
+    def actors(self) -> list[Any]:
+        """By replica."""
+        return list(self._actors)
+
     async def _scores(self, role: StepModelRole, rollouts: Sequence[Rollout]) -> list[Score]:
         source = role.model.source
         with self.busy.of(source):
