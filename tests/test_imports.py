@@ -16,6 +16,7 @@ HEAVY = (*CLUSTER, "transformers", "datasets", "wandb", "matplotlib")
 WITH_TORCH = (
     "rlstep.adapters.scaled_layer",
     *("rlstep.tensors.batching", "rlstep.tensors.logprobs", "rlstep.tensors.head_logprobs"),
+    "rlstep.tensors.bundles",
     "rlstep.losses",
     "rlstep.analysis.weight_spread",
     "rlstep.optimizers.sgd_sai",

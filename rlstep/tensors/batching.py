@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from functools import singledispatch
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -155,6 +155,11 @@ def micro_batches(
     fits, over and over; without, padding. All ranks have the same number of micro-batches, the
     last possibly empty, since collective operations (ZeRO-3 gathers) must match.
     """
+    return deal(fill(lengths, token_budget, packing=packing), ranks)
+
+
+def fill(lengths: Seq[int], token_budget: int, *, packing: bool) -> list[Rows]:
+    """See `micro_batches`, whose micro-batches these are, the longest first."""
     left = sorted(range(len(lengths)), key=lambda i: (lengths[i], -i))
     batches: list[Rows] = []
     while left:
@@ -163,9 +168,14 @@ def micro_batches(
         while left and len(rows) < max(1, token_budget // width):
             rows.append(_row(left, lengths, width if packing else 0))
         batches.append(rows)
+    return batches
+
+
+def deal(batches: Seq[Rows], ranks: int) -> list[list[Rows]]:
+    """In turn to the ranks, with empty ones at the end so that all have as many."""
     rounds = -(-len(batches) // ranks)
-    batches += [[] for _ in range(rounds * ranks - len(batches))]
-    return [batches[rank::ranks] for rank in range(ranks)]
+    dealt = [*batches, *([] for _ in range(rounds * ranks - len(batches)))]
+    return [dealt[rank::ranks] for rank in range(ranks)]
 
 
 def _row(left: list[int], lengths: Seq[int], width: int) -> list[int]:
@@ -193,10 +203,30 @@ class PackedBatch:
     row has a second sequence."""
     index: Tensor
     """int64 [n, L], where each token stands among the R * W; in the padding any other one."""
+    saved: int = 0
+    """Tokens of the sequences that stand there for several of them at once, counted without one."""
 
     def unpack(self, values: Tensor) -> Tensor:
         """[R, W, ...] to [n, L, ...], one sequence a row."""
         return values.flatten(0, 1)[self.index]
+
+    @property
+    def targets(self) -> Tensor:
+        """int64 [R, W'], W tokens or one more: what `ahead` speaks of, from its second on."""
+        return self.token_ids
+
+    def ahead(self, values: Tensor) -> Tensor:
+        """[R, W, ...] to [R, W', ...], in which what stands at t - 1 is of the token that comes
+        before target t in its sequence."""
+        return values
+
+    def in_place(self, numbers: Tensor) -> Tensor:
+        """Numbers of the targets [R, W'] to numbers of the tokens [R, W]."""
+        return numbers
+
+    def attention(self) -> dict[str, Any]:
+        """What a model is told of who sees whom, beside the places."""
+        return {}
 
     def to(self, device: torch.device) -> PackedBatch:
         places = None if self.places is None else self.places.to(device)
