@@ -94,6 +94,13 @@ class LearnerConfig:
     packing: bool = True
     """Several short sequences share a row of a micro-batch, which saves most of the padding and
     never changes the result. A model that cannot tell them apart is refused; it needs False."""
+    shared_prefixes: bool = False
+    """Compute a prefix that several sequences of a micro-batch have (a prompt, a pair's first
+    steps) once for all of them, and count it once in `token_budget`. It never changes the result,
+    and saves the more time and memory the longer prefixes are beside what follows; where nothing
+    is shared it does nothing. It needs attention 'sdpa' and layers that see all that came before:
+    off by default, because it refuses a model with windows, or with anything else that the layout
+    would change. On GPUs no kernel for variable lengths is wired to it."""
     mini_batches: int = 1
     """Updates per pass over a batch of samples."""
     epochs: int = 1
@@ -122,6 +129,8 @@ class LearnerConfig:
             self._check_diffusion()
         self._check_reference()
         self._check_aggregation()
+        if self.shared_prefixes:
+            self._check_sharing()
         if self.head == "two_token" and self.label_tokens[0] == self.label_tokens[1]:
             raise ValueError(f"learner.label_tokens is {self.label_tokens}; the two must differ")
 
@@ -141,10 +150,19 @@ class LearnerConfig:
                 f" {name} needs the whole gradient of every rank; the only valid value is 'float32'"
             )
 
+    def _check_sharing(self) -> None:
+        for name, model in (("model", self.model), ("reference_model", self.reference_model)):
+            if model is not None and model.attention != "sdpa":
+                raise ValueError(
+                    f"learner.{name}.attention is {model.attention!r}, which shares no prefixes;"
+                    " with learner.shared_prefixes the only valid value is 'sdpa'"
+                )
+
     def _check_diffusion(self) -> None:
         """Its canvases are equally long, and every token of one sees all others."""
         for name, value, valid in (
             ("packing", self.packing, False),
+            ("shared_prefixes", self.shared_prefixes, False),
             ("model.lora.rank", self.model.lora.rank, 0),
             ("model.adapter", self.model.adapter, NoAdapter()),
             ("statistics_every", self.statistics_every, 0),

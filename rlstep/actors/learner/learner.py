@@ -44,8 +44,10 @@ class _Tally:
     skipped: int = 0
     tokens: int = 0
     """Tokens that went through forward and backward."""
+    shared: int = 0
+    """Those of them that were another sequence's tokens, and computed once for both."""
     padded: int = 0
-    """The same with their padding."""
+    """What was computed, with padding."""
 
     def share(self, rank: int, seconds: float) -> dict[str, float]:
         share = {name: total / self.updates for name, total in self.sums.items()}
@@ -103,6 +105,8 @@ class LearnerWorker(LearnerRank):
         if due and self.watch is not None:
             found |= self.watch.look(self.device)
         share = tally.share(self.rank, time.perf_counter() - begin)
+        if self.config.shared_prefixes:
+            share["shared_tokens"] = float(tally.shared)
         return share | found if self.rank == 0 else share
 
     def _watched(self) -> bool:
@@ -166,7 +170,7 @@ class LearnerWorker(LearnerRank):
             leaf = batch.old_logprobs.clone() if known else self._all_predictions(token_ids, batch)
             objective = self._joint(leaf, batch, count(samples), metrics)
         lengths = [len(row) for row in token_ids]
-        for part in self.parts(lengths):
+        for part in self.parts(token_ids):
             packed = self.pack(token_ids, part)
             positions = list(chain(*part))
             with naming_plugins():
@@ -177,6 +181,7 @@ class LearnerWorker(LearnerRank):
             # DeepSpeed averages gradients over the ranks; the loss is already a global mean.
             self.engine.backward(value * self.config.world_size, scale_wrt_gas=False)
             tally.tokens += sum(lengths[p] for p in positions)
+            tally.shared += packed.saved if positions else 0
             tally.padded += packed.token_ids.numel() if positions else 0
         self._step(metrics, tally)
 
@@ -187,7 +192,7 @@ class LearnerWorker(LearnerRank):
         if "divergences" not in self.loss.reads:
             return wanted
         with self.fixed_reference() as model, torch.no_grad():
-            reference = model(**model_inputs(batch)).logits
+            reference = batch.ahead(model(**model_inputs(batch)).logits)
         distance = partial(self.loss.divergences, reference=reference, temperature=self.temperature)
         return replace(wanted, divergences=distance)
 

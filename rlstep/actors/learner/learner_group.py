@@ -97,14 +97,16 @@ class LearnerGroup:
         Returns:
             The loss's metrics, 'loss', 'grad_norm' and 'learning_rate', averaged over the updates;
             and 'updates', 'skipped_updates', 'tokens' (forward and backward), 'padding' (the share
-            of the computed positions that held no token), 'seconds'.
+            of the computed positions that held no token), 'seconds'; with `shared_prefixes` also
+            'shared_tokens' (those of the tokens that were computed as another sequence's).
         """
         totals: defaultdict[str, float] = defaultdict(float)
         for share in await self._call("train", ray.put(samples)):
             for name, value in share.items():
                 totals[name] += value
         padded = totals.pop("padded_tokens")
-        return {**totals, "padding": 1.0 - totals["tokens"] / padded if padded else 0.0}
+        computed = totals["tokens"] - totals.get("shared_tokens", 0.0)
+        return {**totals, "padding": 1.0 - computed / padded if padded else 0.0}
 
     async def predict(
         self, sequences: Sequence[TokenIds], *, log_ratios: bool = False

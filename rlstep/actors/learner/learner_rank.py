@@ -32,12 +32,14 @@ from rlstep.actors.learner.deepspeed_config import (
     zero_stage,
 )
 from rlstep.actors.learner.heads import make_head
+from rlstep.actors.learner.shared_prefixes import use_branch_attention
 from rlstep.actors.learner.vocabulary_head import use_vocabulary_head
 from rlstep.actors.weights.merged import merged_weights
 from rlstep.config import LearnerConfig, ModelConfig
 from rlstep.interfaces import Loss
 from rlstep.measuring.peak_memory import peak_gib
 from rlstep.tensors.batching import PackedBatch, Rows, micro_batches, pack
+from rlstep.tensors.bundles import Bundles, pack_bundles, shared_micro_batches
 from rlstep.types import Floats, TokenIds
 
 _COUNTERS = ("updates", "batches", "skipped_in_a_row")
@@ -145,6 +147,8 @@ class ModelRank:
         """Checks what a whole model on its device can do."""
         if self.config.packing:
             models.check_packing(model, self.pack)
+        if self.config.shared_prefixes:
+            use_branch_attention(model)
         if self._head.of_next:
             use_vocabulary_head(model)
 
@@ -152,6 +156,8 @@ class ModelRank:
 
     def pack(self, token_ids: Sequence[TokenIds], rows: Rows) -> PackedBatch:
         """A micro-batch as the model reads it."""
+        if isinstance(rows, Bundles):
+            return pack_bundles(token_ids, rows).to(self.device)
         if self.config.packing and self.config.model.attention == "flash_attention_2":
             # transformers (5.19) sees packed sequences there in a single row only, silently.
             rows = [[position for row in rows for position in row]] if rows else []
@@ -164,11 +170,12 @@ class ModelRank:
         [n, longest, outputs] (see `interfaces.Loss`)."""
         return models.predict_tokens(model, batch, self._head, wanted)
 
-    def parts(self, lengths: Sequence[int]) -> list[Rows]:
-        """This rank's micro-batches."""
-        return micro_batches(
-            lengths, self.config.token_budget, self.config.world_size, packing=self.config.packing
-        )[self.rank]
+    def parts(self, token_ids: Sequence[Any]) -> list[Rows]:
+        """This rank's micro-batches of what `pack` takes."""
+        limits, packing = (self.config.token_budget, self.config.world_size), self.config.packing
+        if self.config.shared_prefixes:
+            return shared_micro_batches(token_ids, *limits, packing=packing)[self.rank]
+        return micro_batches([len(row) for row in token_ids], *limits, packing=packing)[self.rank]
 
     @torch.no_grad()
     def own_rows(
@@ -176,12 +183,12 @@ class ModelRank:
     ) -> dict[int, Tensor]:
         """Predictions of the sequences that fall to this rank, by position; they are what `pack`
         takes."""
-        lengths = [len(row) for row in token_ids]
         rows: dict[int, Tensor] = {}
-        for part in self.parts(lengths):
+        for part in self.parts(token_ids):
             batch, wanted = self.pack(token_ids, part), models.Wanted(temperature=temperature)
             values = self.forward(model, batch, wanted)
-            rows |= {p: row[: lengths[p]] for p, row in zip(chain(*part), values, strict=False)}
+            each = zip(chain(*part), values, strict=False)
+            rows |= {p: row[: len(token_ids[p])] for p, row in each}
         return rows
 
 
@@ -256,7 +263,7 @@ class LearnerRank(ModelRank):
         token_ids, at = rows
         found: dict[int, Floats] = {}
         with models.head_inputs(self.engine.module) as inputs:
-            for part in self.parts([len(row) for row in token_ids]):
+            for part in self.parts(token_ids):
                 batch = self.pack(token_ids, part)
                 outputs = self.forward(self.engine, batch)
                 read = batch.unpack(inputs.pop().float())

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rlstep.actors.learner.adapters import check_adapters
+from rlstep.actors.learner.branch_attention import check_layers
 from rlstep.actors.learner.heads import Head, label_token_ids, make_head
 from rlstep.actors.learner.vocabulary_head import find_vocabulary_head
 from rlstep.actors.weights.merged import base_model, keep_conversion
@@ -89,9 +90,10 @@ def check_learner(config: LearnerConfig, loss: Loss | None) -> None:
     Raises:
         ValueError: the model (see `check_model`; a frozen one needs no pad or end token), label
             tokens that its tokenizer splits, an attention that its architecture lacks or that
-            leaves a part out, targets of adapters (see `check_adapters`), a diffusion model
-            without canvases (see `read_canvas`), a loss that reads what nobody computes, or a
-            reference model that cannot be loaded or has other tokens.
+            leaves a part out, layers that cannot share prefixes (see `check_layers`), targets of
+            adapters (see `check_adapters`), a diffusion model without canvases (see
+            `read_canvas`), a loss that reads what nobody computes, or a reference model that
+            cannot be loaded or has other tokens.
     """
     if loss is None:
         _check_folder(config.model.path)
@@ -101,6 +103,8 @@ def check_learner(config: LearnerConfig, loss: Loss | None) -> None:
         label_token_ids(config)
     model = empty_model(config.model.path, make_head(config))
     _check_attention(model, config.model)
+    if config.shared_prefixes:
+        check_layers(model)
     if adapter := config.model.adapters:
         check_adapters(model, adapter)
     if config.head == "masked_diffusion":
@@ -117,7 +121,10 @@ def _check_reference(config: LearnerConfig) -> None:
     name = "learner.reference_model"
     try:
         _check_folder(reference.path)
-        _check_attention(empty_model(reference.path, make_head(config)), reference)
+        model = empty_model(reference.path, make_head(config))
+        _check_attention(model, reference)
+        if config.shared_prefixes:
+            check_layers(model)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     needs_same_ids(f"{name}.path", read_tokenizer(config.model.path), reference.path)
@@ -252,10 +259,11 @@ def model_inputs(batch: PackedBatch) -> dict[str, Any]:
     """What a Hugging Face model is called with.
 
     No attention mask: nothing before the padding sees it, and packed sequences are told apart by
-    their places (transformers' masks, and flash attention's lengths, are made of these).
+    their places (transformers' masks, and flash attention's lengths, are made of these). Bundles
+    say more, see `branch_attention`.
     """
     places = {} if batch.places is None else {"position_ids": batch.places}
-    return {"input_ids": batch.token_ids, **places, "use_cache": False}
+    return {"input_ids": batch.token_ids, **places, **batch.attention(), "use_cache": False}
 
 
 @torch.no_grad()
@@ -299,7 +307,7 @@ class Wanted:
 
     entropies: bool = False
     divergences: Callable[[Tensor], Tensor] | None = None
-    """Logits of the batch as the model reads it, [R, W, V], to divergences [R, W]."""
+    """Logits [R, W', V] as `PackedBatch.ahead` has them, to divergences of the targets [R, W']."""
     temperature: float = 1.0
     """What a language model's logits are divided by; other heads have none."""
 
@@ -329,21 +337,22 @@ def predict_tokens(
 
 def _columns(model: nn.Module, batch: PackedBatch, head: Head, wanted: Wanted) -> list[Tensor]:
     """Of each [R, W]; without logits where these are not needed and the model can."""
-    ids = batch.token_ids
     direct = find_vocabulary_head(model) if head.of_next and wanted.divergences is None else None
     if direct is not None:
-        with direct.asked_for(ids, wanted.temperature, wanted.entropies):
-            return list(model(**model_inputs(batch)).logits.unbind(-1))
+        with direct.asked_for(batch, wanted.temperature, wanted.entropies):
+            columns = list(model(**model_inputs(batch)).logits.unbind(-1))
+        return [batch.in_place(column) for column in columns]
     logits = model(**model_inputs(batch)).logits
+    if not head.of_next:
+        return [head.read(logits, batch.token_ids)]
+    logits, ids = batch.ahead(logits), batch.targets
     if wanted.entropies:
         columns = list(token_logprobs_and_entropies(logits, ids, wanted.temperature))
-    elif head.of_next:
-        columns = [token_logprobs(logits, ids, wanted.temperature)]
     else:
-        columns = [head.read(logits, ids)]
+        columns = [token_logprobs(logits, ids, wanted.temperature)]
     if wanted.divergences is not None:
         columns.append(wanted.divergences(logits))
-    return columns
+    return [batch.in_place(column) for column in columns]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_BY_LENGTH = ("dynamic", "longrope")
+BY_LENGTH = ("dynamic", "longrope")
 """Scalings that depend on how long a sequence is."""
 
 
@@ -31,10 +31,10 @@ def check_positions(path: str, context: int) -> None:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config()
-    for each in _scalings(config):
+    for each in scalings(config):
         original = each.get("original_max_position_embeddings") or config.max_position_embeddings
         kind, original = each["rope_type"], min(original, config.max_position_embeddings)
-        if kind in _BY_LENGTH and context > original:
+        if kind in BY_LENGTH and context > original:
             raise ValueError(
                 f"generator.context is {context}, but model.path {path!r} scales its positions by"
                 f" {kind!r} past {original} tokens, where learner and generator compute different"
@@ -48,7 +48,7 @@ def check_positions(path: str, context: int) -> None:
         )
 
 
-def _scalings(config: Any) -> list[dict[str, Any]]:
+def scalings(config: Any) -> list[dict[str, Any]]:
     """Every rotary scaling of a model; there may be one for each kind of layer."""
     parameters = getattr(config, "rope_parameters", None) or {}
     several = all(isinstance(value, dict) for value in parameters.values())
@@ -58,7 +58,7 @@ def _scalings(config: Any) -> list[dict[str, Any]]:
 def _positions(config: Any) -> int | None:
     """How many tokens a sequence may have; None where nothing says so."""
     most = getattr(config, "max_position_embeddings", None)
-    linear = [p["factor"] for p in _scalings(config) if p["rope_type"] == "linear"]
+    linear = [p["factor"] for p in scalings(config) if p["rope_type"] == "linear"]
     if most and linear and "gemma3" not in config.model_type:
         return int(most * linear[-1])
     return most

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rlstep.actors.weights.merged import base_model
+from rlstep.tensors.batching import PackedBatch
 from rlstep.tensors.head_logprobs import head_logprobs
 
 
@@ -27,12 +28,13 @@ class VocabularyHead(nn.Linear):
     def __init__(self, head: nn.Linear) -> None:
         super().__init__(head.in_features, head.out_features, bias=False, device="meta")
         self.weight, self.bias = head.weight, head.bias
-        self._asked: tuple[Tensor, tuple[float, bool]] | None = None
+        self._asked: tuple[PackedBatch, tuple[float, bool]] | None = None
 
     @contextmanager
-    def asked_for(self, token_ids: Tensor, temperature: float, entropies: bool) -> Iterator[None]:
-        """Within it [R, W, d] give float32 [R, W, 1 or 2]; see `head_logprobs`."""
-        self._asked = token_ids, (temperature, entropies)
+    def asked_for(self, batch: PackedBatch, temperature: float, entropies: bool) -> Iterator[None]:
+        """Within it [R, W, d] give float32 [R, W', 1 or 2] of the batch's targets; see
+        `head_logprobs`."""
+        self._asked = batch, (temperature, entropies)
         try:
             yield
         finally:
@@ -41,7 +43,9 @@ class VocabularyHead(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         if self._asked is None:
             return super().forward(input)
-        return head_logprobs(input, self.weight, self.bias, *self._asked)
+        batch, numbers = self._asked
+        hidden = batch.ahead(input)
+        return head_logprobs(hidden, self.weight, self.bias, batch.targets, numbers)
 
 
 def find_vocabulary_head(model: Any) -> VocabularyHead | None:
