@@ -50,6 +50,7 @@ bench: setup
 	$(BIN)/python tests/bench/learner.py
 	$(BIN)/python tests/bench/losses.py
 	$(BIN)/python tests/bench/head_memory.py
+	$(BIN)/python tests/bench/shared_prefixes.py
 	$(BIN)/python tests/bench/verifier.py
 	$(BIN)/python tests/bench/labels.py
 	$(BIN)/python tests/bench/turn_overhead.py
