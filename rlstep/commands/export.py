@@ -12,6 +12,7 @@ from rlstep.commands.show import arguments, root
 from rlstep.commands.words import nearest
 from rlstep.config import LearnerConfig, LoraConfig, ModelConfig
 from rlstep.reporting.card import sign
+from rlstep.reporting.learned_from import write_learned
 from rlstep.reporting.run_directory import RunDirectory, find_run
 from rlstep.running.checkpoint import Checkpoint, Checkpoints
 from rlstep.running.exports import check_free, writing
@@ -25,35 +26,46 @@ def main(words: Sequence[str]) -> None:
             names the nearest.
         DiskFull: there is no room for it.
     """
-    parser = arguments("export", "The policy of a checkpoint, for transformers and vLLM.")
+    parser = arguments("export", "A model of a checkpoint, for transformers and vLLM.")
     parser.add_argument("--iteration", type=int, help="the newest checkpoint without it")
+    about = "a step model that was trained, by its source, such as prm; the policy without it"
+    parser.add_argument("--source", default="", help=about)
     parser.add_argument("--out", help="the folder to write, or else exports/iteration-N of the run")
     given = parser.parse_args(words)
     run = find_run(given.run, root(given))
     if given.out:
         check_free(Path(given.out))
+    if given.source:
+        _check_source(run.config, given.source)
     checkpoint = Checkpoints(run.checkpoints).at(given.iteration)
-    target = Path(given.out) if given.out else run.export_of(checkpoint.state.iteration)
-    print(export(run, checkpoint, target))
+    target = run.export_of(checkpoint.state.iteration)
+    if given.source:
+        target = target.with_name(f"{given.source}-{target.name}")
+    print(export(run, checkpoint, Path(given.out) if given.out else target, given.source))
 
 
-def export(run: RunDirectory, checkpoint: Checkpoint, target: Path) -> Path:
-    """Write the policy of a run's checkpoint to a folder.
+def export(run: RunDirectory, checkpoint: Checkpoint, target: Path, source: str = "") -> Path:
+    """Write a model of a run's checkpoint to a folder.
+
+    Args:
+        source: of a step model, whose folder has hashes of the problems that it learned from; '' of
+            the policy.
 
     Raises:
         ValueError, DiskFull: see `main`.
     """
-    policy, saved = _policy(run.config), checkpoint.path / "policy"
+    learner, saved = _learner(run.config, source), checkpoint.path / (source or "policy")
     check_free(target)
     from rlstep.actors.learner.models import check_model
     from rlstep.actors.learner.saved_weights import export_saved
 
-    check_model(policy.model.path)
+    check_model(learner.model.path)
     size = sum(file.stat().st_size for file in saved.rglob("*"))
     with writing(target, size) as folder:
         try:
-            export_saved(policy, saved, folder)
-            sign(folder, run, checkpoint.state.iteration, checkpoint.state.versions)
+            export_saved(learner, saved, folder)
+            _write_learned(folder, run, checkpoint, learner, source)
+            sign(folder, run, *_when(checkpoint, source), source=source)
         except FileNotFoundError as error:
             if saved.exists():
                 raise
@@ -64,21 +76,52 @@ def export(run: RunDirectory, checkpoint: Checkpoint, target: Path) -> Path:
     return target
 
 
-def _policy(config: Path) -> LearnerConfig:
-    """Of the policy's learner what its export needs: the model, as the run's config.json has it.
+def _when(checkpoint: Checkpoint, source: str) -> tuple[int, Mapping[str, int]]:
+    """The iteration, and the versions that a card tells of."""
+    state = checkpoint.state
+    versions = {source: state.versions.get(source, 0)} if source else state.versions
+    return state.iteration, versions
+
+
+def _write_learned(
+    folder: Path, run: RunDirectory, checkpoint: Checkpoint, learner: LearnerConfig, source: str
+) -> None:
+    if source:
+        last = checkpoint.state.iteration
+        seen = {row["prompt_id"] for row in run.rollouts if row["iteration"] <= last}
+        write_learned(folder, seen, learner.model.path)
+
+
+def _check_source(config: Path, source: str) -> None:
+    """Raises: ValueError: the run trained no step model of that source; names the nearest."""
+    models = json.loads(config.read_text()).get("step_models", ())
+    trained = [model["source"] for model in models if model.get("loss")]
+    if source not in trained:
+        near = f"the nearest is {nearest(source, trained)!r}" if trained else "it trained none"
+        raise ValueError(f"--source is {source!r}, and the run trained no such step model; {near}")
+
+
+def _learner(config: Path, source: str = "") -> LearnerConfig:
+    """Of a learner what its export needs: model and head, as the run's config.json has them.
 
     Raises:
         ValueError: it is not as a run writes it.
     """
     try:
-        written: Mapping[str, Any] = json.loads(config.read_text())["policy"]["model"]
+        run: Mapping[str, Any] = json.loads(config.read_text())
+        learner = run["policy"]
+        if source:
+            (learner,) = (m["learner"] for m in run["step_models"] if m["source"] == source)
+        written: Mapping[str, Any] = learner["model"]
         model = {name: value for name, value in written.items() if name != "class"}
         lora = LoraConfig(**_fields(model.pop("lora")))
         if (other := model.pop("adapter", None)) is not None:  # earlier runs have none
             model["adapter"] = _adapter_class(other["class"])(**_fields(other))
-        return LearnerConfig(model=ModelConfig(**model, lora=lora))
+        head = {"head": learner["head"]} if source else {}
+        return LearnerConfig(model=ModelConfig(**model, lora=lora), **head)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{config}, policy.model: not as a run writes it: {error!r}") from error
+        where = f"{source or 'policy'}.model"
+        raise ValueError(f"{config}, {where}: not as a run writes it: {error!r}") from error
 
 
 def _fields(adapter: Mapping[str, Any]) -> dict[str, Any]:

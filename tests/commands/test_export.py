@@ -12,14 +12,20 @@ import pytest
 
 from rlstep.adapters.scaling import Ssb
 from rlstep.cli import look
-from rlstep.commands.export import _policy
+from rlstep.commands.export import _learner, main
 from rlstep.config import Config, LearnerConfig, LoraConfig, ModelConfig
+from rlstep.losses.step_label import StepLabelLoss
+from rlstep.losses.step_likelihood import StepLikelihoodLoss
 from rlstep.reporting.describe import describe_config
 from rlstep.reporting.disk import DiskFull
 from rlstep.reporting.hashing import hash_weights
+from rlstep.reporting.learned_from import hash_id, learned
 from rlstep.reporting.run_directory import RunDirectory
+from rlstep.rollouts.monte_carlo import MonteCarlo
 from rlstep.running.checkpoint import Checkpoints, RunState
 from rlstep.running.exports import writing
+from rlstep.scoring.step_models.likelihood_prm import LikelihoodPrm
+from rlstep.scoring.step_models.prm import Prm
 from rlstep.testing.small import small_config
 from tests.run.run_kit import make_policy
 
@@ -35,27 +41,35 @@ def configured(path: str, rank: int = 0) -> Config:
 
 
 async def make_run(
-    root: Path, config: Config, *iterations: int, name: str = "first", weights: bool = True
+    root: Path,
+    config: Config,
+    *iterations: int,
+    name: str = "first",
+    weights: bool = True,
+    model: LearnerConfig | None = None,
+    source: str = "policy",
 ) -> RunDirectory:
-    """A run with checkpoints, whose embeddings are all the iteration's number."""
+    """A run with checkpoints, whose embeddings are all the iteration's number: of its policy, or of
+    another model under its source."""
     import torch
     from safetensors.torch import save_file
 
     from rlstep.actors.learner.models import load_model
     from rlstep.actors.learner.saved_state import FOLDER, MODEL, STATE, model_tensors
 
+    extra = {} if model is None else {source: 7}
     run = RunDirectory.create(root, name)
     run.config.write_text(json.dumps(describe_config(config)))
     for iteration in iterations:
-        state = RunState(iteration=iteration, versions={"policy": iteration + 1})
+        state = RunState(iteration=iteration, versions={"policy": iteration + 1} | extra)
         async with Checkpoints(run.checkpoints).writing(state) as folder:
-            if weights:
-                model = load_model(config.policy, 0)
+            if weights or model:
+                loaded = load_model(model or config.policy, 0)
                 with torch.no_grad():
-                    model.get_input_embeddings().weight.fill_(float(iteration))  # type: ignore[operator]
-                saved = folder / "policy" / FOLDER
+                    loaded.get_input_embeddings().weight.fill_(float(iteration))  # type: ignore[operator]
+                saved = folder / source / FOLDER
                 saved.mkdir(parents=True)
-                save_file(model_tensors(model), saved / MODEL)
+                save_file(model_tensors(loaded), saved / MODEL)
                 stage = {"format": "rlstep learner 1", "zero_stage": 0}
                 (saved / STATE).write_text(json.dumps(stage))
             else:
@@ -141,7 +155,7 @@ async def test_a_policy_with_other_adapters_is_exported(model: str, tmp_path: Pa
         policy=LearnerConfig(model=ModelConfig(path=model, adapter=adapter)),
     )
     run = await make_run(tmp_path, config, 3)
-    assert _policy(run.config).model.adapter == adapter
+    assert _learner(run.config).model.adapter == adapter
     assert export(tmp_path, "first") == 0
     assert (run.export_of(3) / "model.safetensors").is_file()
 
@@ -151,7 +165,7 @@ async def test_a_file_does_not_say_what_class_is_imported(model: str, tmp_path: 
     run = await make_run(tmp_path, config)
     run.config.write_text(run.config.read_text().replace("scaling.Ssb", "scaling.Ssd"))
     with pytest.raises(ValueError, match=r"is a rlstep.adapters.scaling.Ssd, .* the nearest .*Ss"):
-        _policy(run.config)
+        _learner(run.config)
 
 
 async def test_an_export_is_never_written_over(
@@ -195,3 +209,32 @@ def test_a_full_disk_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_a_run_exports_by_cadence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="export_every is -1; the smallest valid value is 0"):
         replace(small_config(), export_every=-1)
+
+
+@pytest.mark.parametrize("head", ["token_classification", "language_model"])
+async def test_a_step_model_is_exported_with_what_it_learned_from(
+    model: str, tmp_path: Path, head: str
+) -> None:
+    """Of a stopped run, too, which leaves no exports/prm."""
+    learner = LearnerConfig(model=ModelConfig(path=model), head=head, reference="none")  # type: ignore[arg-type]
+    labelling = replace(learner, head="token_classification")
+    prm = Prm(learner=labelling, loss=StepLabelLoss())
+    asking = replace(learner, head="language_model")
+    likelihood = LikelihoodPrm(learner=asking, loss=StepLikelihoodLoss())
+    kinds = {"token_classification": prm, "language_model": likelihood}
+    config = replace(configured(model), step_models=(kinds[head],), labellers=(MonteCarlo(),))
+    run = await make_run(tmp_path, config, 3, weights=False, model=learner, source="prm")
+    for iteration, name in ((1, "a"), (3, "b"), (4, "c")):  # the last one after the checkpoint
+        run.rollouts.append({"iteration": iteration, "prompt_id": name})
+    run.metrics.append({"iteration": 3})
+    assert export(tmp_path, "first", "--source", "prm") == 0
+    folder = run.exports / "prm-iteration-000003"
+    assert learned(folder) == {hash_id("a"), hash_id("b")}
+    assert json.loads((folder / "lineage.json").read_text())["versions"] == {"prm": 7}
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / "model.safetensors")
+    embeddings = next(value for name, value in tensors.items() if "embed_tokens" in name)
+    assert float(embeddings[0, 0]) == 3.0
+    with pytest.raises(ValueError, match=r"trained no such step model; the nearest is 'prm'"):
+        main(["first", "--run-dir", str(tmp_path), "--source", "prmm"])

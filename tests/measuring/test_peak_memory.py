@@ -28,7 +28,7 @@ def test_what_was_let_go_of_and_what_lies_below_count() -> None:
     """200 MiB, let go of; and a child's 150 MiB."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", HOLDS, "200", HOLDS], **pipes) as process:  # type: ignore[call-overload]
-        assert process.stdout.readline() == b"held\n"
+        assert process.stdout is not None and process.stdout.readline() == b"held\n"
         both = peak_gib(process.pid)
         process.communicate()
     assert 350 / 1024 < both < 450 / 1024
