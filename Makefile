@@ -43,6 +43,7 @@ lint: setup
 
 faults: setup
 	$(BIN)/python -m tests.faults.nemesis
+	$(BIN)/python -m tests.faults.useful_time
 	$(BIN)/python -m tests.faults.guards
 
 bench: setup
