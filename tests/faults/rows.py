@@ -255,7 +255,7 @@ def killed_workers(injections: int, seed: int) -> Found:
     return asyncio.run(row())
 
 
-ENGINES = ("kill", "freeze", "pause", "crawl")
+STILL = ("stop", "freeze", "pause", "crawl")
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ ROWS: dict[str, Row] = {
     "F1": Row("a generator is killed, idle", worlds(["kill"], "idle"), 200),
     "F2": Row("a generator is killed, decoding", worlds(["kill"], "serving"), 200),
     "F3": Row("a generator is killed in a weight transfer", worlds(["kill"], "loading"), 150),
-    "F4": Row("a generator stands still, or crawls", worlds(ENGINES[1:], "idle", "serving"), 200),
+    "F4": Row("a generator stands still, or crawls", worlds(STILL, "idle", "serving"), 200),
     "F5": Row("a verifier's process is killed", killed_workers, 100),
     "F6, F11, F20": Row("the driver is killed", killed_driver, 400),
     "F7": Row("killed at every write of a checkpoint", killed_while_saving, 100),

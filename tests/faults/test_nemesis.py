@@ -40,7 +40,8 @@ def test_a_damaged_file_and_a_full_disk() -> None:
 
 @pytest.mark.parametrize("state", ["serving", "idle"])
 @pytest.mark.parametrize(
-    ("kind", "made"), [("kill", 1), ("freeze", 1), ("pause", 0), ("crawl", 0), ("stillborn", 2)]
+    ("kind", "made"),
+    [("kill", 1), ("freeze", 1), ("stop", 1), ("pause", 0), ("crawl", 0), ("stillborn", 2)],
 )
 def test_one_fault_costs_so_many_engines(kind: str, made: int, state: str) -> None:
     faults = [Fault(kind=kind, replica=1, state=state, after=1.0)]

@@ -73,6 +73,7 @@ class Schedule:
 DEEDS: dict[str, Callable[[Group, Engine], None]] = {
     "kill": lambda group, engine: engine.kill(),
     "freeze": lambda group, engine: engine.freeze(3 * DEADLINE_S),
+    "stop": lambda group, engine: engine.freeze(1e9),
     "pause": lambda group, engine: engine.freeze(DEADLINE_S / 4),
     "crawl": lambda group, engine: engine.crawl(60.0),
     "refuse": lambda group, engine: setattr(engine, "refuses", True),
