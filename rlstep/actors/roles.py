@@ -131,6 +131,13 @@ class RunRoles(ServingRoles):
     def sampled(self) -> int:
         return self._counting.sampled
 
+    @property
+    def signs(self) -> int:
+        """Grows while any role gets done what it was asked and has no deadline for."""
+        pooled = (role.learner for role in self.step_models)
+        found = sum(each.signs for each in pooled if isinstance(each, PoolingGroup))
+        return found + self.generators.signs + self.scorer.signs
+
     def context(self, iteration: int, purpose: str = "") -> RolloutContext:
         context = super().context(iteration, purpose)
         return context if purpose else replace(context, generator=self._counting)

@@ -198,12 +198,15 @@ class Run:
             self.selection.backlog.done,
             len(self.selection.backlog.finished),
         )
-        return self.roles.sampled, self.roles.version, self.state.iteration, backlog, sizes
+        roles = self.roles
+        return roles.signs, roles.sampled, roles.version, self.state.iteration, backlog, sizes
 
     @property
     def _patience_s(self) -> float:
-        """Every wait for a role has a deadline, which a retry may double."""
-        return 60.0 + 2 * max(self.config.deadline_s, self.config.generator.deadline_s)
+        """Every wait for a role has a deadline, which a retry may double; one that is as long as
+        something gets done is asked about it by then."""
+        roles = (self.config, self.config.generator, self.config.scorer)
+        return 120.0 + 2 * max(role.deadline_s for role in roles)
 
     async def _learners_again(self, error: Exception) -> RunState:
         """Every learner anew, as the newest checkpoint has it; generators and scorers go on."""

@@ -176,6 +176,8 @@ class FakeRoles:
     may_train: asyncio.Event | None = None
     """Where given, every training waits for it."""
     version: int = 0
+    signs: int = 0
+    """As `RunRoles` has them."""
     whole: bool = True
     """As `RunRoles` has it."""
     step_models: Sequence[Any] = ()

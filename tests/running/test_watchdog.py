@@ -62,6 +62,47 @@ def test_an_error_and_a_cancellation_come_through() -> None:
     run_virtually(stopped())
 
 
+@pytest.mark.parametrize("stalls", [False, True])
+def test_it_has_ended_when_the_work_has(stalls: bool) -> None:
+    """A stop saves what is whole then, and nothing of the loop may still be under way."""
+    ended = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(5.0)  # what it had under way comes to its end
+            ended.append(now())
+
+    async def stopped() -> None:
+        doing = asyncio.ensure_future(watched(work(), lambda: 0, 100.0))
+        await asyncio.sleep(1000.0 if stalls else 50.0)
+        doing.cancel()
+        await asyncio.gather(doing, return_exceptions=True)
+        assert ended == [105.0 if stalls else 55.0]
+
+    run_virtually(stopped())
+
+
+def test_a_process_that_was_stopped_for_hours_goes_on() -> None:
+    """Ctrl-Z and `fg`: the clock has moved, and nobody could do anything."""
+
+    away = [0.0]
+
+    async def work() -> None:
+        await asyncio.sleep(30.0)
+        away[0] = 1e4
+        await asyncio.sleep(50.0)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        before = loop.time
+        loop.time = lambda: before() + away[0]  # type: ignore[method-assign]
+        await watched(work(), lambda: 0, 100.0)
+
+    run_virtually(run())
+
+
 def test_who_waits_for_whom_is_said(caplog: pytest.LogCaptureFixture) -> None:
     """Down to the innermost call, of tasks and of what they await."""
 

@@ -55,6 +55,8 @@ class Replicas:
         self._options = actor_options
         self.epochs: list[Epoch] = []
         """The present one of each replica."""
+        self.signs = 0
+        """Grows while anything that they were asked gets done."""
 
     @property
     def actors(self) -> list[Any]:
@@ -173,13 +175,20 @@ class Replicas:
     async def _next(self, epoch: Epoch, stream: Any, verb: str) -> Any:
         """What a stream gives next, for as long as the engine gets anything done."""
 
+        limit = self.config.deadline_s
+
         async def idle_s() -> float:
-            return 0.0 if epoch.paused else await epoch.actor.idle_s.remote()
+            if epoch.paused:
+                return 0.0
+            idle = await epoch.actor.idle_s.remote()
+            self.signs += idle < limit
+            return idle
 
         async def answer() -> Any:
-            return await (await anext(stream))
+            found = await (await anext(stream))
+            self.signs += 1
+            return found
 
-        limit = self.config.deadline_s
         waited = patiently(answer(), idle_s, every_s=limit, limit_s=limit)
         return await self._told(waited, epoch, verb)
 

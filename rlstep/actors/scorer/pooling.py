@@ -108,6 +108,8 @@ class PoolingGroup:
     def __init__(self, name: str, actors: Sequence[Any], deadline_s: float) -> None:
         self.name = name
         self.actors = actors
+        self.signs = 0
+        """Grows while anything that they were asked gets done."""
         self._deadline_s = deadline_s
 
     @classmethod
@@ -177,8 +179,14 @@ class PoolingGroup:
         actor, limit = self.actors[replica], self._deadline_s
         call = getattr(actor, verb).remote(*arguments)
         place = f"pooling {self.name!r} replica {replica}: {verb}"
+
+        async def idle_s() -> float:
+            idle = await actor.idle_s.remote()
+            self.signs += idle < limit
+            return idle
+
         waited = (
-            patiently(call, lambda: actor.idle_s.remote(), every_s=limit, limit_s=limit)
+            patiently(call, idle_s, every_s=limit, limit_s=limit)
             if verb == "predict"  # of a long queue
             else asyncio.wait_for(call, limit)
         )

@@ -61,6 +61,8 @@ class ScorerGroup:
         """Updates each step model has made; travels with every score."""
         self.busy = Busy()
         """The run's, where there is a run."""
+        self.signs = 0
+        """Grows while anything that the replicas were asked gets done."""
         self._config = config
         self._verifier = verifier
         self._environment = environment
@@ -128,12 +130,16 @@ class ScorerGroup:
                 and all turns of a history be replayed.
         """
         deadline = self._config.deadline_s
-        return await patiently(
-            answer,
-            lambda: actor.idle_s.remote(),
-            every_s=_SLACK_S + deadline,
-            limit_s=_SLACK_S + _START_S + 2 * deadline * turns,
-        )
+        limit = _SLACK_S + _START_S + 2 * deadline * turns
+
+        async def idle_s() -> float:
+            idle = await actor.idle_s.remote()
+            self.signs += idle < limit
+            return idle
+
+        found = await patiently(answer, idle_s, every_s=_SLACK_S + deadline, limit_s=limit)
+        self.signs += 1
+        return found
 
     async def _replace(self, replica: int, actor: Any, error: Exception) -> None:
         """Start a lost replica again, if nobody has yet: of one death many hear."""

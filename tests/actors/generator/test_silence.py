@@ -11,6 +11,7 @@ import pytest
 
 from rlstep.actors.generator.generator import watch_steps
 from rlstep.rollouts.progress import PROBE_S, Progress
+from rlstep.running.watchdog import Stalled, watched
 from tests.actors.generator.group_kit import Actor, Group, answered, requests, running
 from tests.actors.generator.test_epochs import check, turns
 from tests.idle_clock import IdleClock
@@ -44,6 +45,28 @@ async def test_a_long_queue_on_a_healthy_engine_is_no_failure(
         for stream, found in enumerate(await asyncio.gather(*asking)):
             check(found, stream, 1)
         assert clock.now - start == pytest.approx(1000.0) and group.recoveries == 0
+
+
+async def test_whoever_watches_a_run_sees_that_an_engine_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An evaluation's only answer takes 1,000 s, and a run is given up after less."""
+    async with running(monkeypatch, deadline_s=DEADLINE_S) as (group, _, _):
+        IdleClock()
+        slow(group.actors[0])
+        signs = lambda: group.signs  # noqa: E731
+        await watched(cast(Any, answered(group, requests(0, 1))), signs, 2 * DEADLINE_S + 60.0)
+        assert group.recoveries == 0
+
+
+async def test_a_paused_engine_is_no_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(monkeypatch, deadline_s=DEADLINE_S) as (group, _, _):
+        IdleClock()
+        await group.pause()
+        asking, signs = answered(group, requests(0, 1)), lambda: group.signs
+        with pytest.raises(Stalled):
+            await watched(cast(Any, asking), signs, 10 * DEADLINE_S)
+        await group.resume()
 
 
 async def test_a_long_queue_before_a_probe_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
