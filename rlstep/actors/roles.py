@@ -103,14 +103,14 @@ class RunRoles(ServingRoles):
     async def learners_again(self, resume_from: Path | None, version: int, sampled: int) -> None:
         """End every learner and start it again; generators and scorers stay. Arguments: see
         `start`."""
-        groups = [self.policy, *(role.learner for role in self.step_models)]
-        lost = [group for group in groups if isinstance(group, LearnerGroup)]
-        for group in lost:
+        for group in [role for role in self._started if isinstance(role, LearnerGroup)]:
             group.kill()
-        self._started = [role for role in self._started if role not in lost]
-        self.policy, self.step_models = await asyncio.gather(
-            self._policy(), asyncio.gather(*map(self._model_again, self.step_models))
-        )
+            self._started.remove(group)
+        policy = asyncio.ensure_future(self._policy())
+        models = [asyncio.ensure_future(self._model_again(role)) for role in self.step_models]
+        # Of a start that fails no other one is left that would come later.
+        await asyncio.gather(policy, *models, return_exceptions=True)
+        self.policy, self.step_models = policy.result(), [model.result() for model in models]
         self.scorer.models = self.step_models
         if resume_from is not None:
             await self._each_learner("restore", resume_from)

@@ -168,7 +168,9 @@ class Run:
         except Exception:
             await self._save_what_is_whole()
             raise
-        if self.state.iteration > self.saved_at:
+        if not self.roles.whole:
+            self._say_torn("the run was stopped while its learners were started again")
+        elif self.state.iteration > self.saved_at:
             await self._save()
         return self.state
 
@@ -181,14 +183,13 @@ class Run:
             try:
                 if lost is not None:
                     state = await self._learners_again(lost)
-                self.state, self.saved_at = state, state.iteration
                 self.seconds = float(state.counters.get("train_seconds", 0))
                 await self._evaluate_before(state.iteration)
                 await self._iterate(state, time.monotonic() - self.seconds)
                 return
             except LearnerLost as error:
                 self.losses.spend(self.config.max_learner_losses, "a learner was lost", error)
-                lost = error
+                lost, self.roles.whole = error, False  # until its successors are what was saved
 
     def _signs(self) -> object:
         """What changes while the run gets anything done."""
@@ -217,6 +218,7 @@ class Run:
             "all learners are started again from iteration %d; %d further ones are done again: %s"
         )
         logger.warning(said, state.iteration, again, error)
+        self.state, self.saved_at, self.selection = state, state.iteration, None
         sampled = int(state.counters.get("train_tokens", 0))
         folder, version = self.saved and self.saved.path, state.versions.get("policy", 0)
         await self.roles.learners_again(folder, version, sampled)
@@ -306,11 +308,7 @@ class Run:
         if self.selection is None:
             return
         if not self.roles.whole:
-            logger.error(
-                "an update failed in its middle, and is not saved; the newest checkpoint is of"
-                " iteration %d",
-                self.saved_at,
-            )
+            self._say_torn("an update failed in its middle")
             return
         if (done := self.selection.backlog.done) > self.state.iteration:
             self.state = self._state(done)
@@ -322,6 +320,10 @@ class Run:
             logger.error("the run fails, and saving what it has done failed, too: %s", error)
         else:
             logger.warning("the run fails; iteration %d is saved", self.saved_at)
+
+    def _say_torn(self, how: str) -> None:
+        told = "%s, and is not saved; the newest checkpoint is of iteration %d"
+        logger.error(told, how, self.saved_at)
 
     async def _evaluate_before(self, iteration: int) -> None:
         """What stands before the next iteration: the first evaluation, or one by cadence that an

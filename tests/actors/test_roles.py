@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
 
 from rlstep.actors.generator.generator_group import GeneratorGroup
+from rlstep.actors.learner.learner_group import LearnerGroup, LearnerLost
 from rlstep.actors.roles import RunRoles
 from rlstep.config import GeneratorConfig
 from rlstep.environments.tool_use import ToolUse
@@ -49,6 +52,52 @@ def test_strategies_decode_with_the_tags_of_calls() -> None:
     ids = tokenizer.encode("[TOOL_CALLS]f[ARGS]{}[O]", add_special_tokens=False)
     reader = roles.context(0, "eval").tokenizer
     assert reader.decode(ids, skip_special_tokens=True) == "[TOOL_CALLS]f[ARGS]{}"
+
+
+class Started(LearnerGroup):
+    """Of `LearnerGroup` what is asked of one that takes another one's place."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, [], 1.0)
+        self.killed = False
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+async def test_no_learner_is_left_of_a_start_that_another_one_fails() -> None:
+    """The policy's successor dies while it starts, the PRM's comes later: it holds a GPU that the
+    next one needs, and is ended with the others."""
+    roles: Any = RunRoles(small_config(), TOKENIZER)
+    model = SimpleNamespace(source="prm")
+    made: list[Started] = []
+
+    def starts(name: str) -> Started:
+        made.append(Started(name))
+        roles._started.append(made[-1])
+        return made[-1]
+
+    async def policy() -> LearnerGroup:
+        if len(made) == 2:
+            raise LearnerLost("learner 'policy' rank 0: join")
+        return starts("policy")
+
+    async def step_model(*_: Any) -> Any:
+        await asyncio.sleep(0.0)
+        return SimpleNamespace(model=model, learner=starts("prm"))
+
+    async def rejoin(*_: Any) -> None: ...
+
+    roles._policy, roles._step_model, roles._options = policy, step_model, {"step_models": {}}
+    roles.sync, roles.scorer = SimpleNamespace(rejoin=rejoin), SimpleNamespace()
+    roles._counting = SimpleNamespace()
+    roles.policy, roles.step_models = starts("policy"), [await step_model()]
+    with pytest.raises(LearnerLost):
+        await roles.learners_again(None, 0, 0)
+    assert [each.killed for each in made] == [True, True, False]
+    await roles.learners_again(None, 0, 0)
+    assert [each.killed for each in made] == [True, True, True, False, False]
+    assert roles._started == made[3:]
 
 
 async def test_a_run_has_a_door_where_its_configuration_says_so(

@@ -3,6 +3,7 @@ generators that it has, as if nothing had been; with fake roles."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,6 +102,55 @@ async def test_the_run_goes_on_as_if_nothing_had_been(
         assert dying.memory == roles.memory
         before, after = (d.path / "metrics.jsonl" for d in (one, other))
         assert before.read_text() == after.read_text()
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize("at", ["begin", "end"])
+async def test_a_stop_while_learners_start_again_saves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lag: int, at: str
+) -> None:
+    """Their weights are not those of the iteration that the run had come to."""
+    directory = RunDirectory.create(tmp_path, "lost")
+    fields: dict[str, Any] = {"checkpoint_every": 2, "max_policy_lag": lag}
+    run, roles = running(directory, monkeypatch, **fields)
+    roles.dies_at = [("train", 3)]
+    again = roles.learners_again
+
+    async def stopped(*arguments: Any) -> None:
+        if at == "end":
+            await again(*arguments)
+            roles.whole = False  # the first sync is still to come
+        run.stopped.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(roles, "learners_again", stopped)
+    assert (await run._train(RunState(iteration=0))).iteration == 2
+    assert [path.name for path in directory.checkpoints.iterdir()] == ["iteration-000002"]
+
+
+async def test_a_loss_between_updates_and_an_error_on_the_way_back_save_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lost while it scores, when three iterations are whole and two are saved; then the metrics
+    cannot be cut back, and what the learners hold by then is of iteration 2."""
+    directory = RunDirectory.create(tmp_path, "lost")
+    run, roles = running(directory, monkeypatch, checkpoint_every=2)
+    score = roles.scorer.score_steps
+
+    async def lost(rollouts: Sequence[Rollout]) -> list[Rollout]:
+        if len(roles.memory) == 6:
+            raise LearnerLost("learner 'prm' rank 0: predict")
+        return await score(rollouts)
+
+    def fails(self: RunDirectory, iteration: int) -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(roles.scorer, "score_steps", lost)
+    monkeypatch.setattr(RunDirectory, "truncate_after", fails)
+    with pytest.raises(OSError, match="the disk is gone"):
+        await run._train(RunState(iteration=0))
+    assert len(roles.again) == 1
+    assert [path.name for path in directory.checkpoints.iterdir()] == ["iteration-000002"]
 
 
 async def test_too_many_losses_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
