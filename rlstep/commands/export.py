@@ -117,7 +117,9 @@ def _learner(config: Path, source: str = "") -> LearnerConfig:
         lora = LoraConfig(**_fields(model.pop("lora")))
         if (other := model.pop("adapter", None)) is not None:  # earlier runs have none
             model["adapter"] = _adapter_class(other["class"])(**_fields(other))
-        head = {"head": learner["head"]} if source else {}
+        head: dict[str, Any] = {}
+        if source:
+            head = {"head": learner["head"], "label_tokens": tuple(learner["label_tokens"])}
         return LearnerConfig(model=ModelConfig(**model, lora=lora), **head)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         where = f"{source or 'policy'}.model"

@@ -14,6 +14,7 @@ from rlstep.adapters.scaling import Ssb
 from rlstep.cli import look
 from rlstep.commands.export import _learner, main
 from rlstep.config import Config, LearnerConfig, LoraConfig, ModelConfig
+from rlstep.losses.gaussian_label import GaussianLabelLoss
 from rlstep.losses.step_label import StepLabelLoss
 from rlstep.losses.step_likelihood import StepLikelihoodLoss
 from rlstep.reporting.describe import describe_config
@@ -26,6 +27,7 @@ from rlstep.running.checkpoint import Checkpoints, RunState
 from rlstep.running.exports import writing
 from rlstep.scoring.step_models.likelihood_prm import LikelihoodPrm
 from rlstep.scoring.step_models.prm import Prm
+from rlstep.scoring.step_models.urm import Urm
 from rlstep.testing.small import small_config
 from tests.run.run_kit import make_policy
 
@@ -48,6 +50,7 @@ async def make_run(
     weights: bool = True,
     model: LearnerConfig | None = None,
     source: str = "policy",
+    outputs: int = 1,
 ) -> RunDirectory:
     """A run with checkpoints, whose embeddings are all the iteration's number: of its policy, or of
     another model under its source."""
@@ -64,7 +67,7 @@ async def make_run(
         state = RunState(iteration=iteration, versions={"policy": iteration + 1} | extra)
         async with Checkpoints(run.checkpoints).writing(state) as folder:
             if weights or model:
-                loaded = load_model(model or config.policy, 0)
+                loaded = load_model(model or config.policy, 0, outputs)
                 with torch.no_grad():
                     loaded.get_input_embeddings().weight.fill_(float(iteration))  # type: ignore[operator]
                 saved = folder / source / FOLDER
@@ -238,3 +241,37 @@ async def test_a_step_model_is_exported_with_what_it_learned_from(
     assert float(embeddings[0, 0]) == 3.0
     with pytest.raises(ValueError, match=r"trained no such step model; the nearest is 'prm'"):
         main(["first", "--run-dir", str(tmp_path), "--source", "prmm"])
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+async def test_a_step_model_of_two_outputs_is_exported(
+    model: str, tmp_path: Path, rank: int
+) -> None:
+    """Nothing but its loss, and its weights, say how many there are."""
+    trained = ModelConfig(path=model, lora=LoraConfig(rank=rank, alpha=8.0))
+    learner = LearnerConfig(model=trained, head="token_classification", reference="none")
+    urm = Urm(learner=learner, loss=GaussianLabelLoss())
+    config = replace(configured(model), step_models=(urm,), labellers=(MonteCarlo(),))
+    kept: dict[str, Any] = {"weights": False, "model": learner, "source": "urm", "outputs": 2}
+    run = await make_run(tmp_path, config, 3, **kept)
+    assert export(tmp_path, "first", "--source", "urm") == 0
+    from transformers import AutoModelForTokenClassification
+
+    folder = run.exports / "urm-iteration-000003"
+    loaded: Any = AutoModelForTokenClassification.from_pretrained(folder, output_loading_info=True)
+    found, info = loaded
+    assert found.num_labels == 2 and not info["missing_keys"] and not info["mismatched_keys"]
+
+
+async def test_a_step_model_is_exported_with_label_tokens_of_its_own(
+    model: str, tmp_path: Path
+) -> None:
+    """Its tokenizer has no ' +' and ' -', which others have."""
+    tokens = ("0", "1")
+    learner = LearnerConfig(
+        model=ModelConfig(path=model), head="two_token", label_tokens=tokens, reference="none"
+    )
+    prm = Prm(learner=learner, loss=StepLabelLoss())
+    config = replace(configured(model), step_models=(prm,), labellers=(MonteCarlo(),))
+    await make_run(tmp_path, config, 3, weights=False, model=learner, source="prm")
+    assert export(tmp_path, "first", "--source", "prm") == 0

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from rlstep.config import LearnerConfig
 
@@ -27,8 +30,8 @@ def export_saved(config: LearnerConfig, saved: Path, directory: Path) -> None:
     from rlstep.actors.learner.saved_state import FOLDER, full_weights, model_tensors, put
     from rlstep.actors.weights.merged import merged_weights
 
-    model: Any = models.load_model(config, seed=0)
     weights = full_weights(saved / FOLDER)
+    model: Any = models.load_model(config, seed=0, outputs=_outputs(config, weights))
     try:
         put(model_tensors(model), weights)
     except ValueError as error:
@@ -37,3 +40,22 @@ def export_saved(config: LearnerConfig, saved: Path, directory: Path) -> None:
             f" {error}"
         ) from error
     models.write_folder(model, dict(merged_weights(model)), config.model.path, str(directory))
+
+
+def _outputs(config: LearnerConfig, weights: Mapping[str, Tensor]) -> int:
+    """Numbers a token of a token-classification head: its loss says them, which need not be one
+    that this package has, and so do its weights."""
+    from rlstep.actors.learner import models
+    from rlstep.actors.learner.heads import make_head
+
+    if config.head != "token_classification":
+        return 1
+    empty = models.empty_model(config.model.path, make_head(config))
+    body = f"{empty.base_model_prefix}."
+    head = {name.partition(".")[0] for name in empty.state_dict() if not name.startswith(body)}
+    sizes = (
+        len(weight)
+        for name, weight in weights.items()
+        if head & set(name.split(".")) and name.endswith("weight") and "lora_" not in name
+    )
+    return next(sizes, 1)
