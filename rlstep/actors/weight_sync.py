@@ -109,6 +109,8 @@ class WeightSync:
             if self._sending:  # engines in the middle of a transfer are none any more
                 self._sending = False
                 await self._generators.replace_all()
+            else:  # what the weights that are lost have written is not theirs
+                self._generators.renew()
             self._learner, self.version, self._joined = learner, version, []
             await self._until_verified()
 

@@ -90,9 +90,16 @@ GUARDS = [
     Guard(
         "what lived through a sync that was not verified is asked again",
         SYNC,
-        "            self._generators.renew()\n",
-        "",
+        "            self._generators.renew()\n            raise",
+        "            raise",
         row="F2, F13",
+    ),
+    Guard(
+        "what a lost learner's weights have written is asked again",
+        SYNC,
+        "                self._generators.renew()\n            self._learner",
+        "                pass\n            self._learner",
+        test="tests/actors/generator/test_epochs.py",
     ),
     Guard(
         "logprobs are compared after every sync",

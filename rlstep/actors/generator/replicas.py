@@ -111,7 +111,8 @@ class Replicas:
         and what has begun goes on with what it has. Every replica's requests are asked again."""
         for old in self.epochs:
             old.end()
-            self.epochs[old.replica] = Epoch(old.replica, old.actor)
+            self.epochs[old.replica] = new = Epoch(old.replica, old.actor)
+            new.paused = old.paused
 
     def admit(self) -> None:
         """All replicas have the weights that they should: requests may go to them."""

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlstep.actors.learner.learner_group import LearnerLost
 from rlstep.config import GeneratorConfig
 from rlstep.rollouts.recoveries import WINDOW_S, Recoveries
 from rlstep.types import Completion
@@ -21,6 +22,7 @@ from tests.actors.generator.group_kit import (
     Actor,
     Answer,
     Group,
+    Learner,
     answered,
     requests,
     running,
@@ -491,3 +493,36 @@ async def test_one_that_dies_between_its_start_and_the_first_sync_is_named(
         with pytest.raises(RuntimeError, match=told):
             await fresh.start(0)
         assert group.recoveries == 0 and len(group.made) == 2
+
+
+@pytest.mark.parametrize("at", ["train", "join_generators", "publish", "predict"])
+async def test_nothing_of_an_update_that_is_undone_is_handed_on(
+    monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """A learner is lost in the middle of one, and another one has the weights of version 4. What an
+    engine wrote by version 5, which nobody has compared, is held, and asked again."""
+    async with running(monkeypatch) as (group, learner, sync):
+        (engine,) = group.made
+        complete, gate = engine._complete, asyncio.Event()
+
+        async def completing(request: Any) -> Any:
+            await (turns(0) if request.request_id.startswith("probe") else gate.wait())
+            return await complete(request)
+
+        async def lost() -> None:
+            gate.set()
+            await turns()
+            raise LearnerLost("learner 'policy' rank 0")
+
+        monkeypatch.setattr(engine, "_complete", completing)
+        stream = asyncio.create_task(answered(group, requests(0)))
+        await turns()
+        learner.on[at], sync._joined = lost, []
+        with pytest.raises(LearnerLost):
+            await sync.update(NOTHING)
+        await sync.rejoin(cast("Any", Learner(group)), 4)
+        found = await stream
+        check(found, 0)
+        answers = [completion for answer in found.values() for completion in answer]
+        assert {span.version for each in answers for span in cast("Any", each).versions} == {4}
+        assert sync.version == 4 and group.recoveries == 0
