@@ -58,18 +58,21 @@ def join(place: GlooPlace, rank: int, listen: socket.socket | None = None) -> Pr
     Raises:
         RuntimeError: a rank did not come in time (torch's DistError is one).
     """
+    deadline = timedelta(seconds=place.deadline_s)
     store = TCPStore(
         place.master_address,
         place.master_port,
         is_master=listen is not None,
-        timeout=timedelta(seconds=place.deadline_s),
+        timeout=deadline,
         wait_for_workers=False,
         master_listen_fd=None if listen is None else listen.fileno(),
     )
     if listen is not None:
         listen.detach()  # the store closes it
-    silence = timedelta(seconds=place.silence_s)
-    return ProcessGroupGloo(PrefixStore("weights", store), rank, place.world_size, silence)
+    group = ProcessGroupGloo(PrefixStore("weights", store), rank, place.world_size, deadline)
+    # Only now: what a group is made with is how long it waits for a rank that has yet to come, too.
+    group.set_timeout(timedelta(seconds=place.silence_s))  # type: ignore[attr-defined]
+    return group
 
 
 def broadcast(group: ProcessGroupGloo, tensor: torch.Tensor) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from rlstep.actors.weights import weight_source
+from rlstep.actors.weights.gloo_group import GlooPlace, broadcast, join
 from rlstep.actors.weights.weight_source import LearnerWeights
 from tests.actors.learner.learner_kit import pair_samples
 from tests.actors.weights import stub_engine
@@ -72,6 +75,19 @@ def test_who_failed_is_named_and_the_next_round_succeeds(
         assert sums == pytest.approx(
             {name: float(value.double().sum()) for name, value in learner._weights}
         )
+
+
+def test_whoever_comes_late_is_waited_for_longer_than_a_weight() -> None:
+    """Engines come when they have started; silence is of those that are there."""
+    listen = socket.create_server(("127.0.0.1", 0))
+    port = listen.getsockname()[1]
+    place = GlooPlace("127.0.0.1", port, 1, 2, deadline_s=60.0, silence_s=0.2)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(join, place, 0, listen)
+        assert not wait([first], timeout=1.0).done  # five silences
+        groups = [threads.submit(join, place, 1).result(60.0), first.result(60.0)]
+        with pytest.raises(RuntimeError, match="Timed out waiting 200ms"):
+            broadcast(groups[0], torch.ones(2))  # of which rank 0 sends nothing
 
 
 @pytest.mark.parametrize("taken", [0, 1, 5, None])
