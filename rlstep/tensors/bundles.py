@@ -32,6 +32,10 @@ MOST_SEQUENCES = 256
 WORTH = 8
 """A bundle saves at least one token for so many that it computes. Less, as the first token that
 all sequences of a model have, would not pay for the gathering of keys."""
+MOST_KEYS = 4
+"""Every branch gathers its prefix's keys and values anew: of a micro-batch's bundles at most so
+many for each token of the budget, or branches that are short beside a long prefix would take more
+memory than they save."""
 FREE_SCORES = 1 << 14
 """Attention scores of padding that cost less than another call would."""
 
@@ -64,7 +68,9 @@ def find_bundles(token_ids: Seq[np.ndarray], token_budget: int) -> list[list[int
         prefix = np.minimum.accumulate(np.r_[lengths[start], alike[near][: MOST_SEQUENCES - 1]])
         saved = np.arange(len(prefix)) * prefix
         computed = lengths[near].cumsum() - saved
+        keys = lengths[near].cumsum() + prefix
         valid = (computed <= token_budget) & (saved * WORTH >= computed)
+        valid &= keys <= MOST_KEYS * token_budget
         valid[0] = True
         after = slice(start + 1, start + 1 + len(prefix))
         better = valid & (best[start] + saved > best[after])
@@ -98,22 +104,24 @@ def shared_micro_batches(
 
 def _filled(token_ids: Seq[np.ndarray], bundles: list[list[int]], budget: int) -> list[Bundles]:
     """The largest first, each into the first micro-batch that has room."""
-    sizes = [_size([token_ids[i] for i in bundle]) for bundle in bundles]
+    sizes = np.array([_size([token_ids[i] for i in bundle]) for bundle in bundles])
     batches: list[Bundles] = []
-    room: list[int] = []
-    for number in sorted(range(len(bundles)), key=lambda i: (-sizes[i], bundles[i])):
-        fits = next((b for b, left in enumerate(room) if sizes[number] <= left), len(batches))
+    room: list[np.ndarray] = []
+    for number in sorted(range(len(bundles)), key=lambda i: (-sizes[i, 0], bundles[i])):
+        size = sizes[number]
+        fits = next((b for b, left in enumerate(room) if (size <= left).all()), len(batches))
         if fits == len(batches):
             batches.append(Bundles())
-            room.append(budget)
+            room.append(np.array([budget, MOST_KEYS * budget]))
         batches[fits].append(bundles[number])
-        room[fits] -= sizes[number]
+        room[fits] -= size
     return batches
 
 
-def _size(sequences: Seq[np.ndarray]) -> int:
-    prefix = _common(sequences)
-    return prefix + sum(len(sequence) - prefix for sequence in sequences)
+def _size(sequences: Seq[np.ndarray]) -> tuple[int, int]:
+    """Tokens that are computed, and keys that are gathered."""
+    prefix, whole = _common(sequences), sum(map(len, sequences))
+    return prefix + whole - prefix * len(sequences), prefix + whole
 
 
 def _common(sequences: Seq[np.ndarray]) -> int:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from rlstep.tensors.batching import micro_batches
 from rlstep.tensors.bundles import (
+    MOST_KEYS,
     WORTH,
     Bundles,
     find_bundles,
@@ -175,3 +176,28 @@ def test_a_mask_is_made_once(dtype):
     mask = reading.mask(dtype)
     assert mask is not None and mask.dtype == dtype and mask.tolist() == [[[[0.0, 0.0]]]]
     assert reading.mask(dtype) is mask
+
+
+@pytest.mark.parametrize(
+    ("prefix", "branch", "branches"), [(2000, 20, 16), (400, 4, 256), (50, 50, 8)]
+)
+def test_keys_are_gathered_within_the_budget(prefix: int, branch: int, branches: int) -> None:
+    """Sixteen branches of 20 tokens behind 2,000 gather 34,320 keys for 2,320 tokens: without the
+    bound 15 times what the budget is to hold."""
+    rng = np.random.default_rng(0)
+    shared = rng.integers(3, 9, prefix)
+    ids = [
+        np.r_[shared, [10 + i], rng.integers(3, 9, branch - 1)].astype(np.int32)
+        for i in range(branches)
+    ]
+    budget = prefix + branches * branch
+    found = shared_micro_batches(ids, budget, 1, packing=True)[0]
+    assert sorted(i for rows in found for row in rows for i in row) == list(range(branches))
+    for rows in found:
+        if isinstance(rows, Bundles):
+            keys = sum(
+                reading.keys.numel() for reading in pack_bundles(ids, rows).branches.readings
+            )
+            assert keys <= 2 * MOST_KEYS * budget  # padded at most twofold
+    if prefix == 50:  # an ordinary group is one bundle, as ever
+        assert len(found) == 1 and len(found[0]) == 1
