@@ -1,6 +1,6 @@
 """Does a robust aggregation hold the main job where one of four ranks is wrong?
 
-    python recipes/studies/faulty_rank.py --seeds 1 --out /data/faulty [--iterations 6]
+    python recipes/studies/faulty_rank.py --seeds 1 --out /data/faulty [--iterations 12]
 
 The policy of Full-Step-DPO on arithmetic has four ranks. In `mean_honest` all are right; in the
 others one sends its gradient the other way and five times as long, to the mean and to the Flag
@@ -52,7 +52,7 @@ class Study:
     out: str
     """Folder of the runs; absolute."""
     seeds: int = 1
-    iterations: int = 6
+    iterations: int = 12
     arms: tuple[str, ...] = tuple(ARMS)
 
 
