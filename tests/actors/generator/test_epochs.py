@@ -523,6 +523,6 @@ async def test_nothing_of_an_update_that_is_undone_is_handed_on(
         await sync.rejoin(cast("Any", Learner(group)), 4)
         found = await stream
         check(found, 0)
-        answers = [completion for answer in found.values() for completion in answer]
-        assert {span.version for each in answers for span in cast("Any", each).versions} == {4}
+        answers = [each for answer in found.values() for each in cast("Any", answer)]
+        assert {span.version for each in answers for span in each.versions} == {4}
         assert sync.version == 4 and group.recoveries == 0
