@@ -181,7 +181,7 @@ class LearnerWorker(LearnerRank):
             # DeepSpeed averages gradients over the ranks; the loss is already a global mean.
             self.engine.backward(value * self.config.world_size, scale_wrt_gas=False)
             tally.tokens += sum(lengths[p] for p in positions)
-            tally.shared += packed.saved if positions else 0
+            tally.shared += packed.saved if positions and self.config.shared_prefixes else 0
             tally.padded += packed.token_ids.numel() if positions else 0
         self._step(metrics, tally)
 
