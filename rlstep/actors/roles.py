@@ -101,8 +101,14 @@ class RunRoles(ServingRoles):
         )
 
     async def learners_again(self, resume_from: Path | None, version: int, sampled: int) -> None:
-        """End every learner and start it again; generators and scorers stay. Arguments: see
-        `start`."""
+        """End every learner and start it again; generators and scorers stay.
+
+        Args: see `start`.
+
+        Raises:
+            LearnerLost: a successor ended, too.
+            ValueError, TimeoutError: see `LearnerGroup.start`.
+        """
         for group in [role for role in self._started if isinstance(role, LearnerGroup)]:
             group.kill()
             self._started.remove(group)

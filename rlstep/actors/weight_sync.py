@@ -104,6 +104,9 @@ class WeightSync:
         Args:
             learner: its successor, with the weights of an earlier version.
             version: which.
+
+        Raises:
+            RuntimeError, LearnerLost, NotFinite: see `update`.
         """
         async with self._generators.changing:
             if self._sending:  # engines in the middle of a transfer are none any more

@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
-from ray.exceptions import RayActorError
 
 from rlstep.actors.generator.generator_group import GeneratorGroup
 from rlstep.config import GeneratorConfig
@@ -24,6 +23,7 @@ from rlstep.testing.roles import TOKENIZER, fake_completion
 from rlstep.types import Completion, Request, VersionSpan
 from tests.faults.history import History
 from tests.faults.virtual_time import now
+from tests.mortal import unless_dead
 
 START_S, CRAWLING_S = 20.0, 15.0
 BUCKETS, BUCKET_S = 4, 0.5
@@ -62,9 +62,9 @@ class Engine:
 
     made = 0
 
-    def __init__(self, replica: int, history: History, step_s: float) -> None:
+    def __init__(self, replica: int, history: History, token_s: float) -> None:
         Engine.made += 1
-        self.step_s = step_s
+        self.token_s = token_s
         """One token of everything that runs."""
         self.replica, self.history, self.name = replica, history, f"{replica}.{Engine.made}"
         self.label = self.content = 0
@@ -76,7 +76,7 @@ class Engine:
         self.moving, self.dead = asyncio.Event(), asyncio.Event()
         self.moving.set()
         self.busy = asyncio.Event()
-        self.tasks = [asyncio.ensure_future(self._steps())]
+        self.tasks = [asyncio.ensure_future(self._decode())]
 
     # --- what can be done to it ------------------------------------------------------------------
 
@@ -104,21 +104,21 @@ class Engine:
 
     def crawl(self, seconds: float) -> None:
         """Every step takes as long as is just allowed."""
-        usual, self.step_s = self.step_s, CRAWLING_S
+        usual, self.token_s = self.token_s, CRAWLING_S
         self.tasks.append(asyncio.ensure_future(self._recover(seconds, usual)))
 
     async def _recover(self, seconds: float, usual: float) -> None:
         await asyncio.sleep(seconds)
-        self.step_s = usual
+        self.token_s = usual
 
     # --- its work --------------------------------------------------------------------------------
 
-    async def _steps(self) -> None:
+    async def _decode(self) -> None:
         while True:
             if not self.running:
                 self.busy.clear()
             await self.busy.wait()
-            await asyncio.sleep(self.step_s)
+            await asyncio.sleep(self.token_s)
             await self.moving.wait()
             if self.paused or not self.running:
                 continue
@@ -169,16 +169,7 @@ class Engine:
             await self.moving.wait()
             return done
 
-        doing, dead = asyncio.ensure_future(moving()), asyncio.ensure_future(self.dead.wait())
-        try:
-            await asyncio.wait({doing, dead}, return_when=asyncio.FIRST_COMPLETED)
-            if self.dead.is_set():
-                raise RayActorError
-            return doing.result()
-        finally:
-            doing.cancel()
-            dead.cancel()
-            await asyncio.gather(doing, dead, return_exceptions=True)
+        return await unless_dead(self.dead, moving)
 
     async def do_start(self) -> None:
         await asyncio.sleep(START_S)
@@ -273,16 +264,16 @@ def spans(labels: list[int]) -> tuple[VersionSpan, ...]:
 class Group(GeneratorGroup):
     """The real one, whose actors are these engines."""
 
-    def __init__(self, config: GeneratorConfig, history: History, step_s: float) -> None:
+    def __init__(self, config: GeneratorConfig, history: History, token_s: float) -> None:
         super().__init__(config, "", {})
-        self.history, self.step_s = history, step_s
+        self.history, self.token_s = history, token_s
         self.engines: list[Engine] = []
         self.stillborn = 0
         """So many of the next ones die while they start."""
         self.spent = Recoveries("generator.max_recoveries", now)
 
     def _create(self, replica: int) -> Any:
-        engine = Engine(replica, self.history, self.step_s)
+        engine = Engine(replica, self.history, self.token_s)
         if self.stillborn:
             self.stillborn -= 1
             engine.stillborn = True

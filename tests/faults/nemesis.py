@@ -3,7 +3,7 @@
     python -m tests.faults.nemesis [--rows F1 F8] [--scale 0.1] [--seed 1] [--json FILE]
 
 A row that FILE has is not run again. Times of worlds are virtual: an engine starts in 20 s there,
-and is taken as lost after 40 s without a step. Ends with 1 where anything was violated.
+and is taken as lost after 40 s without a token. Ends with 1 where anything was violated.
 """
 
 from __future__ import annotations

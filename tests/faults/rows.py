@@ -70,8 +70,10 @@ def unverified(injections: int, seed: int) -> Found:
             Fault(kind="garble", replica=0, after=10 * random.random()),
             Fault(kind="kill", replica=1, state="resumed"),
         ]
-        step_s = random.choice((0.1, 0.5, 2.0))
-        schedule = Schedule(faults=faults, lag=2, replicas=2, train_s=0.5, step_s=step_s, seed=seed)
+        token_s = random.choice((0.1, 0.5, 2.0))
+        schedule = Schedule(
+            faults=faults, lag=2, replicas=2, train_s=0.5, token_s=token_s, seed=seed
+        )
         found.add(lived(schedule))
         seed += 1
     return found

@@ -23,7 +23,7 @@ SHARE = 0.1
 
 def compared(lag: int, iterations: int, seed: int) -> tuple[int, float, float]:
     """(engines lost, useful time over total, the bound)."""
-    whole = Schedule(lag=lag, iterations=iterations, seed=seed, train_s=30.0, step_s=1.0)
+    whole = Schedule(lag=lag, iterations=iterations, seed=seed, train_s=30.0, token_s=1.0)
     useful = _seconds(run := run_virtually(world(whole)))
     assert not run.of("fault")
     pace, random = useful / iterations, Random(seed)

@@ -66,7 +66,7 @@ class Schedule:
     samples: int = 2
     seed: int = 0
     train_s: float = TRAIN_S
-    step_s: float = 0.1
+    token_s: float = 0.1
     """Of a token of everything that an engine has."""
 
 
@@ -192,7 +192,7 @@ def without_ray() -> Iterator[None]:
 async def world(schedule: Schedule) -> History:
     """One run. What goes wrong is in its history."""
     history, config = History(), configured(schedule)
-    group = Group(config.generator, history, schedule.step_s)
+    group = Group(config.generator, history, schedule.token_s)
     learner = Learner(group, schedule.train_s)
     sync = WeightSync(cast(Any, learner), group, PROBE, 0)
     roles = Roles(config, sync, CountingGenerator(cast(Any, Noting(group, history))), history)
@@ -297,7 +297,7 @@ def drawn(seed: int, kinds: Sequence[str], states: Sequence[str], most: int = 4)
         replicas=random.choice((1, 2, 3)),
         seed=seed,
         train_s=random.choice((0.5, TRAIN_S, 30.0)),
-        step_s=random.choice((0.1, 0.5, 2.0)),
+        token_s=random.choice((0.1, 0.5, 2.0)),
     )
 
 

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from ray.exceptions import RayActorError
 
 from rlstep.actors.generator import generator_group, replicas
 from rlstep.actors.generator.generator_group import GeneratorGroup
@@ -21,6 +20,7 @@ from rlstep.config import GeneratorConfig
 from rlstep.rollouts.progress import Progress
 from rlstep.types import Completion, Failure, Request, Sampling
 from tests.completions import make_completion
+from tests.mortal import unless_dead
 
 Answer = tuple[Completion, ...] | Failure
 
@@ -72,16 +72,7 @@ class Actor:
             await self.moving.wait()
             return await work()
 
-        doing, dead = asyncio.ensure_future(moving()), asyncio.ensure_future(self._dead.wait())
-        try:
-            await asyncio.wait({doing, dead}, return_when=asyncio.FIRST_COMPLETED)
-            if not self.alive:
-                raise RayActorError
-            return doing.result()
-        finally:
-            doing.cancel()
-            dead.cancel()
-            await asyncio.gather(doing, dead, return_exceptions=True)
+        return await unless_dead(self._dead, moving)
 
     async def do_start(self) -> None:
         await asyncio.sleep(0)
