@@ -34,7 +34,6 @@ from rlstep.testing.small import small_config, small_prompt
 from rlstep.types import Request, Rollout, Samples
 from tests.faults.engines import BUCKETS, SILENCE_S, Engine, Group, Ray
 from tests.faults.history import History
-from tests.faults.virtual_time import now
 
 PROBE = (np.arange(70) % 40 + 3).astype(np.int32)
 TRAIN_S = 4.0
@@ -312,6 +311,3 @@ def recoveries(history: History) -> list[float]:
         if fault["engine"] in ended and later:
             found.append(later[0] - fault["at"])
     return found
-
-
-__all__ = ["Fault", "Schedule", "drawn", "now", "recoveries", "world"]
